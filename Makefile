@@ -1,0 +1,142 @@
+# Espalier: build, run, test. `make help` lists the targets.
+#
+# One non-recursive file. Each set of flags builds in its own directory, build/<variant>/, so that no variant ever needs
+# a clean. Sources of lib/ and server/ are taken by folder, in pipeline order.
+
+VARIANT ?= release
+B := build/$(VARIANT)
+
+LIB_DIRS := base data net train sparsify certify plan
+SERVER_DIRS := . http registry pool jobs
+
+# ---- flags -----------------------------------------------------------------------------------------------------------
+CC ?= gcc
+WARNINGS := -Wall -Wextra -Wpedantic -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wdouble-promotion -Wformat=2 \
+	-Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wcast-qual -Wpointer-arith -Wwrite-strings -Wundef \
+	-Wvla -Wimplicit-fallthrough
+OPT_release := -O3 -g -march=x86-64-v2 -fno-math-errno -fno-trapping-math
+OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPT_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+HARDEN := -fstack-protector-strong -fno-common
+CPPFLAGS += -D_GNU_SOURCE -Ilib -Ischema
+CFLAGS += -std=c17 $(OPT_$(VARIANT)) $(HARDEN) $(WARNINGS) -MMD -MP
+LDFLAGS += $(filter -fsanitize=%,$(OPT_$(VARIANT)))
+
+# Rounding is part of the proof here: no contraction, and no reordering that trapping-math would forbid.
+EXACT := -ffp-contract=off -ftrapping-math
+
+pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
+LIBS_BASE := -ljansson -lnettle -lm
+LIBS_NUMERIC := -lCbcSolver -lCbc -lOsiClp -lClpSolver -lClp -lOsi -lCgl -lCoinUtils -llapacke -lopenblas
+LIBS_DAEMON := -lmicrohttpd -lsqlite3 -lpthread
+LIBS_TEST = $(call pkg,--libs,check) -lcurl -lpthread
+
+# ---- sources ---------------------------------------------------------------------------------------------------------
+LIB_SRC := $(foreach d,$(LIB_DIRS),$(sort $(wildcard lib/$(d)/*.c)))
+SERVER_SRC := $(filter-out server/main.c,$(foreach d,$(SERVER_DIRS),$(sort $(wildcard server/$(d)/*.c))))
+EMBED_SRC := server/embed.S
+WORKER_SRC := $(sort $(wildcard server/worker/*.c))
+CLIENT_SRC := $(sort $(wildcard clients/c/*.c))
+PUSHING_SRC := $(sort $(wildcard clients/robots/*.c) $(wildcard clients/robots/pushing/*.c))
+SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
+# One binary per file; the folders stand cheap first, which is the order they run in.
+TEST_SRC := $(foreach d,unit golden property http fault,$(sort $(wildcard tests/$(d)/*_*.c)))
+
+obj = $(patsubst %.S,$(B)/%.o,$(patsubst %.c,$(B)/%.o,$(1)))
+LIB := $(B)/libespalier.a
+SERVER_LIB := $(B)/libespalierd.a
+DAEMON := $(B)/espalierd
+WORKER := $(B)/espalier-worker
+PUSHING := $(B)/espalier-pushing
+TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
+
+.PHONY: all lib demo run test check t test-asan asan tsan valgrind lint format tidy deps help clean bench-plan
+.DEFAULT_GOAL := all
+
+all: $(DAEMON) $(WORKER) $(PUSHING) ## build the daemon, the worker and the simulated robots
+
+lib: $(LIB)
+
+# ---- rules -----------------------------------------------------------------------------------------------------------
+$(B)/lib/certify/%.o $(B)/lib/plan/verify.o: CFLAGS += $(EXACT)
+$(B)/server/%.o $(B)/tests/%.o: CPPFLAGS += -Iserver
+$(B)/clients/%.o $(B)/tests/%.o: CPPFLAGS += -Iclients
+$(B)/tests/%.o: CPPFLAGS += -Itests
+$(B)/tests/%.o: CFLAGS += -Wno-pedantic -Wno-conversion -Wno-double-promotion
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+$(B)/server/embed.o: server/embed.S schema/api/openapi.json $(wildcard schema/db/*.sql)
+	@mkdir -p $(@D)
+	$(CC) -c -I. $< -o $@
+
+$(LIB): $(call obj,$(LIB_SRC))
+$(SERVER_LIB): $(call obj,$(SERVER_SRC) $(EMBED_SRC))
+$(LIB) $(SERVER_LIB):
+	@mkdir -p $(@D)
+	@rm -f $@
+	ar rcs $@ $^
+
+# The daemon links neither BLAS nor Coin: a call to either fails here.
+$(DAEMON): $(B)/server/main.o $(SERVER_LIB) $(LIB)
+	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_DAEMON) $(LIBS_BASE)
+
+$(WORKER): $(call obj,$(WORKER_SRC)) $(B)/server/pool/frame.o $(LIB)
+	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_NUMERIC) $(LIBS_BASE)
+
+# A robot knows the HTTP interface and nothing else: no library of ours but the client.
+$(PUSHING): $(call obj,$(PUSHING_SRC) $(CLIENT_SRC))
+	$(CC) $(LDFLAGS) $^ -o $@ -lchipmunk -lcurl -ljansson -lpthread -lm
+
+$(B)/tests/%: $(B)/tests/%.o $(call obj,$(SUPPORT_SRC) $(CLIENT_SRC)) $(SERVER_LIB) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_DAEMON) $(LIBS_NUMERIC) $(LIBS_BASE)
+
+.PRECIOUS: $(B)/%.o
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(SUPPORT_SRC) $(TEST_SRC)))
+
+# ---- what people type ------------------------------------------------------------------------------------------------
+JOBS ?= $(shell nproc)
+
+deps: ## install the Debian packages that are missing (root or sudo)
+	@deploy/install-dependencies
+
+demo: deps ## from a fresh machine: build, daemon, data, training, certificates, closed loop, pictures (DEMO=quick: a short one)
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@clients/robots/demo $(B) $(DEMO)
+
+run: all ## the daemon on 127.0.0.1:8787 with its data in ./var
+	$(DAEMON) --listen 127.0.0.1:8787 --data var
+
+test: deps ## from a fresh machine: build, lint and every cheap tier
+	@$(MAKE) --no-print-directory -j$(JOBS) check
+
+check: all $(TESTS) ## lint and every cheap tier, packages already installed
+	@tests/run $(B) $(TESTS)
+
+t: all ## one test: make t F=test_error [C=case]
+	@$(MAKE) --no-print-directory $(filter %/$(F),$(TESTS))
+	@CK_VERBOSITY=verbose CK_RUN_CASE=$(C) ESPALIER_BUILD=$(B) $(filter %/$(F),$(TESTS))
+
+asan: ## the tests under AddressSanitizer and UBSan
+	@$(MAKE) --no-print-directory -j$(JOBS) VARIANT=asan check
+
+tsan: ## the tests under ThreadSanitizer
+	@$(MAKE) --no-print-directory -j$(JOBS) VARIANT=tsan check
+
+lint: ## layering, sizes, headers, format, scripts
+	@tests/lint/run
+
+format: ## rewrite the sources in the house format
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+tidy: ## clang-tidy over lib and server
+	@git ls-files 'lib/*.c' 'server/*.c' | xargs -P$(JOBS) -n4 clang-tidy --quiet -- $(CPPFLAGS) -Iserver -std=c17
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

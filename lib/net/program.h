@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The ReLU program: the one form that everything downstream of training works on.
+ *
+ *     p = C x + D r + d        r = max(0, p)        y = A x + B r + c        D strictly lower triangular
+ *
+ * Neurons that are identity or zero have vanished into A, B, C, D by substitution. A network, a model with its frame,
+ * an unrolled horizon and the difference of two models are all programs; bounding propagates a set through one,
+ * certifying bounds a difference program, planning minimises a cost over an unrolled one.
+ *
+ * ReLUs are ordered so that each depends on earlier ones only, and grouped into levels: the ReLUs of one level do not
+ * depend on each other, so a batch goes through a level as one matrix product.
+ *
+ * Storage is dense and row-major; a program has at most a few thousand ReLUs (ESP_MAX_RELUS). Immutable once made.
+ * Sizes: x (n_x), r and p (n_r), y (n_y). */
+#ifndef ESP_NET_PROGRAM_H
+#define ESP_NET_PROGRAM_H
+
+#include "base/error.h"
+#include "net/model.h"
+
+#define ESP_MAX_RELUS 8192
+
+typedef struct esp_program {
+    int n_x, n_r, n_y;
+    double *a; /* n_y x n_x */
+    double *b; /* n_y x n_r */
+    double *c0; /* n_y: the constant c */
+    double *c; /* n_r x n_x */
+    double *d; /* n_r x n_r, strictly lower triangular; use row i's first i entries only */
+    double *d0; /* n_r: the constant d */
+    int n_levels;
+    int *level_end;   /* n_levels: level l is ReLUs level_end[l-1] .. level_end[l]-1 */
+    int *level_begin; /* n_levels: first column of D that any row of level l uses; columns before it are all zero there */
+} esp_program;
+
+void esp_program_free(esp_program *program);
+
+/* The program of a model, x = [Y, U] (policy: x = y). */
+ESP_MUST_CHECK esp_code esp_program_lower(const esp_model *model, esp_program **ret_program, esp_error *reterr);
+
+/* The horizon unrolled: x' = [u(0), ..., u(H-1)] (H * nu), y' = [y(1), ..., y(H)] (H * ny), for a given present.
+ * `step` is the lowered dynamics; y_past is history x ny, oldest first, the present last; u_past is (history-1) x nu,
+ * oldest first. ReLUs are ordered by time: step t owns t * step->n_r .. (t+1) * step->n_r - 1. */
+ESP_MUST_CHECK esp_code esp_program_unroll(const esp_program *step, int ny, int nu, int history, int horizon, const double *y_past, const double *u_past,
+                                           esp_program **ret_program, esp_error *reterr);
+
+/* y = f(x) - g(x) for two programs of the same n_x and n_y. */
+ESP_MUST_CHECK esp_code esp_program_difference(const esp_program *f, const esp_program *g, esp_program **ret_program, esp_error *reterr);
+
+/* One point in double. p and r may be NULL; r, when NULL, uses work (n_r doubles). */
+void esp_program_forward(const esp_program *program, const double *x, double *y, double *p, double *r, double *work);
+
+/* A batch in float, by level, with BLAS: x (n x n_x), y (n x n_y). */
+typedef struct esp_batch esp_batch;
+/* A float copy of the program laid out for batches of at most max_n rows, with its workspace. One thread. */
+ESP_MUST_CHECK esp_code esp_batch_create(const esp_program *program, int max_n, esp_batch **ret_batch, esp_error *reterr);
+void esp_batch_free(esp_batch *batch);
+void esp_batch_forward(esp_batch *batch, int n, const float *x, float *y);
+
+/* Gradient of g' y(x) in x, at the point last given to esp_program_forward (its p): g (n_y), ret (n_x),
+ * work (n_r). At p = 0 the ReLU counts as off. */
+void esp_program_backward(const esp_program *program, const double *p, const double *g, double *ret_dx, double *work);
+
+#endif

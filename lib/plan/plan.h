@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The planning stage: a task, a present and a model in; verified plans out, each better than the last.
+ *
+ * esp_plan_run finds a first incumbent within milliseconds (sampling), proves lower bounds, improves until the gap is
+ * met or the time is up, and hands out every better incumbent and every better bound as soon as it exists. Whatever
+ * found it, a plan is replayed through the program in double and every limit rechecked (plan/verify.h) before it is
+ * handed out, and the final status is derived from that, never from what a solver claims.
+ *
+ *     problem.h   the present substituted: unrolled program, input box, ranges, resolved targets
+ *     sample.h    MPPI and CEM     coin.h  big-M model (eq. 11 of the sparse-dynamics paper) in CBC
+ *     verify.h    replay           */
+#ifndef ESP_PLAN_PLAN_H
+#define ESP_PLAN_PLAN_H
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "net/program.h"
+#include "plan/task.h"
+
+/* The answer of the mathematics. */
+typedef enum esp_plan_status {
+    ESP_PLAN_OPTIMAL,    /* sound ranges, gap within the asked one */
+    ESP_PLAN_FEASIBLE,   /* an answer, with its gap */
+    ESP_PLAN_FALLBACK,   /* nothing found in time (only the daemon says this) */
+    ESP_PLAN_INFEASIBLE, /* proved */
+    ESP_PLAN_UNKNOWN     /* nothing found, nothing proved */
+} esp_plan_status;
+extern const char *const esp_plan_status_names[];
+
+/* The present. */
+typedef struct esp_plan_request {
+    const double *y; /* history x ny, newest last */
+    const double *u; /* (history - 1) x nu, newest last, then the input applied last when a du term or a rate needs it: see n_u */
+    int n_u;         /* rows of u given; du(0) counts from the last of them, from 0 (and no rate limit at step 0) when none */
+    const double *goal; /* task->n_goal */
+    const double *start; /* horizon x nu: a plan to start from (the shifted previous one), or NULL */
+} esp_plan_request;
+
+typedef struct esp_plan {
+    int horizon, ny, nu;
+    double *inputs;    /* horizon x nu */
+    double *predicted; /* horizon x ny */
+    double objective;  /* recomputed */
+    double violation;  /* largest violation of a limit, 0 when inside all */
+    const char *found_by; /* "cem", "mppi", "cbc", "start", ..., static */
+} esp_plan;
+
+typedef struct esp_plan_hooks {
+    void *user;
+    void (*incumbent)(void *user, const esp_plan *plan, int64_t nodes); /* verified; strictly better each time */
+    void (*bound)(void *user, double lower_bound);                      /* sound; strictly larger each time */
+} esp_plan_hooks;
+
+typedef struct esp_plan_result {
+    esp_plan_status status;
+    esp_plan best;         /* inputs NULL when none; owned: esp_plan_result_done */
+    double lower_bound;    /* -INFINITY when none */
+    double gap;            /* (objective - lower_bound) / max(|objective|, 1e-9), NaN without both */
+    bool ranges_sound;     /* false: data ranges were asked for */
+    int64_t nodes;         /* of the tree search */
+    int binaries;          /* unstable ReLUs over the horizon after tightening */
+    const char *method;    /* "mip/cbc", "mppi", ... what answered, static */
+} esp_plan_result;
+void esp_plan_result_done(esp_plan_result *result);
+
+/* What planning with one model needs, made once and kept between plans: the step program, its float copies, workspace.
+ * x_lower/x_upper: the data box of [Y, U] (n_x), or NULL when unknown (trust region `data` is then refused).
+ * One thread. Borrows the model. */
+typedef struct esp_planner esp_planner;
+ESP_MUST_CHECK esp_code esp_planner_create(const esp_model *model, const double *x_lower, const double *x_upper, esp_planner **ret_planner, esp_error *reterr);
+void esp_planner_free(esp_planner *planner);
+
+/* Cancelled or out of time is not an error: the status says what is known by then. Errors: INVALID (sizes, numbers),
+ * UNPROCESSABLE (a task the chosen method cannot take: names the field), NOMEM. */
+ESP_MUST_CHECK esp_code esp_plan_run(esp_planner *planner, const esp_task *task, const esp_plan_request *request, const esp_plan_hooks *hooks,
+                                     const esp_stop *stop, esp_plan_result *ret_result, esp_error *reterr);
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Training of dynamics networks: minibatch Adam on the one-step or k-step rollout error, in float.
+ *
+ * The loss is taken on outputs, each divided by the standard deviation of what the frame leaves unexplained, and the
+ * network sees normalised inputs; both scalings are folded into the returned model's weights, so a model always works
+ * in the units of the data. Same seed, same model.
+ *
+ * esp_train_run goes from a dataset to the dense model and then down the ladder (sparsify/ladder.h), handing every
+ * model out as soon as it exists. Long and cancellable: returns CANCELLED or DEADLINE through `stop`. */
+#ifndef ESP_TRAIN_TRAIN_H
+#define ESP_TRAIN_TRAIN_H
+
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "data/dataset.h"
+#include "net/model.h"
+
+#define ESP_MAX_HIDDEN 16
+#define ESP_MAX_RUNGS 32
+
+/* Every field of a `train` job's spec but the dataset and the name. Defaults: esp_train_opts_init. */
+typedef struct esp_train_opts {
+    int n_hidden;
+    int hidden[ESP_MAX_HIDDEN];
+    int history; /* 1 */
+    int rollout; /* 1: steps of the rollout loss */
+    int epochs;  /* of the dense stage */
+    int rung_epochs; /* of each rung, Gumbel and fine-tuning together */
+    int batch;   /* 256 */
+    double learning_rate; /* 1e-3, cosine to 1 % within each stage */
+    double input_noise;   /* standard deviation, in normalised units; 0 */
+    double weight_decay;  /* 0 */
+    double clip;          /* gradient norm; 0 = none */
+    double validation;    /* 0.1 */
+    uint64_t seed;
+    int n_rungs;
+    int ladder[ESP_MAX_RUNGS]; /* falling ReLU counts; none = only the dense model */
+    double lambda;    /* weight of R(pi): ReLUs */
+    double lambda_id; /* weight of R(pi): identities */
+    double tau;       /* Gumbel temperature, 0.5 */
+    bool straight_through; /* true */
+    esp_frame frame;  /* matrices borrowed */
+} esp_train_opts;
+
+void esp_train_opts_init(esp_train_opts *opts);
+/* Reads the spec's training fields (the caller has checked dataset and name, listed in esp_train_fields too);
+ * frame matrices go into the arena. ny and nu are the dataset's. */
+extern const char *const esp_train_fields[];
+ESP_MUST_CHECK esp_code esp_train_opts_parse(const esp_reader *spec, int ny, int nu, esp_arena *arena, esp_train_opts *ret_opts, esp_error *reterr);
+/* The parsed options in full, defaults included, for lineage. */
+void esp_train_opts_format(const esp_train_opts *opts, esp_jsonw *w);
+
+typedef struct esp_train_progress {
+    double fraction;   /* of the whole run, 0 .. 1 */
+    const char *stage; /* "dense", "rung 36", ... */
+    int epoch, epochs;
+    int relu;          /* ReLUs that are still ReLU or undecided */
+    double loss;       /* training, normalised units, mean of the last interval */
+    double validation_rmse; /* in data units, NaN before the first epoch ends */
+    double samples_per_s, eta_s;
+} esp_train_progress;
+
+typedef struct esp_train_model {
+    esp_model *model; /* borrowed during the call */
+    int relu;
+    double validation_rmse; /* one step, root mean square over all outputs, data units */
+    double rollout_rmse;    /* the same over min(10, longest) steps, open loop */
+} esp_train_model;
+
+typedef struct esp_train_hooks {
+    void *user;
+    /* at least once a second */
+    void (*progress)(void *user, const esp_train_progress *progress);
+    /* dense first, then each rung; a failure code stops the run */
+    esp_code (*model)(void *user, const esp_train_model *model, esp_error *reterr);
+} esp_train_hooks;
+
+/* Errors: INVALID (data too short for the history or rollout, fewer windows than a batch), NUMERIC (loss not finite:
+ * says what to lower), CANCELLED, DEADLINE, NOMEM. */
+ESP_MUST_CHECK esp_code esp_train_run(const esp_dataset *dataset, const esp_train_opts *opts, const esp_train_hooks *hooks, const esp_stop *stop,
+                                      esp_error *reterr);
+
+#endif

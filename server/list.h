@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Every list of API.md from one description of its columns: filters, sort, keyset cursor, and the rows as JSON, CSV or
+ * NDJSON, streamed from one read snapshot.
+ *
+ * A list is a SELECT over a table or join; a column says how a field is computed, and whether it may be filtered and
+ * sorted by. Query parameters: limit, cursor, sort=field or -field, format, field=, field__lt|lte|gt|gte|ne|glob=;
+ * anything else is refused with the parameter's name and the valid ones. */
+#ifndef ESP_SERVER_LIST_H
+#define ESP_SERVER_LIST_H
+
+#include "http/http.h"
+
+typedef enum esp_column_type { ESP_COL_TEXT, ESP_COL_INTEGER, ESP_COL_REAL, ESP_COL_BOOL, ESP_COL_TIME, ESP_COL_JSON } esp_column_type;
+enum { ESP_COL_FILTER = 1, ESP_COL_SORT = 2 };
+
+typedef struct esp_column {
+    const char *field; /* name in the reply and in query parameters */
+    const char *sql;   /* expression */
+    esp_column_type type; /* TIME: milliseconds in SQL, RFC 3339 in the reply */
+    unsigned flags;
+} esp_column;
+
+typedef struct esp_list {
+    const char *from;      /* "model m LEFT JOIN ..." */
+    const char *key;       /* unique, time-ordered: "m.id" */
+    const char *sort;      /* default, e.g. "-created_at" */
+    const esp_column *columns; /* ends with field NULL */
+} esp_list;
+
+/* Answers the call. `where`, may be NULL, is a fixed extra condition with one text parameter. */
+void esp_list_reply(struct esp_server *server, esp_call *call, const esp_list *list, const char *where, const char *where_value);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The registry: SQLite for rows, content-addressed files for blobs. The only folder that includes sqlite3.h.
+ *
+ * One writer thread holds the only read-write connection and does all checkpoints (SQLite before 3.51.3 can corrupt a
+ * WAL written from two connections); it runs queued writes in order, many per transaction (group commit), each inside
+ * its own savepoint. A write is acknowledged only after the commit. Readers use read-only connections, one per thread.
+ *
+ * Blobs live under DIR/blobs/ab/abcdef...; a blob is complete and synced before any row names it. */
+#ifndef ESP_SERVER_REGISTRY_H
+#define ESP_SERVER_REGISTRY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/json.h"
+
+typedef struct esp_registry esp_registry;
+typedef struct esp_db esp_db; /* one connection, opaque outside this folder */
+
+/* Creates DIR and the database when missing, migrates forward, refuses a newer schema. */
+ESP_MUST_CHECK esp_code esp_registry_open(const char *dir, esp_registry **ret_registry, esp_error *reterr);
+void esp_registry_close(esp_registry *registry); /* after the last call has returned; finishes queued writes */
+/* The database answers and the disk takes writes. */
+bool esp_registry_healthy(const esp_registry *registry);
+const char *esp_registry_dir(const esp_registry *registry);
+
+/* A write runs on the writer thread inside a transaction; a failure undoes only its own changes. */
+typedef esp_code esp_write_fn(esp_db *db, void *user, esp_error *reterr);
+/* Blocks until committed (or refused). */
+ESP_MUST_CHECK esp_code esp_registry_write(esp_registry *registry, esp_write_fn *run, void *user, esp_error *reterr);
+/* Does not block; `done` runs on the writer thread after the commit. */
+typedef void esp_write_done_fn(void *user, esp_code code, const esp_error *error);
+void esp_registry_write_async(esp_registry *registry, esp_write_fn *run, esp_write_done_fn *done, void *user);
+/* A read-only connection of this thread for one read transaction: `esp_db *db = begin; ...; end`. */
+ESP_MUST_CHECK esp_code esp_registry_read_begin(esp_registry *registry, esp_db **ret_db, esp_error *reterr);
+void esp_registry_read_end(esp_registry *registry, esp_db *db);
+
+/* --- blobs --- */
+/* A place for a new blob: the temporary file's path (room 4096). Moved into place by commit, removed by discard. */
+ESP_MUST_CHECK esp_code esp_blob_temp(esp_registry *registry, char ret_path[4096], esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_blob_commit(esp_registry *registry, const char *temp_path, const char *sha256, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_blob_put(esp_registry *registry, const void *bytes, size_t len, char ret_sha256[ESP_HASH_HEX], esp_error *reterr);
+void esp_blob_path(const esp_registry *registry, const char *sha256, char ret_path[4096]);
+bool esp_blob_exists(const esp_registry *registry, const char *sha256);
+
+/* --- rows: each module's functions run on a given connection (a write fn's or a read's) --- */
+#define ESP_NAME_MAX 128 /* names: [A-Za-z0-9][A-Za-z0-9._-]* */
+#define ESP_ID_MAX 40    /* ids: a prefix and 16+ base-32 digits, "mdl_...", "dat_...", "job_...", "tsk_...", "cer_..." */
+bool esp_name_ok(const char *name);
+/* A fresh id: prefix, then time-ordered and random digits (sorts by creation). */
+void esp_id_make(const char *prefix, char ret_id[ESP_ID_MAX]);
+
+typedef struct esp_dataset_row {
+    char id[ESP_ID_MAX], name[ESP_NAME_MAX + 1], sha256[ESP_HASH_HEX], format[8]; /* "ndjson", "csv" */
+    int64_t version, trajectories, transitions, ny, nu, bytes, created_ms;
+} esp_dataset_row;
+/* Fills id, version, created_ms. The same name and hash as an existing version returns that one. */
+ESP_MUST_CHECK esp_code esp_dataset_insert(esp_db *db, esp_dataset_row *row, esp_error *reterr);
+/* ref: id, name, name/version. NOT_FOUND otherwise. */
+ESP_MUST_CHECK esp_code esp_dataset_find(esp_db *db, const char *ref, esp_dataset_row *ret_row, esp_error *reterr);
+
+typedef struct esp_model_row {
+    char id[ESP_ID_MAX], name[ESP_NAME_MAX + 1], sha256[ESP_HASH_HEX], kind[12];
+    char parent[ESP_ID_MAX], dataset[ESP_ID_MAX], job[ESP_ID_MAX]; /* "" for none */
+    int64_t version, ny, nu, history, relu, parameters, nonzero, created_ms;
+    char *spec, *metrics; /* JSON texts, owned: esp_model_row_done; NULL for none */
+} esp_model_row;
+void esp_model_row_done(esp_model_row *row);
+/* A model version is unique by (name, sha256, parent, dataset, spec): inserting an equal one again returns it, so that a job that runs twice registers once. */
+ESP_MUST_CHECK esp_code esp_model_insert(esp_db *db, esp_model_row *row, esp_error *reterr);
+/* ref: id, name, name/version, name@alias. */
+ESP_MUST_CHECK esp_code esp_model_find(esp_db *db, const char *ref, esp_model_row *ret_row, esp_error *reterr);
+
+typedef struct esp_certificate_row {
+    char id[ESP_ID_MAX], model[ESP_ID_MAX], reference[ESP_ID_MAX], job[ESP_ID_MAX];
+    char kind[24], norm[8], method[24], strength[16], status[24], domain_sha256[ESP_HASH_HEX];
+    double value, lower, tolerance, seconds;
+    char *record; /* JSON: domain, witness, constants per layer, versions; owned */
+    int64_t created_ms;
+} esp_certificate_row;
+void esp_certificate_row_done(esp_certificate_row *row);
+ESP_MUST_CHECK esp_code esp_certificate_insert(esp_db *db, esp_certificate_row *row, esp_error *reterr);
+
+typedef struct esp_task_row {
+    char id[ESP_ID_MAX], name[ESP_NAME_MAX + 1], model[ESP_ID_MAX]; /* the model resolved when stored */
+    int64_t version, created_ms;
+    char *body; /* canonical JSON, owned */
+} esp_task_row;
+void esp_task_row_done(esp_task_row *row);
+ESP_MUST_CHECK esp_code esp_task_insert(esp_db *db, esp_task_row *row, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_task_find(esp_db *db, const char *ref, esp_task_row *ret_row, esp_error *reterr);
+
+typedef enum esp_job_state {
+#define STATE(symbol, name, terminal) ESP_JOB_##symbol,
+#include "states.def"
+#undef STATE
+    ESP_JOB_STATES
+} esp_job_state;
+extern const char *const esp_job_state_names[ESP_JOB_STATES + 1];
+bool esp_job_state_terminal(esp_job_state state);
+bool esp_job_move_allowed(esp_job_state from, esp_job_state to);
+
+typedef struct esp_job_row {
+    char id[ESP_ID_MAX], kind[16];
+    esp_job_state state;
+    int64_t priority, attempt, crashes, created_ms, started_ms, ended_ms; /* 0 = not yet */
+    double run_limit_s;
+    char *spec, *progress, *result, *error; /* JSON, owned; NULL for none */
+} esp_job_row;
+void esp_job_row_done(esp_job_row *row);
+ESP_MUST_CHECK esp_code esp_job_insert(esp_db *db, esp_job_row *row, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_job_find(esp_db *db, const char *id, esp_job_row *ret_row, esp_error *reterr);
+/* The one way to change a job's state: checks the move against states.def and the attempt (a late result of an earlier
+ * attempt is refused with STATE), sets the clocks, stores result or error (may be NULL) and appends a "state" event. */
+ESP_MUST_CHECK esp_code esp_job_move(esp_db *db, const char *id, int64_t attempt, esp_job_state to, const char *result, const char *error, esp_error *reterr);
+/* Progress: replaces the row's and appends a "progress" event (the oldest progress events go when there are over 2,000). */
+ESP_MUST_CHECK esp_code esp_job_progress(esp_db *db, const char *id, int64_t attempt, const char *progress, esp_error *reterr);
+/* The queued job to run next (highest priority, then oldest); NOT_FOUND when none. */
+ESP_MUST_CHECK esp_code esp_job_next(esp_db *db, esp_job_row *ret_row, esp_error *reterr);
+/* At start: every running or cancelling job goes back to queued (or to cancelled). */
+ESP_MUST_CHECK esp_code esp_job_recover(esp_db *db, esp_error *reterr);
+
+typedef struct esp_event_row {
+    int64_t seq; /* of the job, from 1 */
+    char type[16]; /* "state", "progress", "model", "log" */
+    char *data;    /* JSON, owned by the caller after a read: free() */
+} esp_event_row;
+ESP_MUST_CHECK esp_code esp_event_append(esp_db *db, const char *job, const char *type, const char *data, esp_error *reterr);
+/* Up to max events after `after`, oldest first. */
+ESP_MUST_CHECK esp_code esp_event_read(esp_db *db, const char *job, int64_t after, size_t max, esp_event_row *ret_events, size_t *ret_n, esp_error *reterr);
+
+#endif
