@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Random transitions of the pushing world (data.h).
+ *
+ * Actions drawn blindly would touch the box in few transitions and teach nothing but that free motion moves nothing.
+ * So each episode starts beside the box, and each step is one of three: aimed at a random point of the box (always
+ * when the pusher has strayed), the previous action again with some noise (pushes last several steps), or any action. The
+ * aim is at a random point, never at a goal: the data knows no task. */
+#include "robots/pushing/data.h"
+
+#include <math.h>
+
+#include "robots/random.h"
+
+#define TAU        6.283185307179586
+#define STRAY      0.8 /* pusher further than this from the box's centre: it is sent back */
+#define AIM_SHARE  0.35 /* of the other steps */
+#define KEEP_SHARE 0.4
+
+static double clip(double x) {
+    return fmax(-ESP_PUSH_U_MAX, fmin(ESP_PUSH_U_MAX, x));
+}
+
+static void aim(esp_dice *dice, const double *y, double *ret_u) {
+    /* a random point of the box: a mean of its corners, relative to the pusher, with random weights */
+    double a = esp_dice_range(dice, 0.0, 1.0), b = esp_dice_range(dice, 0.0, 1.0), dx, dy, length;
+    const double *rel = y + 2 * ESP_PUSH_KEYPOINTS;
+    dx = rel[0] + a * (rel[2] - rel[0]) + b * (rel[6] - rel[0]);
+    dy = rel[1] + a * (rel[3] - rel[1]) + b * (rel[7] - rel[1]);
+    length = fmax(1e-6, hypot(dx, dy));
+    double stride = esp_dice_range(dice, 0.05, 0.4);
+    ret_u[0] = clip(stride * dx / length);
+    ret_u[1] = clip(stride * dy / length);
+}
+
+/* The next action; u holds the previous one, or zeros. */
+static void draw_action(esp_dice *dice, const double *y, double *u) {
+    const double *rel = y + 2 * ESP_PUSH_KEYPOINTS;
+    double away = hypot((rel[0] + rel[4]) / 2, (rel[1] + rel[5]) / 2), kind = esp_dice_range(dice, 0.0, 1.0);
+    if (away > STRAY || kind < AIM_SHARE) {
+        aim(dice, y, u);
+    } else if (kind < AIM_SHARE + KEEP_SHARE && (u[0] != 0.0 || u[1] != 0.0)) {
+        for (int i = 0; i < ESP_PUSH_NU; i++) u[i] = clip(u[i] + esp_dice_range(dice, -0.1, 0.1));
+    } else {
+        for (int i = 0; i < ESP_PUSH_NU; i++) u[i] = esp_dice_range(dice, -ESP_PUSH_U_MAX, ESP_PUSH_U_MAX);
+    }
+}
+
+static esp_push_world *start_episode(esp_dice *dice) {
+    esp_pose box = {esp_dice_range(dice, 2.0, 3.0), esp_dice_range(dice, 2.0, 3.0), esp_dice_range(dice, 0.0, TAU)};
+    for (;;) {
+        double bearing = esp_dice_range(dice, 0.0, TAU), away = esp_dice_range(dice, ESP_PUSH_HALF, STRAY);
+        double x = box.x + away * cos(bearing), y = box.y + away * sin(bearing);
+        if (esp_push_distance(box, x, y) > ESP_PUSH_RADIUS) return esp_push_create(box, x, y);
+    }
+}
+
+static void write_rows(FILE *out, const double *rows, int n_rows, int width) {
+    for (int i = 0; i < n_rows; i++) {
+        for (int j = 0; j < width; j++) fprintf(out, "%s%.7g", j > 0 ? "," : i > 0 ? ",[" : "[", rows[i * width + j]);
+        fputc(']', out);
+    }
+}
+
+static void widen(esp_push_data *data, const double *y, const double *u) {
+    for (int i = 0; i < ESP_PUSH_NX; i++) {
+        double x = i < ESP_PUSH_NY ? y[i] : u[i - ESP_PUSH_NY];
+        data->lower[i] = fmin(data->lower[i], x);
+        data->upper[i] = fmax(data->upper[i], x);
+    }
+}
+
+static bool run_episode(FILE *out, int steps, esp_dice *dice, esp_push_data *data) {
+    double y[(ESP_PUSH_EPISODE_STEPS + 1) * ESP_PUSH_NY], u[ESP_PUSH_EPISODE_STEPS * ESP_PUSH_NU], action[ESP_PUSH_NU] = {0.0, 0.0};
+    esp_push_world *world = start_episode(dice);
+    if (world == NULL) return false;
+    esp_push_observe(world, y);
+    for (int t = 0; t < steps; t++) {
+        draw_action(dice, y + t * ESP_PUSH_NY, action);
+        for (int i = 0; i < ESP_PUSH_NU; i++) u[t * ESP_PUSH_NU + i] = action[i];
+        data->touching += esp_push_step(world, action);
+        esp_push_observe(world, y + (t + 1) * ESP_PUSH_NY);
+        widen(data, y + t * ESP_PUSH_NY, action);
+    }
+    esp_push_free(world);
+    fputs("{\"y\":[", out);
+    write_rows(out, y, steps + 1, ESP_PUSH_NY);
+    fputs("],\"u\":[", out);
+    write_rows(out, u, steps, ESP_PUSH_NU);
+    fputs("]}\n", out);
+    data->episodes++;
+    data->transitions += steps;
+    return true;
+}
+
+bool esp_push_generate(FILE *out, int transitions, uint64_t seed, esp_push_data *ret_data) {
+    esp_push_data data = {0};
+    for (int i = 0; i < ESP_PUSH_NX; i++) {
+        data.lower[i] = INFINITY;
+        data.upper[i] = -INFINITY;
+    }
+    while (data.transitions < transitions) {
+        int left = transitions - data.transitions;
+        esp_dice dice;
+        esp_dice_init(&dice, seed, (uint64_t)data.episodes);
+        if (!run_episode(out, left < ESP_PUSH_EPISODE_STEPS ? left : ESP_PUSH_EPISODE_STEPS, &dice, &data)) return false;
+    }
+    if (fflush(out) != 0 || ferror(out)) return false;
+    *ret_data = data;
+    return true;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Random transitions of the pushing world: the dataset the model learns from, and its box. No network, no HTTP. */
+#ifndef ESP_PUSHING_DATA_H
+#define ESP_PUSHING_DATA_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "robots/pushing/sim.h"
+
+#define ESP_PUSH_EPISODE_STEPS 25
+#define ESP_PUSH_NX            (ESP_PUSH_NY + ESP_PUSH_NU)
+
+/* What was generated. */
+typedef struct esp_push_data {
+    int episodes, transitions;
+    int touching; /* transitions in which the pusher touched the box */
+    double lower[ESP_PUSH_NX], upper[ESP_PUSH_NX]; /* the data box of (y, u) over all transitions */
+} esp_push_data;
+
+/* Writes `transitions` transitions as NDJSON, one episode a line. Same seed, same bytes. False when writing failed or
+ * memory ran out. */
+bool esp_push_generate(FILE *out, int transitions, uint64_t seed, esp_push_data *ret_data);
+
+#endif
