@@ -16,10 +16,10 @@ typedef enum esp_code {
 
 typedef struct esp_error {
     esp_code code;
-    int sys_errno;       /* errno behind the failure, 0 when none */
-    const char *where;   /* function that failed, static storage */
-    char pointer[128];   /* JSON Pointer ("/cost/stage/0/weight") or "line 17": what was wrong; "" when nothing in the input is */
-    char message[320];   /* one sentence, no final full stop needed */
+    int sys_errno; /* errno behind the failure, 0 when none */
+    const char *where; /* function that failed, static storage */
+    char pointer[128]; /* JSON Pointer ("/cost/stage/0/weight") or "line 17": what was wrong; "" when nothing in the input is */
+    char message[320]; /* one sentence, no final full stop needed */
 } esp_error;
 
 #define ESP_MUST_CHECK __attribute__((warn_unused_result))
@@ -33,17 +33,16 @@ typedef struct esp_error {
 
 esp_code esp_error_set(esp_error *reterr, esp_code code, const char *where, const char *pointer, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
-esp_code esp_error_set_errno(esp_error *reterr, esp_code code, const char *where, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+esp_code esp_error_set_errno(esp_error *reterr, esp_code code, const char *where, const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* Puts context in front of the message ("load model: ...") and returns the code, unchanged. */
 esp_code esp_error_wrap(esp_error *reterr, esp_code code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Puts `prefix` in front of the pointer ("/spec" + "/dataset"). */
 void esp_error_prefix_pointer(esp_error *reterr, const char *prefix);
 
-const char *esp_code_name(esp_code code);  /* "NOT_FOUND"; "OK" for ESP_OK */
+const char *esp_code_name(esp_code code); /* "NOT_FOUND"; "OK" for ESP_OK */
 const char *esp_code_title(esp_code code); /* the catalogue's sentence */
-int esp_code_http(esp_code code);          /* 200 for ESP_OK */
+int esp_code_http(esp_code code); /* 200 for ESP_OK */
 int esp_code_retryable(esp_code code);
 /* The code of a catalogue name, ESP_INTERNAL when unknown. */
 esp_code esp_code_from_name(const char *name);

@@ -18,12 +18,16 @@ static bool too_deep(const char *text, size_t len) {
     for (size_t i = 0; i < len; i++) {
         char c = text[i];
         if (in_string) {
-            if (c == '\\') i++;
-            else if (c == '"') in_string = false;
-        } else if (c == '"') in_string = true;
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+        } else if (c == '"')
+            in_string = true;
         else if (c == '[' || c == '{') {
             if (++depth > MAX_DEPTH) return true;
-        } else if (c == ']' || c == '}') depth--;
+        } else if (c == ']' || c == '}')
+            depth--;
     }
     return false;
 }
@@ -79,9 +83,12 @@ static void pointer_of(const esp_reader *reader, esp_buf *out) {
         return;
     }
     for (const char *c = reader->key; *c; c++) {
-        if (*c == '~') esp_buf_puts(out, "~0");
-        else if (*c == '/') esp_buf_puts(out, "~1");
-        else esp_buf_put(out, c, 1);
+        if (*c == '~')
+            esp_buf_puts(out, "~0");
+        else if (*c == '/')
+            esp_buf_puts(out, "~1");
+        else
+            esp_buf_put(out, c, 1);
     }
 }
 
@@ -162,7 +169,8 @@ esp_code esp_read_number(const esp_reader *reader, double lower, double upper, d
 
 esp_code esp_read_integer(const esp_reader *reader, int64_t lower, int64_t upper, int64_t *ret, esp_error *reterr) {
     if (!reader->value) return ESP_OK;
-    if (!json_is_integer(reader->value)) return esp_refuse(reader, reterr, "must be an integer, is %s", json_is_real(reader->value) ? "a real number" : kind_name(reader));
+    if (!json_is_integer(reader->value))
+        return esp_refuse(reader, reterr, "must be an integer, is %s", json_is_real(reader->value) ? "a real number" : kind_name(reader));
     int64_t value = json_integer_value(reader->value);
     if (value < lower || value > upper)
         return esp_refuse(reader, reterr, "must lie in [%lld, %lld], is %lld", (long long)lower, (long long)upper, (long long)value);
@@ -251,8 +259,8 @@ esp_code esp_read_matrix(const esp_reader *reader, size_t rows, size_t cols, dou
     return code;
 }
 
-esp_code esp_read_matrix_any(const esp_reader *reader, size_t max_rows, size_t max_cols, esp_arena *arena, double **ret, size_t *ret_rows, size_t *ret_cols,
-                             esp_error *reterr) {
+esp_code esp_read_matrix_any(const esp_reader *reader, size_t max_rows, size_t max_cols, esp_arena *arena, double **ret, size_t *ret_rows,
+                             size_t *ret_cols, esp_error *reterr) {
     size_t rows = 0, cols = 0;
     esp_code code = esp_read_array(reader, 0, max_rows, &rows, reterr);
     if (code != ESP_OK) return code;
@@ -261,7 +269,7 @@ esp_code esp_read_matrix_any(const esp_reader *reader, size_t max_rows, size_t m
         code = esp_read_array(&first, 0, max_cols, &cols, reterr);
         if (code != ESP_OK) return code;
     }
-    double *values = ESP_NEW(arena, double, rows * cols);
+    double *values = ESP_NEW(arena, double, rows *cols);
     if (!values) return esp_fail(reterr, ESP_NOMEM, "a matrix of %zu x %zu numbers", rows, cols);
     code = esp_read_matrix(reader, rows, cols, values, reterr);
     if (code != ESP_OK) return code;

@@ -73,8 +73,8 @@ ESP_MUST_CHECK esp_code esp_read_vector_any(const esp_reader *reader, size_t max
 /* rows x cols, row-major, into ret. */
 ESP_MUST_CHECK esp_code esp_read_matrix(const esp_reader *reader, size_t rows, size_t cols, double *ret, esp_error *reterr);
 /* A rectangular matrix of any size up to the caps, allocated in the arena. An empty array gives 0 x 0. */
-ESP_MUST_CHECK esp_code esp_read_matrix_any(const esp_reader *reader, size_t max_rows, size_t max_cols, esp_arena *arena, double **ret, size_t *ret_rows,
-                                            size_t *ret_cols, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_read_matrix_any(const esp_reader *reader, size_t max_rows, size_t max_cols, esp_arena *arena, double **ret,
+                                            size_t *ret_rows, size_t *ret_cols, esp_error *reterr);
 
 typedef struct esp_jsonw {
     esp_buf *out;
@@ -86,7 +86,7 @@ static inline esp_jsonw esp_jsonw_on(esp_buf *out) {
 }
 /* `key` NULL inside an array or at the root. */
 void esp_jsonw_object(esp_jsonw *w, const char *key); /* { */
-void esp_jsonw_object_end(esp_jsonw *w);              /* } */
+void esp_jsonw_object_end(esp_jsonw *w); /* } */
 void esp_jsonw_array(esp_jsonw *w, const char *key);
 void esp_jsonw_array_end(esp_jsonw *w);
 void esp_jsonw_number(esp_jsonw *w, const char *key, double value);

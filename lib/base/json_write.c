@@ -12,7 +12,11 @@ size_t esp_format_number(double value, char *ret) {
         memcpy(ret, "null", 5);
         return 4;
     }
-    if (value == floor(value) && fabs(value) < 1e15 && !(value == 0 && signbit(value))) return (size_t)snprintf(ret, 32, "%.0f", value);
+    if (value == 0 && signbit(value)) { /* "-0" would be read back as the integer 0 */
+        memcpy(ret, "-0.0", 5);
+        return 4;
+    }
+    if (value == floor(value) && fabs(value) < 1e15) return (size_t)snprintf(ret, 32, "%.0f", value);
     int len = snprintf(ret, 32, "%.15g", value);
     if (strtod(ret, NULL) != value) len = snprintf(ret, 32, "%.17g", value);
     return (size_t)len;
@@ -42,9 +46,12 @@ static void put_string(esp_buf *out, const char *text) {
         esp_buf_put(out, s, plain);
         s += plain;
         if (!*s) break;
-        if (*s == '"' || *s == '\\') esp_buf_printf(out, "\\%c", *s);
-        else if (*s < 0x20) esp_buf_printf(out, "\\u%04x", *s);
-        else esp_buf_puts(out, "\\ufffd");
+        if (*s == '"' || *s == '\\')
+            esp_buf_printf(out, "\\%c", *s);
+        else if (*s < 0x20)
+            esp_buf_printf(out, "\\u%04x", *s);
+        else
+            esp_buf_puts(out, "\\ufffd");
         s++;
     }
     esp_buf_put(out, "\"", 1);

@@ -12,14 +12,14 @@ static CBLAS_TRANSPOSE transpose(esp_trans t) {
     return t == ESP_T ? CblasTrans : CblasNoTrans;
 }
 
-void esp_sgemm(esp_trans ta, esp_trans tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb, float beta,
-               float *c, size_t ldc) {
+void esp_sgemm(esp_trans ta, esp_trans tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb,
+               float beta, float *c, size_t ldc) {
     cblas_sgemm(CblasRowMajor, transpose(ta), transpose(tb), (blasint)m, (blasint)n, (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, beta, c,
                 (blasint)ldc);
 }
 
-void esp_dgemm(esp_trans ta, esp_trans tb, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda, const double *b, size_t ldb, double beta,
-               double *c, size_t ldc) {
+void esp_dgemm(esp_trans ta, esp_trans tb, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda, const double *b, size_t ldb,
+               double beta, double *c, size_t ldc) {
     cblas_dgemm(CblasRowMajor, transpose(ta), transpose(tb), (blasint)m, (blasint)n, (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, beta, c,
                 (blasint)ldc);
 }
@@ -65,7 +65,8 @@ esp_code esp_lstsq(size_t m, size_t n, size_t nrhs, const double *a, const doubl
     }
     memcpy(work_a, a, m * n * sizeof *work_a);
     memcpy(work_b, b, m * nrhs * sizeof *work_b);
-    if (LAPACKE_dgelsd(LAPACK_ROW_MAJOR, (lapack_int)m, (lapack_int)n, (lapack_int)nrhs, work_a, (lapack_int)n, work_b, (lapack_int)nrhs, s, -1.0, &rank) != 0) {
+    if (LAPACKE_dgelsd(LAPACK_ROW_MAJOR, (lapack_int)m, (lapack_int)n, (lapack_int)nrhs, work_a, (lapack_int)n, work_b, (lapack_int)nrhs, s, -1.0,
+                       &rank) != 0) {
         code = esp_fail(reterr, ESP_NUMERIC, "least squares of %zu x %zu did not converge", m, n);
         goto out;
     }

@@ -13,10 +13,14 @@
 typedef enum esp_trans { ESP_NO, ESP_T } esp_trans;
 
 /* C (m x n) = alpha op(A) (m x k) op(B) (k x n) + beta C; ld* are row strides in elements. */
-void esp_sgemm(esp_trans ta, esp_trans tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
-void esp_dgemm(esp_trans ta, esp_trans tb, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda, const double *b, size_t ldb, double beta, double *c, size_t ldc);
-void esp_ref_sgemm(esp_trans ta, esp_trans tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
-void esp_ref_dgemm(esp_trans ta, esp_trans tb, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda, const double *b, size_t ldb, double beta, double *c, size_t ldc);
+void esp_sgemm(esp_trans ta, esp_trans tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb,
+               float beta, float *c, size_t ldc);
+void esp_dgemm(esp_trans ta, esp_trans tb, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda, const double *b, size_t ldb,
+               double beta, double *c, size_t ldc);
+void esp_ref_sgemm(esp_trans ta, esp_trans tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb,
+                   float beta, float *c, size_t ldc);
+void esp_ref_dgemm(esp_trans ta, esp_trans tb, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda, const double *b, size_t ldb,
+                   double beta, double *c, size_t ldc);
 
 /* y (m) = A (m x n) x. */
 void esp_dgemv(size_t m, size_t n, const double *a, size_t lda, const double *x, double *y);
