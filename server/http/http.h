@@ -8,7 +8,9 @@
  *
  * Life of a call: made when the headers are complete; `run` gets it with its body; esp_call_reply* ends it exactly once
  * and the pointer is dead after. A client that hangs up while a call is kept: `hangup`, if set, runs on an HTTP thread;
- * the call must still be replied to. */
+ * the call must still be replied to. A reply waits for a
+ * running `hangup` of the same call (so `user` may go once the reply has returned): do not reply with a lock held that
+ * `hangup` takes. */
 #ifndef ESP_SERVER_HTTP_H
 #define ESP_SERVER_HTTP_H
 
@@ -32,7 +34,10 @@ typedef struct esp_upload {
     void (*end)(void *state); /* always, after the reply or the hang-up: removes what is left */
 } esp_upload;
 
-enum { ESP_ROUTE_INLINE = 1 };
+/* INLINE: runs on an event thread, must not block. URGENT: waits for a handler thread ahead of all others, one of which
+ * takes nothing else. */
+enum { ESP_ROUTE_INLINE = 1, ESP_ROUTE_URGENT = 2 };
+#define ESP_BODY_OWN_CAP SIZE_MAX /* the upload's begin and chunk refuse what is too large */
 typedef enum esp_scope { ESP_SCOPE_NONE, ESP_SCOPE_READ, ESP_SCOPE_PLAN, ESP_SCOPE_SUBMIT, ESP_SCOPE_ADMIN } esp_scope;
 
 typedef struct esp_route {
@@ -66,9 +71,12 @@ void esp_call_header_add(esp_call *call, const char *name, const char *value);
 void esp_call_reply(esp_call *call, int status, const char *content_type, esp_buf *take_body); /* empties the buffer */
 void esp_call_reply_json(esp_call *call, int status, esp_buf *take_body);
 void esp_call_reply_error(esp_call *call, const esp_error *error); /* problem+json */
+/* Adds the ETag; when If-None-Match names it, answers 304 and returns true. */
+bool esp_call_not_modified(esp_call *call, const char *etag);
 void esp_call_reply_file(esp_call *call, const char *content_type, const char *path);
 /* A long reply produced piece by piece on an event thread: `next` appends up to about 64 KiB, returns 1 for more now,
- * 0 for the end, -1 for "nothing now": then esp_stream_wake (from any thread) asks again. `end` runs once. */
+ * 0 for the end, -1 for "nothing now": then esp_stream_wake (from any thread) asks again, -2 to cut the connection so
+ * that the client sees a broken reply. `end` runs once. */
 typedef struct esp_stream esp_stream;
 typedef struct esp_producer {
     int (*next)(void *user, esp_buf *out);

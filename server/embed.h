@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The files that embed.S carries into the daemon. Each is followed by a NUL that its length does not count. */
+#ifndef ESP_SERVER_EMBED_H
+#define ESP_SERVER_EMBED_H
+
+#include <stddef.h>
+
+extern const char esp_embed_openapi[], esp_embed_openapi_end[]; /* schema/api/openapi.json */
+extern const char esp_embed_db_0001[], esp_embed_db_0001_end[]; /* schema/db/0001_init.sql */
+
+#define esp_embed_len(name) ((size_t)(name##_end - name))
+
+#endif
