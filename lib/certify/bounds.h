@@ -19,12 +19,21 @@ typedef struct esp_ranges {
 
 ESP_MUST_CHECK esp_code esp_ranges_create(int n_r, int n_y, esp_ranges **ret_ranges, esp_error *reterr);
 void esp_ranges_free(esp_ranges *ranges);
+/* Everything from -infinity to infinity: nothing known. */
+void esp_ranges_open(esp_ranges *ranges);
+void esp_ranges_copy(const esp_ranges *from, esp_ranges *ret_to); /* of the same sizes */
 /* ReLUs with p_lower < 0 < p_upper. */
 int esp_ranges_unstable(const esp_ranges *ranges);
 
 ESP_MUST_CHECK esp_code esp_bounds_interval(const esp_program *program, const esp_box *box, esp_ranges *ret_ranges, esp_error *reterr);
 /* `known`, when not NULL, are ranges already proved for this box, used and intersected. */
-ESP_MUST_CHECK esp_code esp_bounds_crown(const esp_program *program, const esp_box *box, const esp_ranges *known, esp_ranges *ret_ranges, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_bounds_crown(const esp_program *program, const esp_box *box, const esp_ranges *known, esp_ranges *ret_ranges,
+                                         esp_error *reterr);
+
+/* The same for ReLUs `first` and later and the outputs only, in place: `ranges` holds what is proved already (infinite
+ * where nothing is), ReLUs before `first` are taken as they stand. For tightening by time step; a caller that does it
+ * many times keeps an esp_crown (certify/crown.h). UNPROCESSABLE when the ranges given leave no point of the box. */
+ESP_MUST_CHECK esp_code esp_bounds_crown_from(const esp_program *program, const esp_box *box, int first, esp_ranges *ranges, esp_error *reterr);
 
 /* Largest |y| over the box in the norm, from ranges, rounded up. */
 double esp_ranges_norm(const esp_ranges *ranges, esp_norm norm);

@@ -32,11 +32,11 @@ void esp_box_hash(const esp_box *box, char ret_hex[ESP_HASH_HEX]);
 ESP_MUST_CHECK esp_code esp_box_parse(const esp_reader *reader, int n, esp_arena *arena, esp_box *ret_box, esp_error *reterr);
 
 typedef struct esp_certificate {
-    const char *kind;   /* "difference", "range", "lipschitz", static storage */
+    const char *kind; /* "difference", "range", "lipschitz", static storage */
     const char *method; /* "interval", "crown", "closed_form", ..., static storage */
     esp_norm norm;
-    double value;  /* the upper bound */
-    double lower;  /* reached by the witness; 0 when none is known */
+    double value; /* the upper bound */
+    double lower; /* reached by the witness; 0 when none is known */
     esp_strength strength;
     double tolerance; /* 0 for proved */
     const char *status; /* "proved", "time_limit", static storage */

@@ -11,9 +11,9 @@
 
 typedef struct esp_certify_opts {
     esp_norm norm;
-    double gap;         /* stop when value <= lower * (1 + gap) */
-    int max_boxes;      /* cap on the boxes held; bounds memory */
-    uint64_t seed;      /* of the witness search */
+    double gap; /* stop when value <= lower * (1 + gap) */
+    int max_boxes; /* cap on the boxes held; bounds memory */
+    uint64_t seed; /* of the witness search */
 } esp_certify_opts;
 #define ESP_CERTIFY_OPTS_INIT ((esp_certify_opts){ESP_NORM_INF, 0.05, 20000, 1})
 

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The engine behind bounds.h, for callers that bound one program again and again (splitting, a planner's tree): its
+ * workspace is made once and nothing is allocated after.
+ *
+ * Life cycle: create for a program; per box esp_crown_box, then esp_crown_run over ranges, then as many
+ * esp_crown_bound as wanted. One object, one thread. Borrows the program. */
+#ifndef ESP_CERTIFY_CROWN_H
+#define ESP_CERTIFY_CROWN_H
+
+#include <stdbool.h>
+
+#include "certify/bounds.h"
+
+typedef struct esp_crown esp_crown;
+
+ESP_MUST_CHECK esp_code esp_crown_create(const esp_program *program, esp_crown **ret_crown, esp_error *reterr);
+void esp_crown_free(esp_crown *crown);
+
+/* The input box for what follows; n_x finite numbers each, lower <= upper. */
+void esp_crown_box(esp_crown *crown, const double *lower, const double *upper);
+
+/* How a run bounds: interval arithmetic alone, or backward substitution too; the ranges of ReLUs that are already
+ * known to be stable are left as they are, which costs nothing in what follows (a stable ReLU is linear). */
+typedef enum esp_crown_how { ESP_CROWN_INTERVAL, ESP_CROWN_BACKWARD } esp_crown_how;
+
+/* Tightens `ranges` in place: what it holds on entry must be proved already (or infinite). ReLUs before `first` are
+ * taken as they stand, the others are bounded in order, then (when with_outputs) the outputs. False when an
+ * intersection came out empty: no point of the box has its pre-activations in the ranges given, which is a proof when
+ * those ranges carried a constraint; ranges is then half done. */
+bool esp_crown_run(esp_crown *crown, esp_crown_how how, int first, bool with_outputs, esp_ranges *ranges);
+
+/* Bounds of a0 + ax' x + ar' r over the box, after a run that reached every ReLU; ax (n_x), ar (n_r). They contain the
+ * exact value for the exact x, r and for those that esp_program_forward computes, not the rounding of a later
+ * evaluation of the sum itself. ret_ax_lower and ret_ax_upper, when not NULL (n_x), get the coefficients of the linear
+ * bounds in x: an estimate of what each input does, and no more than that. */
+void esp_crown_bound(esp_crown *crown, double a0, const double *ax, const double *ar, double *ret_lower, double *ret_upper, double *ret_ax_lower,
+                     double *ret_ax_upper);
+
+/* The relaxation gap of ReLU j as last set up, -l u / (u - l); 0 when stable. */
+double esp_crown_gap(const esp_crown *crown, int j);
+
+#endif
