@@ -13,24 +13,24 @@
 #include "base/error.h"
 
 #define ESP_FRAME_HEADER 20
-#define ESP_FRAME_MAX (64u << 20)
+#define ESP_FRAME_MAX    (64u << 20)
 
 typedef enum esp_frame_type {
     /* daemon -> worker */
-    ESP_FRAME_PLAN = 1,   /* {task, model:{path,sha256,...}, y, u, goal, start, budget_ms} */
-    ESP_FRAME_JOB = 2,    /* {kind, spec, dataset:{..}, models:{..}, blob_dir, attempt} */
-    ESP_FRAME_PREDICT = 3,/* {model, x} */
-    ESP_FRAME_QUERY = 4,  /* {model, candidate, states, error_threshold}: closed-form constants */
+    ESP_FRAME_PLAN = 1, /* {task, model:{path,sha256,...}, y, u, goal, start, budget_ms} */
+    ESP_FRAME_JOB = 2, /* {kind, spec, dataset:{..}, models:{..}, blob_dir, attempt} */
+    ESP_FRAME_PREDICT = 3, /* {model, x} */
+    ESP_FRAME_QUERY = 4, /* {model, candidate, states, error_threshold}: closed-form constants */
     ESP_FRAME_CANCEL = 5, /* {} : stop this task soon */
     ESP_FRAME_PING = 6,
     /* worker -> daemon */
-    ESP_FRAME_READY = 16,    /* {pid, versions} once after start, and PONG */
-    ESP_FRAME_INCUMBENT = 17,/* a verified plan */
-    ESP_FRAME_BOUND = 18,    /* {lower_bound} */
+    ESP_FRAME_READY = 16, /* {pid, versions} once after start, and PONG */
+    ESP_FRAME_INCUMBENT = 17, /* a verified plan */
+    ESP_FRAME_BOUND = 18, /* {lower_bound} */
     ESP_FRAME_PROGRESS = 19, /* a job's progress */
-    ESP_FRAME_MODEL = 20,    /* a job has written a model blob: {sha256, name?, relu, metrics, ...} */
-    ESP_FRAME_DONE = 21,     /* the task's result */
-    ESP_FRAME_ERROR = 22     /* {code, pointer, message}: the task failed; the worker lives */
+    ESP_FRAME_MODEL = 20, /* a job has written a model blob: {sha256, name?, relu, metrics, ...} */
+    ESP_FRAME_DONE = 21, /* the task's result */
+    ESP_FRAME_ERROR = 22 /* {code, pointer, message}: the task failed; the worker lives */
 } esp_frame_type;
 
 typedef struct esp_frame_header {

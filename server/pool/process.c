@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Worker processes: spawned, fed, read, buried.
+ *
+ * A worker gets a socket as fd 3, a pipe as standard output and error, and nothing else of ours. It is started by
+ * posix_spawn from the supervisor's thread, which lives as long as the daemon: the worker asks for a signal at its
+ * parent's death, and that is the death of the parent's thread. */
+#include "pool/supervisor.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "log.h"
+#include "metrics.h"
+
+#define START_NS     (30 * ESP_NS_PER_S)
+#define PING_NS      (2 * ESP_NS_PER_S)
+#define PONG_NS      (10 * ESP_NS_PER_S)
+#define DYING_NS     (1 * ESP_NS_PER_S)
+#define LONG_LIFE_NS (10 * ESP_NS_PER_S) /* a worker that lived this long did not die of starting */
+enum { READ_CHUNK = 1 << 16, READ_TURNS = 8, BACKOFF_MS = 100, BACKOFF_MAX_MS = 10000 };
+
+static const char *class_name(const process *p) {
+    return p->class == ESP_CLASS_PLAN ? "plan" : "batch";
+}
+
+/* ---- spawn ---- */
+
+/* The daemon's environment with BLAS pinned to one thread; the strings are borrowed. */
+static char **worker_environment(void) {
+    static char blas[] = "OPENBLAS_NUM_THREADS=1", omp[] = "OMP_NUM_THREADS=1";
+    size_t n = 0, kept = 0;
+    while (environ[n]) n++;
+    char **list = calloc(n + 3, sizeof *list);
+    if (!list) return NULL;
+    for (size_t k = 0; k < n; k++)
+        if (strncmp(environ[k], "OPENBLAS_NUM_THREADS=", 21) != 0 && strncmp(environ[k], "OMP_NUM_THREADS=", 16) != 0) list[kept++] = environ[k];
+    list[kept++] = blas;
+    list[kept++] = omp;
+    return list;
+}
+
+/* The child's fd 3 and standard streams; all else is close-on-exec. The pipe goes first: its number may be 3. */
+static int spawn(const esp_pool *pool, const process *p, int sock, int words, pid_t *ret_pid) {
+    char memory[16], niceness[8], parent[16];
+    snprintf(memory, sizeof memory, "%d", pool->config.worker_memory_mib);
+    snprintf(niceness, sizeof niceness, "%d", p->class == ESP_CLASS_BATCH ? 10 : 0);
+    snprintf(parent, sizeof parent, "%d", (int)getpid());
+    char name[] = "espalier-worker";
+    char *argv[] = {name, memory, niceness, parent, NULL};
+    char **environment = worker_environment();
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawn_file_actions_init(&files);
+    posix_spawnattr_init(&attributes);
+    int failed = environment ? 0 : ENOMEM;
+    if (!failed) failed = posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    if (!failed) failed = posix_spawn_file_actions_adddup2(&files, words, STDOUT_FILENO);
+    if (!failed) failed = posix_spawn_file_actions_adddup2(&files, words, STDERR_FILENO);
+    if (!failed) failed = posix_spawn_file_actions_adddup2(&files, sock, 3);
+    if (!failed) failed = posix_spawnattr_setsigmask(&attributes, &none);
+    if (!failed) failed = posix_spawnattr_setsigdefault(&attributes, &all);
+    if (!failed) failed = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    if (!failed) failed = posix_spawn(ret_pid, pool->config.worker, &files, &attributes, argv, environment);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&files);
+    free(environment);
+    return failed;
+}
+
+static void watch(esp_pool *pool, const process *p, int fd, source kind, uint32_t events, int how) {
+    struct epoll_event event = {.events = events, .data.u64 = (uint64_t)kind << 32 | (uint64_t)p->index};
+    if (epoll_ctl(pool->epoll, how, fd, &event)) esp_log(ESP_LOG_ERROR, "epoll", "errno=%d", errno);
+}
+
+static void close_fd(int *fd) {
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+}
+
+/* The first try again is at once, then after 0.1 s, 0.2 s, ... 10 s. */
+static int64_t backoff_ns(int failures) {
+    if (failures < 2) return 0;
+    int shift = failures - 2 < 7 ? failures - 2 : 7;
+    int ms = BACKOFF_MS << shift;
+    return (ms < BACKOFF_MAX_MS ? ms : BACKOFF_MAX_MS) * ESP_NS_PER_MS;
+}
+
+static void set_down(esp_pool *pool, process *p) {
+    p->state = PROCESS_DOWN;
+    p->timer_ns = pool->stopping ? ESP_NEVER : esp_clock_now_ns() + backoff_ns(p->failures);
+}
+
+static void tell_starter(esp_pool *pool, const char *words) {
+    pthread_mutex_lock(&pool->lock);
+    if (words) snprintf(pool->start_words, sizeof pool->start_words, "%s", words);
+    pthread_cond_broadcast(&pool->started);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void spawn_failed(esp_pool *pool, process *p, const char *what, int number) {
+    char words[200];
+    snprintf(words, sizeof words, "%s: %s", what, strerror(number));
+    esp_log(ESP_LOG_ERROR, "worker_spawn", "class=%s error=\"%s\"", class_name(p), words);
+    p->failures++;
+    set_down(pool, p);
+    atomic_fetch_add(&pool->start_deaths, 1);
+    tell_starter(pool, words);
+}
+
+void process_spawn(esp_pool *pool, process *p) {
+    int pair[2] = {-1, -1}, pipes[2] = {-1, -1};
+    const char *what = "socketpair";
+    int failed = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) ? errno : 0;
+    if (!failed) {
+        what = "pipe";
+        failed = pipe2(pipes, O_CLOEXEC) ? errno : 0;
+    }
+    pid_t pid = 0;
+    if (!failed) {
+        what = "posix_spawn";
+        failed = spawn(pool, p, pair[1], pipes[1], &pid);
+    }
+    close_fd(&pair[1]);
+    close_fd(&pipes[1]);
+    int pidfd = -1;
+    if (!failed) {
+        what = "pidfd_open";
+        pidfd = pidfd_open(pid, 0);
+        failed = pidfd < 0 ? errno : 0;
+        if (failed) {
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+        }
+    }
+    if (failed) {
+        close_fd(&pair[0]);
+        close_fd(&pipes[0]);
+        spawn_failed(pool, p, what, failed);
+        return;
+    }
+    /* Only our ends may not block: the worker writes at its own pace. */
+    fcntl(pair[0], F_SETFL, fcntl(pair[0], F_GETFL) | O_NONBLOCK);
+    fcntl(pipes[0], F_SETFL, fcntl(pipes[0], F_GETFL) | O_NONBLOCK);
+    p->pid = pid;
+    p->pidfd = pidfd;
+    p->sock = pair[0];
+    p->words_fd = pipes[0];
+    p->state = PROCESS_STARTING;
+    p->spawned_ns = esp_clock_now_ns();
+    p->timer_ns = p->spawned_ns + START_NS;
+    p->n_words = 0;
+    p->out_pos = 0;
+    p->task = p->affinity = 0;
+    p->want_write = p->pinged = p->doomed = p->eof = false;
+    esp_buf_clear(&p->in);
+    esp_buf_clear(&p->out);
+    watch(pool, p, p->sock, SOURCE_SOCKET, EPOLLIN, EPOLL_CTL_ADD);
+    watch(pool, p, p->pidfd, SOURCE_DEATH, EPOLLIN, EPOLL_CTL_ADD);
+    watch(pool, p, p->words_fd, SOURCE_WORDS, EPOLLIN, EPOLL_CTL_ADD);
+    esp_log(ESP_LOG_DEBUG, "worker_start", "class=%s pid=%d", class_name(p), (int)pid);
+}
+
+/* ---- frames out ---- */
+
+void process_kill(process *p, const char *why) {
+    if (!p->pid || p->doomed) return;
+    esp_log(ESP_LOG_DEBUG, "worker_kill", "class=%s pid=%d reason=\"%s\"", class_name(p), (int)p->pid, why);
+    p->doomed = true;
+    kill(p->pid, SIGKILL);
+}
+
+/* Writes what the socket takes; the rest waits for it to become writable. */
+static void flush(esp_pool *pool, process *p) {
+    if (p->sock < 0 || p->doomed || p->eof) return;
+    while (p->out_pos < p->out.len) {
+        ssize_t n = send(p->sock, p->out.data + p->out_pos, p->out.len - p->out_pos, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) break; /* EAGAIN; or the worker is gone, which its pidfd tells */
+        p->out_pos += (size_t)n;
+    }
+    if (p->out_pos == p->out.len) {
+        esp_buf_clear(&p->out);
+        p->out_pos = 0;
+    }
+    bool want = p->out.len > 0;
+    if (want != p->want_write) watch(pool, p, p->sock, SOURCE_SOCKET, want ? EPOLLIN | EPOLLOUT : EPOLLIN, EPOLL_CTL_MOD);
+    p->want_write = want;
+}
+
+static void send_frame(esp_pool *pool, process *p, esp_frame_type type, const esp_buf *payload) {
+    bool fits = !payload || (!payload->failed && payload->len <= ESP_FRAME_MAX);
+    if (fits) esp_frame_put(&p->out, type, p->task, payload ? payload->data : "{}", payload ? (uint32_t)payload->len : 2);
+    if (!fits || p->out.failed) {
+        process_kill(p, "no memory for a frame");
+        return;
+    }
+    flush(pool, p);
+}
+
+void process_run(esp_pool *pool, process *p, item *i) {
+    assert(p->state == PROCESS_IDLE && !p->item);
+    int64_t now = esp_clock_now_ns();
+    p->state = PROCESS_BUSY;
+    p->timer_ns = ESP_NEVER;
+    p->item = i;
+    p->task = i->id;
+    p->affinity = i->work.affinity;
+    i->process = p;
+    esp_buf_clear(&pool->payload);
+    i->work.ops->begin(i->work.user, i->work.deadline_ns == ESP_NEVER ? ESP_NEVER : i->work.deadline_ns - now, &pool->payload);
+    send_frame(pool, p, i->work.type, &pool->payload);
+    if (pool->payload.failed) esp_buf_done(&pool->payload);
+}
+
+void process_stop_task(esp_pool *pool, process *p, int64_t grace_ns) {
+    if (p->state != PROCESS_BUSY) return;
+    p->state = PROCESS_STOPPING;
+    p->timer_ns = esp_clock_now_ns() + grace_ns;
+    send_frame(pool, p, ESP_FRAME_CANCEL, NULL);
+}
+
+/* ---- frames in ---- */
+
+static void set_idle(process *p) {
+    p->state = PROCESS_IDLE;
+    p->pinged = false;
+    p->timer_ns = esp_clock_now_ns() + PING_NS;
+}
+
+static void on_ready(esp_pool *pool, process *p) {
+    if (p->state == PROCESS_IDLE) set_idle(p); /* a pong */
+    if (p->state != PROCESS_STARTING) return;
+    set_idle(p);
+    if (p->class == ESP_CLASS_PLAN) atomic_fetch_add(&pool->ready, 1);
+    tell_starter(pool, NULL);
+}
+
+static void read_error(const char *payload, size_t len, esp_error *ret_error) {
+    esp_json *json = NULL;
+    const char *code = "INTERNAL", *pointer = "", *message = "the worker gave no reason";
+    if (!esp_json_parse(payload, len, &json, NULL)) {
+        esp_reader root = esp_reader_root(json);
+        esp_reader member = esp_read_member(&root, "code");
+        esp_code ok = esp_read_string(&member, 64, &code, NULL);
+        member = esp_read_member(&root, "pointer");
+        if (!ok) ok = esp_read_string(&member, sizeof ret_error->pointer, &pointer, NULL);
+        member = esp_read_member(&root, "message");
+        if (!ok) ok = esp_read_string(&member, sizeof ret_error->message, &message, NULL);
+        if (ok) message = "the worker's error could not be read";
+    }
+    esp_error_set(ret_error, esp_code_from_name(code), "worker", pointer, "%s", message);
+    esp_json_free(json);
+}
+
+/* The task's last frame. */
+static void on_last(esp_pool *pool, process *p, const esp_frame_header *header, const char *payload) {
+    item *i = p->item;
+    set_idle(p);
+    p->failures = 0;
+    if (!i) return; /* answered before */
+    if (header->type == ESP_FRAME_DONE) {
+        item_end(pool, i, ESP_END_DONE, payload, header->length, NULL);
+        return;
+    }
+    esp_error error = {0};
+    read_error(payload, header->length, &error);
+    bool obeyed = i->stopping && (error.code == ESP_CANCELLED || error.code == ESP_DEADLINE);
+    item_end(pool, i, obeyed ? i->stop_end : ESP_END_ERROR, NULL, 0, obeyed ? NULL : &error);
+}
+
+static void on_frame(esp_pool *pool, process *p, const esp_frame_header *header, const char *payload) {
+    if (header->type == ESP_FRAME_READY) {
+        on_ready(pool, p);
+        return;
+    }
+    bool at_work = p->state == PROCESS_BUSY || p->state == PROCESS_STOPPING;
+    if (!at_work || header->task != p->task) return; /* a word about an earlier task */
+    if (header->type == ESP_FRAME_DONE || header->type == ESP_FRAME_ERROR)
+        on_last(pool, p, header, payload);
+    else if (p->item && p->item->work.ops->frame)
+        p->item->work.ops->frame(p->item->work.user, (esp_frame_type)header->type, payload, header->length);
+}
+
+static void take_frames(esp_pool *pool, process *p) {
+    esp_frame_header header;
+    const char *payload = NULL;
+    esp_error error = {0};
+    size_t pos = 0;
+    int got = 0;
+    while (!p->doomed && (got = esp_frame_next(&p->in, &pos, &header, &payload, &error)) > 0) on_frame(pool, p, &header, payload);
+    if (got < 0) process_kill(p, error.message);
+    if (!pos) return;
+    memmove(p->in.data, p->in.data + pos, p->in.len - pos);
+    p->in.len -= pos;
+}
+
+/* Reads some; true when more may be there. */
+static bool read_some(esp_pool *pool, process *p) {
+    static char chunk[READ_CHUNK]; /* of the one supervisor thread */
+    ssize_t n = p->sock < 0 ? 0 : recv(p->sock, chunk, sizeof chunk, 0);
+    if (n < 0 && errno == EINTR) return true;
+    if (n <= 0) return false;
+    esp_buf_put(&p->in, chunk, (size_t)n);
+    if (p->in.failed) {
+        process_kill(p, "no memory for its frames");
+        return false;
+    }
+    take_frames(pool, p);
+    return n == (ssize_t)sizeof chunk;
+}
+
+void process_on_socket(esp_pool *pool, process *p) {
+    if (p->sock < 0 || p->eof) return;
+    for (int turn = 0; turn < READ_TURNS && read_some(pool, p); turn++) continue;
+    char byte;
+    p->eof = recv(p->sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    if (!p->eof) {
+        flush(pool, p);
+        return;
+    }
+    /* It is dying, which its pidfd will tell; one that closed its socket and lives on is of no use. */
+    watch(pool, p, p->sock, SOURCE_SOCKET, 0, EPOLL_CTL_DEL);
+    if (p->state != PROCESS_STARTING) p->state = PROCESS_STOPPING;
+    p->timer_ns = esp_clock_now_ns() + DYING_NS;
+}
+
+/* ---- last words ---- */
+
+static void keep_words(process *p, const char *bytes, size_t n) {
+    if (n >= WORDS_CAP) {
+        memcpy(p->words, bytes + (n - WORDS_CAP), WORDS_CAP);
+        p->n_words = WORDS_CAP;
+        return;
+    }
+    size_t drop = p->n_words + n > WORDS_CAP ? p->n_words + n - WORDS_CAP : 0;
+    memmove(p->words, p->words + drop, p->n_words - drop);
+    memcpy(p->words + p->n_words - drop, bytes, n);
+    p->n_words += n - drop;
+}
+
+void process_on_words(esp_pool *pool, process *p) {
+    char chunk[4096];
+    if (p->words_fd < 0) return;
+    ssize_t n = read(p->words_fd, chunk, sizeof chunk);
+    if (n > 0) {
+        keep_words(p, chunk, (size_t)n);
+        esp_log(ESP_LOG_DEBUG, "worker_says", "pid=%d text=\"%.*s\"", (int)p->pid, (int)(n < 1000 ? n : 1000), chunk);
+    } else if (n == 0) {
+        watch(pool, p, p->words_fd, SOURCE_WORDS, 0, EPOLL_CTL_DEL);
+    }
+}
+
+/* ---- death ---- */
+
+static void describe_death(const process *p, int status, char *ret, size_t room) {
+    int n = WIFSIGNALED(status) ? snprintf(ret, room, "signal %d", WTERMSIG(status)) : snprintf(ret, room, "exit status %d", WEXITSTATUS(status));
+    size_t keep = p->n_words < 160 ? p->n_words : 160;
+    if (keep && n > 0) snprintf(ret + n, room - (size_t)n, "; last words: %.*s", (int)keep, p->words + p->n_words - keep);
+}
+
+void process_on_death(esp_pool *pool, process *p) {
+    int status = 0;
+    if (!p->pid || waitpid(p->pid, &status, WNOHANG) != p->pid) return;
+    /* What it said before it died still counts. */
+    bool was_doomed = p->doomed;
+    while (!was_doomed && read_some(pool, p)) continue;
+    for (int turn = 0; turn < 64 && p->words_fd >= 0; turn++) {
+        size_t before = p->n_words;
+        process_on_words(pool, p);
+        if (p->n_words == before) break;
+    }
+    char how[256];
+    describe_death(p, status, how, sizeof how);
+    bool starting = p->state == PROCESS_STARTING;
+    if (!starting && p->class == ESP_CLASS_PLAN) atomic_fetch_sub(&pool->ready, 1);
+    if (!pool->stopping) {
+        esp_metric_add(was_doomed ? ESP_METRIC_WORKERS_KILLED : ESP_METRIC_WORKERS_LOST, 1);
+        esp_log(was_doomed ? ESP_LOG_DEBUG : ESP_LOG_NOTICE, was_doomed ? "worker_killed" : "worker_lost", "class=%s pid=%d how=\"%s\"",
+                class_name(p), (int)p->pid, how);
+    }
+    bool early = !was_doomed && esp_clock_now_ns() - p->spawned_ns < LONG_LIFE_NS;
+    p->failures = early || starting ? p->failures + 1 : 0;
+    close_fd(&p->sock);
+    close_fd(&p->pidfd);
+    close_fd(&p->words_fd);
+    p->pid = 0;
+    set_down(pool, p);
+    if (starting) {
+        atomic_fetch_add(&pool->start_deaths, 1);
+        tell_starter(pool, how);
+    }
+    if (!p->item) return;
+    esp_error error = {0};
+    esp_error_set(&error, ESP_WORKER_LOST, "worker", "", "the worker died (%s)", how);
+    item *i = p->item;
+    p->item = NULL;
+    item_orphaned(pool, i, &error);
+}
+
+void process_on_timer(esp_pool *pool, process *p, int64_t now_ns) {
+    switch (p->state) {
+    case PROCESS_DOWN: process_spawn(pool, p); return;
+    case PROCESS_STARTING: process_kill(p, "it did not start"); break;
+    case PROCESS_STOPPING: process_kill(p, "it did not stop"); break;
+    case PROCESS_IDLE:
+        if (p->pinged) {
+            process_kill(p, "it did not answer a ping");
+            break;
+        }
+        p->task = 0;
+        p->pinged = true;
+        p->timer_ns = now_ns + PONG_NS;
+        send_frame(pool, p, ESP_FRAME_PING, NULL);
+        return;
+    case PROCESS_BUSY: break;
+    }
+    p->timer_ns = ESP_NEVER;
+}

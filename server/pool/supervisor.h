@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Inside the pool: what the supervisor thread owns. Nothing here but `commands` is touched by another thread.
+ *
+ *     pool.c        the public calls: commands in, the thread's start and end
+ *     supervisor.c  the loop; work items: queues, deadlines, ends
+ *     process.c     worker processes: spawn, frames in and out, death */
+#ifndef ESP_SERVER_POOL_SUPERVISOR_H
+#define ESP_SERVER_POOL_SUPERVISOR_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "base/clock.h"
+#include "pool/pool.h"
+
+enum { WORDS_CAP = 4096, ITEM_BUCKETS = 1024 };
+
+/* What epoll hands back: a kind and, for a process, its index. */
+typedef enum source { SOURCE_BELL, SOURCE_TIMER, SOURCE_SOCKET, SOURCE_DEATH, SOURCE_WORDS } source;
+
+typedef enum process_state {
+    PROCESS_DOWN, /* none; `timer_ns` says when to start one */
+    PROCESS_STARTING, /* spawned, READY not seen; killed at timer_ns */
+    PROCESS_IDLE, /* pinged at timer_ns; killed at it when `pinged` */
+    PROCESS_BUSY,
+    PROCESS_STOPPING /* told to CANCEL; killed at timer_ns */
+} process_state;
+
+typedef struct item item;
+
+typedef struct process {
+    int index;
+    esp_class class;
+    process_state state;
+    pid_t pid;
+    int pidfd, sock, words_fd; /* -1 when none */
+    esp_buf in, out;
+    size_t out_pos;
+    bool want_write, pinged;
+    bool doomed; /* killed by us; its death is waited for */
+    bool eof; /* its socket has ended */
+    item *item; /* NULL when idle, or when its item has been answered already */
+    uint64_t task; /* number of the task it was given last */
+    uint64_t affinity; /* of that task */
+    int64_t timer_ns, spawned_ns;
+    int failures; /* deaths in a row without a task done */
+    char words[WORDS_CAP];
+    size_t n_words;
+} process;
+
+struct item {
+    uint64_t id;
+    esp_work work;
+    process *process; /* NULL while queued */
+    int lost; /* workers that died on it */
+    bool stopping; /* attached and told to stop: ends as stop_end */
+    esp_end stop_end;
+    int64_t taken_ns, began_ns; /* first and latest worker; 0 = none yet */
+    item *prev, *next; /* of the class's queue */
+    item *hash_next;
+    size_t heap_at; /* place in the deadline heap, SIZE_MAX when not in it */
+};
+
+typedef struct command {
+    item *submit; /* or NULL: */
+    uint64_t cancel; /* the id */
+} command;
+
+struct esp_pool {
+    esp_config config;
+    pthread_t thread;
+    bool thread_started;
+
+    /* the door: any thread */
+    pthread_mutex_t lock;
+    pthread_cond_t started; /* ready or failed has changed during start */
+    command *commands;
+    size_t n_commands, cap_commands;
+    bool closed;
+    char start_words[256]; /* why a worker did not start */
+    int bell; /* eventfd */
+    atomic_uint_fast64_t next_id;
+    atomic_int ready, pending[ESP_CLASSES];
+    atomic_int start_deaths; /* workers that died before READY */
+    int limit[ESP_CLASSES]; /* of pending */
+
+    /* the supervisor's own */
+    int epoll, timer;
+    process *processes;
+    int n_processes;
+    item *head[ESP_CLASSES], *tail[ESP_CLASSES];
+    int n_queued[ESP_CLASSES];
+    item *buckets[ITEM_BUCKETS];
+    item **heap; /* by deadline */
+    size_t n_heap, cap_heap;
+    esp_buf payload; /* of the frame being made */
+    bool stopping;
+};
+
+/* --- supervisor.c --- */
+void *supervisor_main(void *pool);
+/* The item leaves every list and is told how it ended. */
+void item_end(esp_pool *pool, item *i, esp_end end, const char *payload, size_t len, const esp_error *error);
+/* Its worker is gone: once more, or the end. */
+void item_orphaned(esp_pool *pool, item *i, const esp_error *error);
+
+/* --- process.c --- */
+void process_spawn(esp_pool *pool, process *p);
+void process_run(esp_pool *pool, process *p, item *i);
+/* Tells it to stop its task, and when it will be killed otherwise. */
+void process_stop_task(esp_pool *pool, process *p, int64_t grace_ns);
+void process_kill(process *p, const char *why);
+void process_on_socket(esp_pool *pool, process *p);
+void process_on_words(esp_pool *pool, process *p);
+void process_on_death(esp_pool *pool, process *p);
+void process_on_timer(esp_pool *pool, process *p, int64_t now_ns);
+
+#endif
