@@ -49,7 +49,7 @@ bool esp_blob_exists(const esp_registry *registry, const char *sha256);
 
 /* --- rows: each module's functions run on a given connection (a write fn's or a read's) --- */
 #define ESP_NAME_MAX 128 /* names: [A-Za-z0-9][A-Za-z0-9._-]* */
-#define ESP_ID_MAX 40    /* ids: a prefix and 16+ base-32 digits, "mdl_...", "dat_...", "job_...", "tsk_...", "cer_..." */
+#define ESP_ID_MAX   40 /* ids: a prefix and 16+ base-32 digits, "mdl_...", "dat_...", "job_...", "tsk_...", "cer_..." */
 bool esp_name_ok(const char *name);
 /* A fresh id: prefix, then time-ordered and random digits (sorts by creation). */
 void esp_id_make(const char *prefix, char ret_id[ESP_ID_MAX]);
@@ -74,6 +74,17 @@ void esp_model_row_done(esp_model_row *row);
 ESP_MUST_CHECK esp_code esp_model_insert(esp_db *db, esp_model_row *row, esp_error *reterr);
 /* ref: id, name, name/version, name@alias. */
 ESP_MUST_CHECK esp_code esp_model_find(esp_db *db, const char *ref, esp_model_row *ret_row, esp_error *reterr);
+
+/* A movable pointer to a model version, with its history. */
+typedef struct esp_alias_row {
+    char name[ESP_NAME_MAX + 1], alias[ESP_NAME_MAX + 1], model[ESP_ID_MAX];
+    int64_t version, event, updated_ms; /* event: number of the change that set it */
+} esp_alias_row;
+/* at_ms < 0: as it stands now; otherwise as it stood then. */
+ESP_MUST_CHECK esp_code esp_alias_find(esp_db *db, const char *name, const char *alias, int64_t at_ms, esp_alias_row *ret_row, esp_error *reterr);
+/* Points row->name's row->alias at row->version and fills the rest. `expect`: -1 whatever it is now, 0 it must not
+ * exist, else its present event; PRECONDITION otherwise. */
+ESP_MUST_CHECK esp_code esp_alias_set(esp_db *db, esp_alias_row *row, int64_t expect, const char *actor, esp_error *reterr);
 
 typedef struct esp_certificate_row {
     char id[ESP_ID_MAX], model[ESP_ID_MAX], reference[ESP_ID_MAX], job[ESP_ID_MAX];
@@ -115,8 +126,11 @@ void esp_job_row_done(esp_job_row *row);
 ESP_MUST_CHECK esp_code esp_job_insert(esp_db *db, esp_job_row *row, esp_error *reterr);
 ESP_MUST_CHECK esp_code esp_job_find(esp_db *db, const char *id, esp_job_row *ret_row, esp_error *reterr);
 /* The one way to change a job's state: checks the move against states.def and the attempt (a late result of an earlier
- * attempt is refused with STATE), sets the clocks, stores result or error (may be NULL) and appends a "state" event. */
-ESP_MUST_CHECK esp_code esp_job_move(esp_db *db, const char *id, int64_t attempt, esp_job_state to, const char *result, const char *error, esp_error *reterr);
+ * attempt is refused with STATE), sets the clocks, stores result or error (may be NULL) and appends a "state" event.
+ * `attempt` is the row's present one, < 0 for whichever it is; the move to running counts it up. A move from running
+ * back to queued with an error counts a crash; without one (drain) it does not, and neither does recovery. */
+ESP_MUST_CHECK esp_code esp_job_move(esp_db *db, const char *id, int64_t attempt, esp_job_state to, const char *result, const char *error,
+                                     esp_error *reterr);
 /* Progress: replaces the row's and appends a "progress" event (the oldest progress events go when there are over 2,000). */
 ESP_MUST_CHECK esp_code esp_job_progress(esp_db *db, const char *id, int64_t attempt, const char *progress, esp_error *reterr);
 /* The queued job to run next (highest priority, then oldest); NOT_FOUND when none. */
@@ -127,10 +141,11 @@ ESP_MUST_CHECK esp_code esp_job_recover(esp_db *db, esp_error *reterr);
 typedef struct esp_event_row {
     int64_t seq; /* of the job, from 1 */
     char type[16]; /* "state", "progress", "model", "log" */
-    char *data;    /* JSON, owned by the caller after a read: free() */
+    char *data; /* JSON, owned by the caller after a read: free() */
 } esp_event_row;
 ESP_MUST_CHECK esp_code esp_event_append(esp_db *db, const char *job, const char *type, const char *data, esp_error *reterr);
 /* Up to max events after `after`, oldest first. */
-ESP_MUST_CHECK esp_code esp_event_read(esp_db *db, const char *job, int64_t after, size_t max, esp_event_row *ret_events, size_t *ret_n, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_event_read(esp_db *db, const char *job, int64_t after, size_t max, esp_event_row *ret_events, size_t *ret_n,
+                                       esp_error *reterr);
 
 #endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the row modules share. Private to server/registry. */
+#ifndef ESP_SERVER_ROWS_H
+#define ESP_SERVER_ROWS_H
+
+#include "registry/query.h"
+
+/* The version after the newest of this name; `table` is one of ours, not input. */
+ESP_MUST_CHECK esp_code esp_rows_next_version(esp_db *db, const char *table, const char *name, int64_t *ret_version, esp_error *reterr);
+/* Opens "SELECT columns FROM table t WHERE ..." for a ref. An alias is looked up for models only. */
+ESP_MUST_CHECK esp_code esp_rows_open_ref(esp_db *db, const char *table, const char *columns, const esp_ref *ref, esp_stmt **ret_stmt,
+                                          esp_error *reterr);
+/* Steps to the one row: NOT_FOUND names `what` and the text asked for. */
+ESP_MUST_CHECK esp_code esp_rows_one(esp_stmt *stmt, const char *what, const char *text, esp_error *reterr);
+
+#endif
