@@ -61,15 +61,19 @@ static void write_rows(FILE *out, const double *rows, int n_rows, int width) {
     }
 }
 
-static void widen(esp_push_data *data, const double *y, const double *u) {
+/* One transition for the data box, and for the samples when its turn has come. */
+static void note(esp_push_data *data, int wanted, int at, const double *y, const double *u) {
+    bool sampled = data->n_samples < ESP_PUSH_SAMPLES && (int64_t)at * ESP_PUSH_SAMPLES >= (int64_t)data->n_samples * wanted;
     for (int i = 0; i < ESP_PUSH_NX; i++) {
         double x = i < ESP_PUSH_NY ? y[i] : u[i - ESP_PUSH_NY];
         data->lower[i] = fmin(data->lower[i], x);
         data->upper[i] = fmax(data->upper[i], x);
+        if (sampled) data->sample[data->n_samples][i] = x;
     }
+    data->n_samples += sampled;
 }
 
-static bool run_episode(FILE *out, int steps, esp_dice *dice, esp_push_data *data) {
+static bool run_episode(FILE *out, int wanted, int steps, esp_dice *dice, esp_push_data *data) {
     double y[(ESP_PUSH_EPISODE_STEPS + 1) * ESP_PUSH_NY], u[ESP_PUSH_EPISODE_STEPS * ESP_PUSH_NU], action[ESP_PUSH_NU] = {0.0, 0.0};
     esp_push_world *world = start_episode(dice);
     if (world == NULL) return false;
@@ -79,7 +83,7 @@ static bool run_episode(FILE *out, int steps, esp_dice *dice, esp_push_data *dat
         for (int i = 0; i < ESP_PUSH_NU; i++) u[t * ESP_PUSH_NU + i] = action[i];
         data->touching += esp_push_step(world, action);
         esp_push_observe(world, y + (t + 1) * ESP_PUSH_NY);
-        widen(data, y + t * ESP_PUSH_NY, action);
+        note(data, wanted, data->transitions + t, y + t * ESP_PUSH_NY, action);
     }
     esp_push_free(world);
     fputs("{\"y\":[", out);
@@ -102,7 +106,7 @@ bool esp_push_generate(FILE *out, int transitions, uint64_t seed, esp_push_data 
         int left = transitions - data.transitions;
         esp_dice dice;
         esp_dice_init(&dice, seed, (uint64_t)data.episodes);
-        if (!run_episode(out, left < ESP_PUSH_EPISODE_STEPS ? left : ESP_PUSH_EPISODE_STEPS, &dice, &data)) return false;
+        if (!run_episode(out, transitions, left < ESP_PUSH_EPISODE_STEPS ? left : ESP_PUSH_EPISODE_STEPS, &dice, &data)) return false;
     }
     if (fflush(out) != 0 || ferror(out)) return false;
     *ret_data = data;

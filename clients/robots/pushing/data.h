@@ -10,12 +10,15 @@
 
 #define ESP_PUSH_EPISODE_STEPS 25
 #define ESP_PUSH_NX            (ESP_PUSH_NY + ESP_PUSH_NU)
+#define ESP_PUSH_SAMPLES       64
 
 /* What was generated. */
 typedef struct esp_push_data {
     int episodes, transitions;
     int touching; /* transitions in which the pusher touched the box */
     double lower[ESP_PUSH_NX], upper[ESP_PUSH_NX]; /* the data box of (y, u) over all transitions */
+    int n_samples;
+    double sample[ESP_PUSH_SAMPLES][ESP_PUSH_NX]; /* (y, u) of transitions spread evenly over the data */
 } esp_push_data;
 
 /* Writes `transitions` transitions as NDJSON, one episode a line. Same seed, same bytes. False when writing failed or
