@@ -16,8 +16,8 @@
 #include "base/buf.h"
 #include "base/error.h"
 
-#define ESP_MAX_WIDTH_Y 1024
-#define ESP_MAX_WIDTH_U 1024
+#define ESP_MAX_WIDTH_Y    1024
+#define ESP_MAX_WIDTH_U    1024
 #define ESP_MAX_LINE_BYTES (16u << 20)
 
 typedef enum esp_data_format { ESP_DATA_NDJSON, ESP_DATA_CSV } esp_data_format;
@@ -27,8 +27,8 @@ typedef struct esp_dataset {
     int ny, nu;
     size_t n_trajectories, n_transitions, n_rows; /* n_rows = n_transitions + n_trajectories */
     size_t *start; /* n_trajectories + 1 */
-    double *y;     /* n_rows x ny */
-    double *u;     /* n_rows x nu; 0 in the last row of each trajectory; NULL when nu = 0 */
+    double *y; /* n_rows x ny */
+    double *u; /* n_rows x nu; 0 in the last row of each trajectory; NULL when nu = 0 */
 } esp_dataset;
 
 void esp_dataset_free(esp_dataset *dataset);
@@ -41,9 +41,9 @@ void esp_ingest_free(esp_ingest *ingest);
 ESP_MUST_CHECK esp_code esp_ingest_feed(esp_ingest *ingest, const char *bytes, size_t len, esp_error *reterr);
 /* End of input: a last line without its newline is still a line; no trajectory at all is an error. */
 ESP_MUST_CHECK esp_code esp_ingest_finish(esp_ingest *ingest, esp_error *reterr);
-/* Counts so far (all but the row arrays are filled); borrowed. */
+/* Counts so far (the arrays are not for reading); borrowed. */
 const esp_dataset *esp_ingest_counts(const esp_ingest *ingest);
-/* Ownership moves, after finish, with keep. */
+/* Ownership moves, once, after finish, with keep; NULL when memory is out. */
 esp_dataset *esp_ingest_take(esp_ingest *ingest);
 
 /* Reads a stored file whole. */
@@ -52,7 +52,8 @@ ESP_MUST_CHECK esp_code esp_dataset_load(const char *path, esp_data_format forma
 void esp_dataset_format(const esp_dataset *dataset, size_t index, esp_data_format format, esp_buf *ret_text);
 
 /* Seeded split by trajectory: order[0 .. n_train-1] train, the rest validation; at least one each when there are two.
- * With a single trajectory both are it. order has n_trajectories entries. */
+ * A single trajectory has nothing to spare: n_train is 1 and the caller validates on it too. order has n_trajectories
+ * entries. */
 void esp_dataset_split(const esp_dataset *dataset, double validation_share, uint64_t seed, size_t *ret_order, size_t *ret_n_train);
 
 /* Per-column minimum and maximum of x = [Y, U] over every window of the dataset (the data box); each n_x =

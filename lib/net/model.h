@@ -49,8 +49,8 @@ static inline int esp_model_n_y(const esp_model *model) {
 }
 
 /* Takes the net (owned by the model, freed too on failure) and copies the frame's matrices. Checks every size. */
-ESP_MUST_CHECK esp_code esp_model_create(esp_model_kind kind, int ny, int nu, int history, const esp_frame *frame, esp_net *net, esp_model **ret_model,
-                                         esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_model_create(esp_model_kind kind, int ny, int nu, int history, const esp_frame *frame, esp_net *net,
+                                         esp_model **ret_model, esp_error *reterr);
 void esp_model_free(esp_model *model);
 
 /* The frame of a train job: absent or null = NONE, "residual", or {"a","b","c","d","g"} for ny, nu, history.

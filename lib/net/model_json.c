@@ -4,7 +4,6 @@
  * w is n_out x n_in. Without "activation" the last layer is identity and the others ReLU. For dynamics, ny is the
  * network's outputs (with a linear frame: the rows of "a") and nu defaults to 0; for a policy ny and nu are the
  * network's own sizes. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -148,24 +147,6 @@ esp_code esp_model_parse_json(const esp_reader *reader, esp_model_kind kind, esp
     return code;
 }
 
-/* As esp_jsonw_matrix, but the sign of -0 survives: JSON readers take "-0" for the integer 0. */
-static void put_vector(esp_jsonw *w, const char *key, const double *values, size_t n) {
-    esp_jsonw_array(w, key);
-    for (size_t i = 0; i < n; i++) {
-        if (values[i] == 0 && signbit(values[i]))
-            esp_jsonw_raw(w, NULL, "-0.0", 4);
-        else
-            esp_jsonw_number(w, NULL, values[i]);
-    }
-    esp_jsonw_array_end(w);
-}
-
-static void put_matrix(esp_jsonw *w, const char *key, const double *values, int rows, int cols) {
-    esp_jsonw_array(w, key);
-    for (size_t i = 0; i < (size_t)rows; i++) put_vector(w, NULL, values + i * (size_t)cols, (size_t)cols);
-    esp_jsonw_array_end(w);
-}
-
 static void put_activation(esp_jsonw *w, const esp_layer *layer) {
     int same = 1;
     while (same < layer->n_out && layer->act[same] == layer->act[0]) same++;
@@ -182,13 +163,14 @@ static void put_frame(esp_jsonw *w, const esp_model *model) {
     const esp_frame *frame = &model->frame;
     if (frame->kind == ESP_FRAME_RESIDUAL) esp_jsonw_string(w, "frame", "residual");
     if (frame->kind != ESP_FRAME_LINEAR) return;
-    int n_yh = model->history * model->ny, n_uh = model->history * model->nu, f_in = esp_net_inputs(model->net);
+    size_t ny = (size_t)model->ny, n_yh = (size_t)model->history * ny, n_uh = (size_t)model->history * (size_t)model->nu;
+    size_t f_in = (size_t)esp_net_inputs(model->net), f_out = (size_t)esp_net_outputs(model->net);
     esp_jsonw_object(w, "frame");
-    put_matrix(w, "a", frame->a, model->ny, n_yh);
-    put_matrix(w, "b", frame->b, model->ny, n_uh);
-    put_matrix(w, "c", frame->c, f_in, n_yh);
-    put_matrix(w, "d", frame->d, f_in, n_uh);
-    put_matrix(w, "g", frame->g, model->ny, esp_net_outputs(model->net));
+    esp_jsonw_matrix(w, "a", frame->a, ny, n_yh);
+    esp_jsonw_matrix(w, "b", frame->b, ny, n_uh);
+    esp_jsonw_matrix(w, "c", frame->c, f_in, n_yh);
+    esp_jsonw_matrix(w, "d", frame->d, f_in, n_uh);
+    esp_jsonw_matrix(w, "g", frame->g, ny, f_out);
     esp_jsonw_object_end(w);
 }
 
@@ -198,8 +180,8 @@ void esp_model_format_json(const esp_model *model, esp_jsonw *w) {
     for (int l = 0; l < model->net->n_layers; l++) {
         const esp_layer *layer = &model->net->layers[l];
         esp_jsonw_object(w, NULL);
-        put_matrix(w, "w", layer->w, layer->n_out, layer->n_in);
-        put_vector(w, "b", layer->b, (size_t)layer->n_out);
+        esp_jsonw_matrix(w, "w", layer->w, (size_t)layer->n_out, (size_t)layer->n_in);
+        esp_jsonw_vector(w, "b", layer->b, (size_t)layer->n_out);
         put_activation(w, layer);
         esp_jsonw_object_end(w);
     }

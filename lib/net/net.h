@@ -15,14 +15,14 @@
 typedef enum esp_act { ESP_ACT_ZERO = 0, ESP_ACT_RELU = 1, ESP_ACT_IDENTITY = 2 } esp_act;
 
 /* Caps on what is read from outside, so that a hostile file cannot ask for unbounded memory. */
-#define ESP_MAX_LAYERS 64
-#define ESP_MAX_WIDTH 4096
+#define ESP_MAX_LAYERS     64
+#define ESP_MAX_WIDTH      4096
 #define ESP_MAX_PARAMETERS 16777216
 
 typedef struct esp_layer {
     int n_in, n_out;
-    double *w;    /* n_out x n_in */
-    double *b;    /* n_out */
+    double *w; /* n_out x n_in */
+    double *b; /* n_out */
     uint8_t *act; /* n_out of esp_act */
 } esp_layer;
 
@@ -31,7 +31,8 @@ typedef struct esp_net {
     esp_layer *layers;
 } esp_net;
 
-/* Layers of the given widths (n_layers + 1 of them, input first), zero weights, hidden neurons ReLU, outputs identity. */
+/* Layers of the given widths (n_layers + 1 of them, input first), zero weights, hidden neurons ReLU, outputs identity.
+ * Whoever creates a network fills in its numbers before handing it on. Errors: INVALID (caps), NOMEM. */
 ESP_MUST_CHECK esp_code esp_net_create(int n_layers, const int *widths, esp_net **ret_net, esp_error *reterr);
 ESP_MUST_CHECK esp_code esp_net_copy(const esp_net *net, esp_net **ret_net, esp_error *reterr);
 void esp_net_free(esp_net *net);
@@ -43,9 +44,9 @@ static inline int esp_net_outputs(const esp_net *net) {
     return net->layers[net->n_layers - 1].n_out;
 }
 int esp_net_widest(const esp_net *net);
-int esp_net_relus(const esp_net *net);            /* neurons that are ReLU */
-int64_t esp_net_parameters(const esp_net *net);   /* weights and biases */
-int64_t esp_net_nonzero(const esp_net *net);      /* those that are not exactly 0 */
+int esp_net_relus(const esp_net *net); /* neurons that are ReLU */
+int64_t esp_net_parameters(const esp_net *net); /* weights and biases */
+int64_t esp_net_nonzero(const esp_net *net); /* those that are not exactly 0 */
 
 /* y (n_out) of x (n_in), layer by layer in double: the reference that the program is checked against.
  * work has room for 2 * esp_net_widest doubles. */

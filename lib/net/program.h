@@ -29,25 +29,33 @@ typedef struct esp_program {
     double *d; /* n_r x n_r, strictly lower triangular; use row i's first i entries only */
     double *d0; /* n_r: the constant d */
     int n_levels;
-    int *level_end;   /* n_levels: level l is ReLUs level_end[l-1] .. level_end[l]-1 */
-    int *level_begin; /* n_levels: first column of D that any row of level l uses; columns before it are all zero there */
+    int *level_end; /* n_levels: level l is ReLUs level_end[l-1] .. level_end[l]-1 */
+    int *level_begin; /* n_levels: first column of D that any row of level l uses, level_end[l-1] when none; columns before it are all zero there */
 } esp_program;
 
 void esp_program_free(esp_program *program);
 
-/* The program of a model, x = [Y, U] (policy: x = y). */
+/* The program of a model, x = [Y, U] (policy: x = y). Every ReLU neuron of the network is one ReLU here, in layer order,
+ * also one that can be seen never to fire. Errors: UNPROCESSABLE over ESP_MAX_RELUS, NOMEM. */
 ESP_MUST_CHECK esp_code esp_program_lower(const esp_model *model, esp_program **ret_program, esp_error *reterr);
 
 /* The horizon unrolled: x' = [u(0), ..., u(H-1)] (H * nu), y' = [y(1), ..., y(H)] (H * ny), for a given present.
  * `step` is the lowered dynamics; y_past is history x ny, oldest first, the present last; u_past is (history-1) x nu,
- * oldest first. ReLUs are ordered by time: step t owns t * step->n_r .. (t+1) * step->n_r - 1. */
-ESP_MUST_CHECK esp_code esp_program_unroll(const esp_program *step, int ny, int nu, int history, int horizon, const double *y_past, const double *u_past,
-                                           esp_program **ret_program, esp_error *reterr);
+ * oldest first. ReLUs are ordered by time: step t owns t * step->n_r .. (t+1) * step->n_r - 1.
+ * Errors: UNPROCESSABLE over ESP_MAX_RELUS in all, NOMEM. */
+ESP_MUST_CHECK esp_code esp_program_unroll(const esp_program *step, int ny, int nu, int history, int horizon, const double *y_past,
+                                           const double *u_past, esp_program **ret_program, esp_error *reterr);
 
-/* y = f(x) - g(x) for two programs of the same n_x and n_y. */
+/* y = f(x) - g(x) for two programs of the same n_x and n_y: the ReLUs of f come first, then those of g.
+ * Errors: INVALID (sizes differ), UNPROCESSABLE over ESP_MAX_RELUS in all, NOMEM. */
 ESP_MUST_CHECK esp_code esp_program_difference(const esp_program *f, const esp_program *g, esp_program **ret_program, esp_error *reterr);
 
-/* One point in double. p and r may be NULL; r, when NULL, uses work (n_r doubles). */
+/* One point in double. p and r may be NULL; r, when NULL, uses work (n_r doubles).
+ * The order of operations is promised, certificates rest on it: every number is one running sum, without BLAS, fused
+ * products or reordering,
+ *     p_i = ((d0_i + c_i0 x_0) + c_i1 x_1 + ...) + d_ij r_j + ...   j ascending, the columns of D that are zero for the
+ *     y_k = ((c0_k + a_k0 x_0) + a_k1 x_1 + ...) + b_kj r_j + ...   whole level left out (for finite r they add 0)
+ * A NaN pre-activation stays NaN in r. */
 void esp_program_forward(const esp_program *program, const double *x, double *y, double *p, double *r, double *work);
 
 /* A batch in float, by level, with BLAS: x (n x n_x), y (n x n_y). */
