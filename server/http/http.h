@@ -87,7 +87,7 @@ typedef struct esp_producer {
 void esp_call_reply_stream(esp_call *call, const char *content_type, esp_producer producer, esp_stream **ret_stream);
 void esp_stream_wake(esp_stream *stream);
 
-/* Keep the call beyond the handler's return (it must say so before returning). */
+/* Keep the call beyond the handler's return. The handler says so before it hands the call to whoever will reply. */
 void esp_call_keep(esp_call *call, void (*hangup)(void *user), void *user);
 
 /* --- the listener --- */

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The inside of a call and of the listener. Private to server/http.
+ *
+ * Who holds what. MHD holds one reference to a call from its headers to the completion callback; whoever must reply
+ * holds another, and gives it up with the reply, so that a client's going never pulls a call away from under it.
+ *
+ *     COLLECTING --body complete--> RUNNING --reply--> REPLIED
+ *                                      |                  ^
+ *                                      +--> SUSPENDED ----+   (reply resumes the connection)
+ *
+ * Locks, outermost first: http->lock (streams, counters), watch->lock, call->lock, stream->lock. None is held while a
+ * handler, a producer or a hangup runs. */
+#ifndef ESP_SERVER_CALL_H
+#define ESP_SERVER_CALL_H
+
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "http/http.h"
+
+enum { ESP_PARAMS_MAX = 4, ESP_QUERY_MAX = 64, ESP_HEADERS_OUT_MAX = 8, ESP_REQUEST_ID_MAX = 64 };
+#define ESP_DISCARD_MAX ((uint64_t)128 << 20) /* a refused body is read and dropped up to here, so that the client sees why */
+#define ESP_DISCARD_NS  (60 * INT64_C(1000000000))
+
+typedef enum esp_call_state { ESP_CALL_COLLECTING, ESP_CALL_RUNNING, ESP_CALL_SUSPENDED, ESP_CALL_REPLIED } esp_call_state;
+
+typedef struct esp_pair {
+    const char *name, *value;
+} esp_pair;
+
+/* A connection watched for the client's going, and what to do then. */
+typedef struct esp_watch_entry {
+    int fd;
+    uint64_t id; /* 0: not watched */
+    void (*hangup)(void *user);
+    void *user;
+} esp_watch_entry;
+
+struct esp_call {
+    esp_http *http;
+    struct MHD_Connection *connection;
+    atomic_int refs;
+    pthread_mutex_t lock; /* state */
+    esp_call_state state;
+
+    const esp_route *route; /* NULL: none matched */
+    bool head, kept, expects_continue;
+    int64_t arrived_ns;
+    char request_id[ESP_REQUEST_ID_MAX + 1];
+    char *path; /* owned; the parameters point into `params_text` */
+    char *params_text;
+    const char *param_names[ESP_PARAMS_MAX];
+    size_t param_name_lens[ESP_PARAMS_MAX];
+    const char *param_values[ESP_PARAMS_MAX];
+    int n_params;
+    esp_pair query[ESP_QUERY_MAX];
+    size_t n_query;
+
+    esp_buf body;
+    esp_json *json;
+    void *upload;
+    uint64_t received;
+    bool refused; /* `refusal` is the answer, known before the body was all there; the rest of the body is dropped */
+    esp_error refusal;
+    char allow[64]; /* of a 405 */
+
+    uint64_t watch_id;
+    esp_pair out[ESP_HEADERS_OUT_MAX]; /* owned texts */
+    size_t n_out;
+    int status;
+    struct MHD_Response *response;
+    struct esp_call *next; /* in the handlers' queue */
+};
+
+struct esp_stream {
+    esp_http *http;
+    struct MHD_Connection *connection;
+    pthread_mutex_t lock;
+    esp_producer producer;
+    esp_buf buf;
+    size_t sent;
+    bool suspended, woken, gone;
+    uint64_t watch_id;
+    struct esp_stream *next, **prev; /* in http->streams */
+};
+
+typedef struct esp_watch {
+    pthread_t thread;
+    bool started, stopping;
+    int wake_fd;
+    pthread_mutex_t lock;
+    pthread_cond_t idle;
+    esp_watch_entry *entries;
+    size_t n, cap;
+    uint64_t next_id, running; /* running: id whose hangup runs right now */
+} esp_watch;
+
+typedef struct esp_handlers {
+    pthread_mutex_t lock;
+    pthread_cond_t any, urgent;
+    struct esp_call *head[2], **tail[2]; /* 0 urgent, 1 the rest */
+    int queued, n_threads;
+    bool stopping;
+    pthread_t *threads;
+} esp_handlers;
+
+struct esp_http {
+    struct esp_server *server;
+    struct MHD_Daemon *daemon;
+    int port, quiesced_fd;
+    esp_watch watch;
+    esp_handlers handlers;
+    pthread_mutex_t lock;
+    esp_stream *streams;
+    bool stopping;
+};
+
+/* call.c */
+esp_call *esp_call_create(esp_http *http, struct MHD_Connection *connection, const char *path); /* NULL: no memory */
+void esp_call_unref(esp_call *call);
+/* reply.c: the connection of a refused, unread request is closed after the reply. */
+enum MHD_Result esp_call_send(esp_call *call); /* on the event thread, in state REPLIED */
+void esp_call_set_response(esp_call *call, int status, const char *content_type, struct MHD_Response *response);
+void esp_call_finish(esp_call *call); /* the second half of a reply: resumes what is suspended, drops the reference */
+/* match.c: fills route and parameters, or the refusal (404, 405). */
+void esp_call_match(esp_call *call, const char *method);
+/* Parameters of a pattern in a path; -1 no match, else the number of literal bytes. Values are copied to `text`. */
+int esp_pattern_match(const char *pattern, const char *path);
+/* handlers.c */
+ESP_MUST_CHECK esp_code esp_handlers_start(esp_http *http, int n_threads, esp_error *reterr);
+bool esp_handlers_push(esp_http *http, esp_call *call); /* false: full */
+void esp_handlers_stop(esp_http *http); /* runs what is queued first */
+/* watch.c */
+ESP_MUST_CHECK esp_code esp_watch_start(esp_watch *watch, esp_error *reterr);
+uint64_t esp_watch_add(esp_watch *watch, int fd, void (*hangup)(void *user), void *user); /* 0 when memory is out */
+/* After this the hangup does not run; waits for one that is running, unless called from within it. */
+void esp_watch_remove(esp_watch *watch, uint64_t id);
+void esp_watch_stop(esp_watch *watch);
+int esp_connection_fd(struct MHD_Connection *connection);
+/* stream.c */
+void esp_streams_end(esp_http *http); /* wakes every stream to its end */
+
+#endif
