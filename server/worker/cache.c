@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Models kept between tasks, by content: the least recently used of 16 makes room. */
+#include "worker/worker.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MODEL_BYTES_MAX = 1 << 28 };
+
+static void drop(worker_model *m) {
+    esp_planner_free(m->planner);
+    esp_closed_form_free(m->form);
+    esp_program_free(m->program);
+    esp_model_free(m->model);
+    free(m->x_lower);
+    free(m->x_upper);
+    *m = (worker_model){0};
+}
+
+void worker_cache_done(worker *w) {
+    for (int i = 0; i < CACHE_CAP; i++) drop(&w->cache[i]);
+}
+
+/* "sha256" alone, or "sha256/hash of the data box". */
+static void make_key(const char *sha256, const esp_reader *box, char ret_key[2 * ESP_HASH_HEX]) {
+    size_t len = strlen(sha256);
+    memcpy(ret_key, sha256, len + 1);
+    if (!box->value) return;
+    esp_buf text = {0};
+    esp_json_canonical(box->value, &text);
+    ret_key[len] = '/';
+    esp_hash_bytes(text.data, text.len, ret_key + len + 1);
+    esp_buf_done(&text);
+}
+
+/* The bytes must be those that the registry named. */
+static esp_code load(const char *path, const char *sha256, esp_model **ret_model, esp_error *reterr) {
+    esp_buf bytes = {0};
+    char hash[ESP_HASH_HEX];
+    esp_code code = esp_file_read(path, MODEL_BYTES_MAX, &bytes, reterr);
+    if (!code) {
+        esp_hash_bytes(bytes.data, bytes.len, hash);
+        if (strcmp(hash, sha256) != 0) code = esp_fail(reterr, ESP_CORRUPT, "%.200s has the hash %.12s..., not %.12s...", path, hash, sha256);
+    }
+    if (!code) code = esp_model_decode(bytes.data, bytes.len, ret_model, reterr);
+    esp_buf_done(&bytes);
+    return code;
+}
+
+static esp_code load_box(const esp_reader *box, worker_model *m, esp_error *reterr) {
+    size_t n = (size_t)esp_model_n_x(m->model);
+    m->x_lower = calloc(n, sizeof *m->x_lower);
+    m->x_upper = calloc(n, sizeof *m->x_upper);
+    if (!m->x_lower || !m->x_upper) return esp_fail(reterr, ESP_NOMEM, "no memory for the data box");
+    esp_reader lower = esp_read_member(box, "lower"), upper = esp_read_member(box, "upper");
+    esp_code code = esp_read_vector(&lower, n, m->x_lower, reterr);
+    return code ? code : esp_read_vector(&upper, n, m->x_upper, reterr);
+}
+
+static worker_model *oldest(worker *w) {
+    worker_model *found = &w->cache[0];
+    for (int i = 1; i < CACHE_CAP; i++)
+        if (w->cache[i].used < found->used) found = &w->cache[i];
+    return found;
+}
+
+esp_code worker_model_get(worker *w, const esp_reader *reader, worker_model **ret_model, esp_error *reterr) {
+    char key[2 * ESP_HASH_HEX];
+    const char *path = NULL, *sha256 = NULL;
+    esp_code code = worker_text(reader, "path", &path, reterr);
+    if (!code) code = worker_text(reader, "sha256", &sha256, reterr);
+    if (!code && strlen(sha256) != ESP_HASH_HEX - 1) code = esp_fail(reterr, ESP_INTERNAL, "a model came without its hash");
+    if (code) return code;
+    esp_reader box = esp_read_member(reader, "data_box");
+    make_key(sha256, &box, key);
+    for (int i = 0; i < CACHE_CAP; i++) {
+        worker_model *m = &w->cache[i];
+        if (!m->used || strcmp(m->key, key) != 0) continue;
+        m->used = ++w->tick;
+        *ret_model = m;
+        return ESP_OK;
+    }
+    worker_model *m = oldest(w);
+    drop(m);
+    code = load(path, sha256, &m->model, reterr);
+    if (!code && box.value) code = load_box(&box, m, reterr);
+    if (code) {
+        drop(m);
+        return code;
+    }
+    memcpy(m->key, key, sizeof key);
+    m->used = ++w->tick;
+    *ret_model = m;
+    return ESP_OK;
+}
+
+esp_code worker_model_program(worker_model *m, const esp_program **ret_program, esp_error *reterr) {
+    esp_code code = m->program ? ESP_OK : esp_program_lower(m->model, &m->program, reterr);
+    if (!code) *ret_program = m->program;
+    return code;
+}
+
+esp_code worker_model_planner(worker_model *m, esp_planner **ret_planner, esp_error *reterr) {
+    esp_code code = m->planner ? ESP_OK : esp_planner_create(m->model, m->x_lower, m->x_upper, &m->planner, reterr);
+    if (!code) *ret_planner = m->planner;
+    return code;
+}
+
+esp_code worker_model_form(worker_model *m, const esp_closed_form **ret_form, esp_error *reterr) {
+    esp_code code = m->form ? ESP_OK : esp_closed_form_create(m->model, &m->form, reterr);
+    if (!code) *ret_form = m->form;
+    return code;
+}

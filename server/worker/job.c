@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * JOB: which kind it is, and what the kinds share. */
+#include "data/dataset.h"
+#include "worker/worker.h"
+
+#include <string.h>
+
+enum { TEXT_MAX = 4096 };
+
+esp_code worker_text(const esp_reader *object, const char *key, const char **ret_text, esp_error *reterr) {
+    esp_reader member = esp_read_member(object, key);
+    if (!member.value) return esp_fail(reterr, ESP_INTERNAL, "a task came without its %s", key);
+    return esp_read_string(&member, TEXT_MAX, ret_text, reterr);
+}
+
+esp_code worker_dataset_load(const esp_reader *reader, struct esp_dataset **ret_dataset, esp_error *reterr) {
+    const char *path = NULL, *format = NULL;
+    esp_code code = worker_text(reader, "path", &path, reterr);
+    if (!code) code = worker_text(reader, "format", &format, reterr);
+    if (!code) code = esp_dataset_load(path, strcmp(format, "csv") == 0 ? ESP_DATA_CSV : ESP_DATA_NDJSON, ret_dataset, reterr);
+    return code;
+}
+
+void worker_progress(worker *w, double fraction, const char *stage) {
+    esp_buf text = {0};
+    esp_jsonw json = esp_jsonw_on(&text);
+    esp_jsonw_object(&json, NULL);
+    esp_jsonw_number(&json, "fraction", fraction);
+    esp_jsonw_string(&json, "stage", stage);
+    esp_jsonw_object(&json, "metrics");
+    esp_jsonw_object_end(&json);
+    esp_jsonw_object_end(&json);
+    worker_send(w, ESP_FRAME_PROGRESS, &text);
+    esp_buf_done(&text);
+}
+
+esp_code worker_job(worker *w, const esp_reader *payload, esp_error *reterr) {
+    static const struct {
+        const char *kind;
+        worker_task *run;
+    } kinds[] = {{"train", worker_job_train}, {"certify", worker_job_certify}, {"evaluate", worker_job_evaluate}};
+    const char *kind = NULL;
+    esp_code code = worker_text(payload, "kind", &kind, reterr);
+    if (code) return code;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(kinds[i].kind, kind) == 0) return kinds[i].run(w, payload, reterr);
+    return esp_fail(reterr, ESP_INTERNAL, "this worker knows no job of kind %.30s", kind);
+}

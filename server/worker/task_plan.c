@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * PLAN: one planning problem with its present. Every incumbent and every bound goes up as soon as it exists, so that
+ * the daemon can answer with the latest whatever this process is doing at the deadline. */
+#include "worker/worker.h"
+
+#include <math.h>
+
+/* The end of a run, its last check and its way up the socket take about this, and a little more after a longer one. */
+#define RESERVE_NS     (1 * ESP_NS_PER_MS)
+#define RESERVE_MAX_NS (5 * ESP_NS_PER_MS)
+
+typedef struct stream {
+    worker *w;
+    double best, bound; /* NaN, -INFINITY: none yet */
+    esp_buf text;
+} stream;
+
+static double gap_of(double objective, double bound) {
+    if (isnan(objective) || isinf(bound)) return NAN;
+    return (objective - bound) / fmax(fabs(objective), 1e-9);
+}
+
+static void put_plan(esp_jsonw *json, const esp_plan *plan) {
+    esp_jsonw_matrix(json, "inputs", plan->inputs, plan->inputs ? (size_t)plan->horizon : 0, (size_t)plan->nu);
+    esp_jsonw_matrix(json, "predicted", plan->predicted, plan->inputs ? (size_t)plan->horizon : 0, (size_t)plan->ny);
+    esp_jsonw_number(json, "objective", plan->inputs ? plan->objective : (double)NAN);
+}
+
+static void on_incumbent(void *user, const esp_plan *plan, int64_t nodes) {
+    stream *s = user;
+    s->best = plan->objective;
+    esp_buf_clear(&s->text);
+    esp_jsonw json = esp_jsonw_on(&s->text);
+    esp_jsonw_object(&json, NULL);
+    put_plan(&json, plan);
+    esp_jsonw_number(&json, "lower_bound", s->bound);
+    esp_jsonw_number(&json, "gap", gap_of(s->best, s->bound));
+    esp_jsonw_integer(&json, "nodes", nodes);
+    esp_jsonw_string(&json, "method", plan->found_by);
+    esp_jsonw_object_end(&json);
+    worker_send(s->w, ESP_FRAME_INCUMBENT, &s->text);
+}
+
+static void on_bound(void *user, double lower_bound) {
+    stream *s = user;
+    s->bound = lower_bound;
+    esp_buf_clear(&s->text);
+    esp_jsonw json = esp_jsonw_on(&s->text);
+    esp_jsonw_object(&json, NULL);
+    esp_jsonw_number(&json, "lower_bound", s->bound);
+    esp_jsonw_number(&json, "gap", gap_of(s->best, s->bound));
+    esp_jsonw_object_end(&json);
+    worker_send(s->w, ESP_FRAME_BOUND, &s->text);
+}
+
+static void send_result(worker *w, const esp_plan_result *result, esp_buf *text) {
+    esp_buf_clear(text);
+    esp_jsonw json = esp_jsonw_on(text);
+    esp_jsonw_object(&json, NULL);
+    esp_jsonw_string(&json, "status", esp_plan_status_names[result->status]);
+    put_plan(&json, &result->best);
+    esp_jsonw_number(&json, "lower_bound", result->lower_bound);
+    esp_jsonw_number(&json, "gap", result->gap);
+    esp_jsonw_string(&json, "ranges", result->ranges_sound ? "sound" : "data");
+    esp_jsonw_string(&json, "method", result->method);
+    esp_jsonw_integer(&json, "nodes", result->nodes);
+    esp_jsonw_integer(&json, "binaries", result->binaries);
+    esp_jsonw_object_end(&json);
+    worker_send(w, ESP_FRAME_DONE, text);
+}
+
+/* Rows of a matrix that the daemon has checked already; 0 when it is absent. */
+static esp_code read_rows(const esp_reader *payload, const char *key, esp_arena *arena, double **ret, size_t *ret_rows, esp_error *reterr) {
+    esp_reader member = esp_read_member(payload, key);
+    size_t cols = 0;
+    *ret = NULL;
+    *ret_rows = 0;
+    return member.value ? esp_read_matrix_any(&member, 4096, 4096, arena, ret, ret_rows, &cols, reterr) : ESP_OK;
+}
+
+static esp_code read_request(const esp_reader *payload, esp_arena *arena, esp_plan_request *ret, esp_error *reterr) {
+    double *y = NULL, *u = NULL, *start = NULL, *goal = NULL;
+    size_t y_rows = 0, u_rows = 0, start_rows = 0, n_goal = 0;
+    esp_reader member = esp_read_member(payload, "goal");
+    esp_code code = read_rows(payload, "y", arena, &y, &y_rows, reterr);
+    if (!code) code = read_rows(payload, "u", arena, &u, &u_rows, reterr);
+    if (!code) code = read_rows(payload, "start", arena, &start, &start_rows, reterr);
+    if (!code && member.value) code = esp_read_vector_any(&member, 4096, arena, &goal, &n_goal, reterr);
+    if (!code) *ret = (esp_plan_request){.y = y, .u = u, .n_u = (int)u_rows, .goal = goal, .start = start};
+    return code;
+}
+
+/* All that is left, less what the answer itself needs. */
+static esp_code read_deadline(const esp_reader *payload, int64_t *ret_deadline_ns, esp_error *reterr) {
+    double budget_ms = 0;
+    esp_reader member = esp_read_member(payload, "budget_ms");
+    esp_code code = esp_read_number(&member, 0, 1e9, &budget_ms, reterr);
+    if (code) return code;
+    int64_t budget = (int64_t)(budget_ms * (double)ESP_NS_PER_MS), reserve = RESERVE_NS + budget / 50;
+    if (reserve > RESERVE_MAX_NS) reserve = RESERVE_MAX_NS;
+    *ret_deadline_ns = esp_clock_now_ns() + budget - reserve;
+    return ESP_OK;
+}
+
+esp_code worker_plan(worker *w, const esp_reader *payload, esp_error *reterr) {
+    stream s = {.w = w, .best = NAN, .bound = -INFINITY};
+    const esp_plan_hooks hooks = {&s, on_incumbent, on_bound};
+    esp_stop stop = {ESP_NEVER, worker_cancelled, w};
+    esp_plan_request request = {0};
+    esp_plan_result result = {0};
+    worker_model *m = NULL;
+    esp_planner *planner = NULL;
+    esp_task *task = NULL;
+    esp_reader model = esp_read_member(payload, "model"), member = esp_read_member(payload, "task");
+    esp_arena *arena = esp_arena_create(0);
+    esp_code code = arena ? read_deadline(payload, &stop.deadline_ns, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a plan");
+    if (!code) code = worker_model_get(w, &model, &m, reterr);
+    if (!code) code = worker_model_planner(m, &planner, reterr);
+    if (!code) code = esp_task_parse(&member, m->model->ny, m->model->nu, arena, &task, reterr);
+    if (!code) code = read_request(payload, arena, &request, reterr);
+    if (!code) code = esp_plan_run(planner, task, &request, &hooks, &stop, &result, reterr);
+    if (!code) send_result(w, &result, &s.text);
+    esp_plan_result_done(&result);
+    esp_buf_done(&s.text);
+    esp_arena_free(arena);
+    return code;
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * PREDICT: the program's outputs at given points, in double. QUERY: closed-form constants per state and layer. */
+#include "worker/worker.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { ROWS_MAX = 1 << 20 };
+
+/* n rows of exactly `cols` numbers. */
+static esp_code read_points(const esp_reader *reader, size_t cols, esp_arena *arena, double **ret, size_t *ret_n, esp_error *reterr) {
+    size_t n = 0;
+    esp_code code = esp_read_array(reader, 1, ROWS_MAX, &n, reterr);
+    if (code) return code;
+    double *points = esp_arena_array(arena, n * cols, sizeof *points);
+    if (!points) return esp_fail(reterr, ESP_NOMEM, "no memory for %zu points", n);
+    code = esp_read_matrix(reader, n, cols, points, reterr);
+    if (code) return code;
+    *ret = points;
+    *ret_n = n;
+    return ESP_OK;
+}
+
+static esp_code forward_all(worker *w, const esp_program *program, const double *x, size_t n, esp_arena *arena, double **ret_y, esp_error *reterr) {
+    size_t n_x = (size_t)program->n_x, n_y = (size_t)program->n_y;
+    double *y = esp_arena_array(arena, n * n_y, sizeof *y), *work = esp_arena_array(arena, (size_t)program->n_r + 1, sizeof *work);
+    if (!y || !work) return esp_fail(reterr, ESP_NOMEM, "no memory for %zu predictions", n);
+    for (size_t i = 0; i < n; i++) {
+        if (worker_cancelled(w)) return esp_fail(reterr, ESP_CANCELLED, "cancelled");
+        esp_program_forward(program, x + i * n_x, y + i * n_y, NULL, NULL, work);
+        for (size_t k = 0; k < n_y; k++)
+            if (!isfinite(y[i * n_y + k])) return esp_fail(reterr, ESP_NUMERIC, "the prediction at point %zu is not finite", i);
+    }
+    *ret_y = y;
+    return ESP_OK;
+}
+
+esp_code worker_predict(worker *w, const esp_reader *payload, esp_error *reterr) {
+    const esp_program *program = NULL;
+    worker_model *m = NULL;
+    double *x = NULL, *y = NULL;
+    size_t n = 0;
+    esp_buf text = {0};
+    esp_reader model = esp_read_member(payload, "model"), points = esp_read_member(payload, "x");
+    esp_arena *arena = esp_arena_create(0);
+    esp_code code = arena ? worker_model_get(w, &model, &m, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a prediction");
+    if (!code) code = worker_model_program(m, &program, reterr);
+    if (!code) code = read_points(&points, (size_t)program->n_x, arena, &x, &n, reterr);
+    if (!code) code = forward_all(w, program, x, n, arena, &y, reterr);
+    if (!code) {
+        esp_jsonw json = esp_jsonw_on(&text);
+        esp_jsonw_object(&json, NULL);
+        esp_jsonw_matrix(&json, "y", y, n, (size_t)program->n_y);
+        esp_jsonw_object_end(&json);
+        worker_send(w, ESP_FRAME_DONE, &text);
+    }
+    esp_buf_done(&text);
+    esp_arena_free(arena);
+    return code;
+}
+
+/* ---- QUERY ---- */
+
+typedef struct query {
+    const esp_closed_form *form;
+    const esp_model *candidate; /* NULL when none */
+    double threshold; /* NaN when none */
+    double *c, *c_activation; /* one per layer */
+} query;
+
+/* One state's entry of `results`. max_norm, the largest |dW| that keeps the threshold, has no value where C is 0. */
+static esp_code put_state(const query *q, const double *x, esp_jsonw *json, esp_error *reterr) {
+    esp_closed_form_at(q->form, x, q->c, q->c_activation);
+    esp_jsonw_object(json, NULL);
+    esp_jsonw_array(json, "layers");
+    for (int k = 0; k < esp_closed_form_layers(q->form); k++) {
+        esp_jsonw_object(json, NULL);
+        esp_jsonw_integer(json, "layer", k + 1);
+        esp_jsonw_number(json, "c", q->c[k]);
+        esp_jsonw_number(json, "c_activation", q->c_activation[k]);
+        if (!isnan(q->threshold)) esp_jsonw_number(json, "max_norm", q->threshold / q->c_activation[k]);
+        esp_jsonw_object_end(json);
+    }
+    esp_jsonw_array_end(json);
+    esp_code code = ESP_OK;
+    double bound = 0, actual = 0;
+    if (q->candidate) code = esp_closed_form_candidate(q->form, q->candidate, x, &bound, &actual, reterr);
+    if (q->candidate && !code) {
+        esp_jsonw_number(json, "bound", bound);
+        esp_jsonw_number(json, "actual", actual);
+    }
+    esp_jsonw_object_end(json);
+    return code;
+}
+
+static esp_code put_states(worker *w, const query *q, const double *x, size_t n, size_t n_x, esp_buf *text, esp_error *reterr) {
+    esp_jsonw json = esp_jsonw_on(text);
+    esp_jsonw_object(&json, NULL);
+    esp_jsonw_array(&json, "results");
+    for (size_t i = 0; i < n; i++) {
+        if (worker_cancelled(w)) return esp_fail(reterr, ESP_CANCELLED, "cancelled");
+        esp_code code = put_state(q, x + i * n_x, &json, reterr);
+        if (code) return code;
+    }
+    esp_jsonw_array_end(&json);
+    esp_jsonw_object_end(&json);
+    return ESP_OK;
+}
+
+/* The second get may push the first model out of the cache only when the cache has one slot; it has 16. */
+static esp_code read_query(worker *w, const esp_reader *payload, esp_arena *arena, query *ret, worker_model **ret_model, esp_error *reterr) {
+    esp_reader model = esp_read_member(payload, "model"), candidate = esp_read_member(payload, "candidate");
+    esp_reader threshold = esp_read_member(payload, "error_threshold");
+    worker_model *other = NULL;
+    query q = {.threshold = NAN};
+    esp_code code = worker_model_get(w, &model, ret_model, reterr);
+    if (!code && candidate.value) code = worker_model_get(w, &candidate, &other, reterr);
+    if (!code) code = worker_model_form(*ret_model, &q.form, reterr);
+    if (!code && threshold.value) code = esp_read_number(&threshold, 0, INFINITY, &q.threshold, reterr);
+    if (code) return code;
+    q.candidate = other ? other->model : NULL;
+    size_t layers = (size_t)esp_closed_form_layers(q.form);
+    q.c = esp_arena_array(arena, layers, sizeof *q.c);
+    q.c_activation = esp_arena_array(arena, layers, sizeof *q.c_activation);
+    if (!q.c || !q.c_activation) return esp_fail(reterr, ESP_NOMEM, "no memory for a query");
+    *ret = q;
+    return ESP_OK;
+}
+
+esp_code worker_query(worker *w, const esp_reader *payload, esp_error *reterr) {
+    worker_model *m = NULL;
+    query q = {0};
+    double *x = NULL;
+    size_t n = 0;
+    esp_buf text = {0};
+    esp_reader states = esp_read_member(payload, "states");
+    esp_arena *arena = esp_arena_create(0);
+    esp_code code = arena ? read_query(w, payload, arena, &q, &m, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a query");
+    size_t n_x = code ? 0 : (size_t)esp_model_n_x(m->model);
+    if (!code) code = read_points(&states, n_x, arena, &x, &n, reterr);
+    if (!code) code = put_states(w, &q, x, n, n_x, &text, reterr);
+    if (!code) worker_send(w, ESP_FRAME_DONE, &text);
+    esp_buf_done(&text);
+    esp_arena_free(arena);
+    return code;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The worker's end of the socket. Reading blocks between tasks and never during one. */
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define POLL_EVERY_NS (1 * ESP_NS_PER_MS)
+enum { CHUNK = 1 << 16 };
+
+/* 1 read something, 0 nothing there (only with MSG_DONTWAIT), -1 the daemon is gone. */
+static int read_some(worker *w, int flags) {
+    static char chunk[CHUNK];
+    if (w->in_pos) {
+        memmove(w->in.data, w->in.data + w->in_pos, w->in.len - w->in_pos);
+        w->in.len -= w->in_pos;
+        w->in_pos = 0;
+    }
+    for (;;) {
+        ssize_t n = recv(WORKER_FD, chunk, sizeof chunk, flags);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return 0;
+        if (n > 0) esp_buf_put(&w->in, chunk, (size_t)n);
+        if (n > 0 && !w->in.failed) return 1;
+        w->gone = true;
+        return -1;
+    }
+}
+
+bool worker_receive(worker *w, esp_frame_header *ret_header, const char **ret_payload) {
+    for (;;) {
+        int got = esp_frame_next(&w->in, &w->in_pos, ret_header, ret_payload, NULL);
+        if (got > 0) return true;
+        if (got < 0 || read_some(w, 0) < 0) return false;
+    }
+}
+
+void worker_send(worker *w, esp_frame_type type, const esp_buf *payload) {
+    if (payload->failed || payload->len > ESP_FRAME_MAX) {
+        esp_error error = {0};
+        esp_fail(&error, payload->failed ? ESP_NOMEM : ESP_TOO_LARGE, "the task's answer does not fit");
+        worker_send_error(w, &error);
+        return;
+    }
+    esp_buf_clear(&w->out);
+    esp_frame_put(&w->out, type, w->task, payload->data, (uint32_t)payload->len);
+    size_t sent = 0;
+    while (!w->out.failed && !w->gone && sent < w->out.len) {
+        ssize_t n = send(WORKER_FD, w->out.data + sent, w->out.len - sent, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) w->gone = true;
+        sent += n > 0 ? (size_t)n : 0;
+    }
+    if (w->out.failed) w->gone = true; /* leaving is the one answer that needs no memory */
+}
+
+void worker_send_error(worker *w, const esp_error *error) {
+    esp_buf text = {0};
+    esp_jsonw json = esp_jsonw_on(&text);
+    esp_jsonw_object(&json, NULL);
+    esp_jsonw_string(&json, "code", esp_code_name(error->code));
+    esp_jsonw_string(&json, "pointer", error->pointer);
+    esp_jsonw_string(&json, "message", error->message);
+    esp_jsonw_object_end(&json);
+    if (text.failed) {
+        /* Memory is out: the plainest error, ready made. */
+        static char plain[] = "{\"code\":\"NOMEM\",\"pointer\":\"\",\"message\":\"the worker is out of memory\"}";
+        const esp_buf borrowed = {.data = plain, .len = sizeof plain - 1};
+        worker_send(w, ESP_FRAME_ERROR, &borrowed);
+    } else {
+        worker_send(w, ESP_FRAME_ERROR, &text);
+    }
+    esp_buf_done(&text);
+}
+
+/* Frames that came during a task: only a CANCEL of it means anything; whatever else is there is for later. */
+static void look(worker *w) {
+    esp_frame_header header;
+    const char *payload = NULL;
+    while (read_some(w, MSG_DONTWAIT) > 0) continue;
+    size_t pos = w->in_pos;
+    while (esp_frame_next(&w->in, &pos, &header, &payload, NULL) > 0)
+        if (header.type == ESP_FRAME_CANCEL && header.task == w->task) w->cancelled = true;
+}
+
+bool worker_cancelled(void *user) {
+    worker *w = user;
+    if (w->cancelled || w->gone) return true;
+    int64_t now = esp_clock_now_ns();
+    if (now - w->polled_ns < POLL_EVERY_NS) return false;
+    w->polled_ns = now;
+    look(w);
+    return w->cancelled || w->gone;
+}

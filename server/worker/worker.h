@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Inside espalier-worker: one process, one thread, one task at a time.
+ *
+ *     main.c         start, limits, the loop over frames
+ *     wire.c         frames in and out of fd 3; the cancel check
+ *     cache.c        models and what is made of them, kept between tasks
+ *     task_plan.c    PLAN          task_predict.c  PREDICT, QUERY
+ *     job.c          JOB: what all kinds share; job_train.c, job_certify.c, job_evaluate.c
+ *
+ * A task function answers with exactly one DONE itself and returns OK, or returns the error that main.c sends. */
+#ifndef ESP_WORKER_H
+#define ESP_WORKER_H
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "certify/closed_form.h"
+#include "net/program.h"
+#include "plan/plan.h"
+#include "pool/frame.h"
+
+enum { WORKER_FD = 3, CACHE_CAP = 16 };
+
+/* A model and what was made of it so far; made when first asked for. */
+typedef struct worker_model {
+    char key[2 * ESP_HASH_HEX]; /* sha256 and the hash of the data box: a planner depends on both */
+    esp_model *model;
+    double *x_lower, *x_upper; /* n_x each, or NULL */
+    esp_planner *planner;
+    esp_program *program;
+    esp_closed_form *form;
+    uint64_t used; /* clock of the least-recently-used rule; 0 = empty slot */
+} worker_model;
+
+typedef struct worker {
+    esp_buf in;
+    size_t in_pos;
+    esp_buf out;
+    uint64_t task; /* in hand */
+    bool cancelled, gone; /* gone: the other end is */
+    int64_t polled_ns;
+    worker_model cache[CACHE_CAP];
+    uint64_t tick;
+} worker;
+
+/* --- wire.c --- */
+/* Blocks. false when the daemon is gone or sent nonsense. The payload is borrowed until the next call. */
+bool worker_receive(worker *w, esp_frame_header *ret_header, const char **ret_payload);
+/* Blocks until the socket has taken it. A payload that could not be made (failed) becomes an ERROR. */
+void worker_send(worker *w, esp_frame_type type, const esp_buf *payload);
+void worker_send_error(worker *w, const esp_error *error);
+/* For esp_stop: has a CANCEL come, or is the daemon gone? Looks at the socket at most once a millisecond. */
+bool worker_cancelled(void *worker);
+
+/* --- cache.c --- */
+/* The model that {"path","sha256","data_box"?} names; borrowed until the next get. */
+ESP_MUST_CHECK esp_code worker_model_get(worker *w, const esp_reader *reader, worker_model **ret_model, esp_error *reterr);
+ESP_MUST_CHECK esp_code worker_model_program(worker_model *m, const esp_program **ret_program, esp_error *reterr);
+ESP_MUST_CHECK esp_code worker_model_planner(worker_model *m, esp_planner **ret_planner, esp_error *reterr);
+ESP_MUST_CHECK esp_code worker_model_form(worker_model *m, const esp_closed_form **ret_form, esp_error *reterr);
+void worker_cache_done(worker *w);
+
+/* --- tasks --- */
+typedef esp_code worker_task(worker *w, const esp_reader *payload, esp_error *reterr);
+worker_task worker_plan, worker_predict, worker_query, worker_job;
+/* `spec` and what comes with it are members of `job`. */
+worker_task worker_job_train, worker_job_certify, worker_job_evaluate;
+
+/* --- job.c --- */
+void worker_progress(worker *w, double fraction, const char *stage);
+struct esp_dataset;
+/* {"path","format"}; the caller's. */
+ESP_MUST_CHECK esp_code worker_dataset_load(const esp_reader *reader, struct esp_dataset **ret_dataset, esp_error *reterr);
+/* Borrowed text that the daemon always sends; its absence is our bug, said as such. */
+ESP_MUST_CHECK esp_code worker_text(const esp_reader *object, const char *key, const char **ret_text, esp_error *reterr);
+
+#endif
