@@ -57,6 +57,8 @@ struct esp_crown {
     double *abs_sum; /* n_r + 1: sum of |x| and of |p| before each ReLU */
     double *up_r, *lo_r, *mag_r; /* n_r: the two expressions and M */
     double *up_x, *lo_x, *mag_x; /* n_x */
+    double *slopes; /* n_r x n_x, the caller's, or NULL */
+    const esp_stop *stop; /* borrowed, or NULL */
     int *level_last; /* n_r: 1 when the ReLU is the last of its level */
     int *row_begin; /* n_r: first column of D that its level uses */
 };
@@ -279,6 +281,12 @@ static bool intersect(double lower, double upper, double *lo, double *hi) {
     return *lo <= *hi;
 }
 
+static void watch(const esp_crown *crown, int j) {
+    int n_x = crown->program->n_x;
+    double *row = crown->slopes + (size_t)j * (size_t)n_x;
+    for (int k = 0; k < n_x; k++) row[k] = 0.5 * (fabs(crown->up_x[k]) + fabs(crown->lo_x[k]));
+}
+
 static bool run_relu(esp_crown *crown, esp_crown_how how, int j, bool derive, esp_ranges *ranges) {
     const esp_program *p = crown->program;
     expression e;
@@ -291,6 +299,7 @@ static bool run_relu(esp_crown *crown, esp_crown_how how, int j, bool derive, es
         some = intersect(e.best_lo - noise, e.best_up + noise, lo, hi);
         if (some && how == ESP_CROWN_BACKWARD && *lo < 0 && *hi > 0) {
             expression_substitute(crown, j, &e);
+            if (crown->slopes) watch(crown, j);
             some = intersect(e.best_lo - noise, e.best_up + noise, lo, hi);
         }
     }
@@ -298,7 +307,7 @@ static bool run_relu(esp_crown *crown, esp_crown_how how, int j, bool derive, es
     return some;
 }
 
-static bool run_output(esp_crown *crown, esp_crown_how how, int i, esp_ranges *ranges) {
+bool esp_crown_output(esp_crown *crown, esp_crown_how how, int i, esp_ranges *ranges) {
     const esp_program *p = crown->program;
     expression e;
     double noise;
@@ -311,8 +320,11 @@ bool esp_crown_run(esp_crown *crown, esp_crown_how how, int first, bool with_out
     const esp_program *p = crown->program;
     assert(ranges->n_r == p->n_r && ranges->n_y == p->n_y && first >= 0);
     bool some = true;
-    for (int j = 0; some && j < p->n_r; j++) some = run_relu(crown, how, j, j >= first, ranges);
-    for (int i = 0; some && with_outputs && i < p->n_y; i++) some = run_output(crown, how, i, ranges);
+    for (int j = 0; some && j < p->n_r; j++) {
+        if (j % 8 == 0 && esp_stop_now(crown->stop)) how = ESP_CROWN_INTERVAL;
+        some = run_relu(crown, how, j, j >= first, ranges);
+    }
+    for (int i = 0; some && with_outputs && i < p->n_y; i++) some = esp_crown_output(crown, how, i, ranges);
     return some;
 }
 
@@ -331,6 +343,18 @@ void esp_crown_bound(esp_crown *crown, double a0, const double *ax, const double
 
 double esp_crown_gap(const esp_crown *crown, int j) {
     return crown->gap[j];
+}
+
+esp_crown_view esp_crown_last(const esp_crown *crown) {
+    return (esp_crown_view){crown->up_x, crown->lo_x, crown->up_r, crown->lo_r};
+}
+
+void esp_crown_watch(esp_crown *crown, double *slopes) {
+    crown->slopes = slopes;
+}
+
+void esp_crown_stop(esp_crown *crown, const esp_stop *stop) {
+    crown->stop = stop;
 }
 
 /* ---- bounds.h ----------------------------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 
+#include "base/clock.h"
 #include "certify/bounds.h"
 
 typedef struct esp_crown esp_crown;
@@ -36,7 +37,25 @@ bool esp_crown_run(esp_crown *crown, esp_crown_how how, int first, bool with_out
 void esp_crown_bound(esp_crown *crown, double a0, const double *ax, const double *ar, double *ret_lower, double *ret_upper, double *ret_ax_lower,
                      double *ret_ax_upper);
 
+/* Output i alone, after a run that reached every ReLU: intersects ranges->y_*[i]; false when that is empty. */
+bool esp_crown_output(esp_crown *crown, esp_crown_how how, int i, esp_ranges *ranges);
+
+/* What the last target (an output, or an esp_crown_bound) left behind: the coefficients of its linear bounds in x, and
+ * those that each r had when it was replaced. Borrowed, until the next target. */
+typedef struct esp_crown_view {
+    const double *up_x, *lo_x; /* n_x */
+    const double *up_r, *lo_r; /* n_r */
+} esp_crown_view;
+esp_crown_view esp_crown_last(const esp_crown *crown);
+
 /* The relaxation gap of ReLU j as last set up, -l u / (u - l); 0 when stable. */
 double esp_crown_gap(const esp_crown *crown, int j);
+
+/* From now on each run writes into `slopes` (n_r x n_x, the caller's; NULL = no more) how p_j varies with each input:
+ * the mean size of the coefficients of its two linear bounds. Rows of stable ReLUs are left as they are. */
+void esp_crown_watch(esp_crown *crown, double *slopes);
+
+/* From now on a run that meets the stop goes on with intervals alone: looser, still proved. NULL = none. */
+void esp_crown_stop(esp_crown *crown, const esp_stop *stop);
 
 #endif

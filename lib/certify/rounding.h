@@ -38,6 +38,14 @@ static inline double esp_abs(double x) {
     return a >= 0 ? a : HUGE_VAL;
 }
 
+/* Upper bounds of a + b and a b for upper bounds a, b >= 0 of what is meant. Exactly 0 stays exactly 0. */
+static inline double esp_add_up(double a, double b) {
+    return a <= 0 ? esp_abs(b) : b <= 0 ? esp_abs(a) : esp_round_up(a + b, 1);
+}
+static inline double esp_mul_up(double a, double b) {
+    return a <= 0 || b <= 0 ? 0 : esp_round_up(a * b, 1);
+}
+
 static inline double esp_max(double a, double b) {
     return a > b ? a : b;
 }
