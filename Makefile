@@ -36,7 +36,7 @@ pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
 LIBS_BASE := -ljansson -lnettle -lm
 LIBS_NUMERIC := -lCbcSolver -lCbc -lOsiClp -lClpSolver -lClp -lOsi -lCgl -lCoinUtils -llapacke -lopenblas
 LIBS_DAEMON := -lmicrohttpd -lsqlite3 -lpthread
-LIBS_TEST = $(call pkg,--libs,check) -lcurl -lpthread
+LIBS_TEST = $(call pkg,--libs,check) -lcurl -lchipmunk -lpthread
 
 # ---- sources ---------------------------------------------------------------------------------------------------------
 LIB_SRC := $(foreach d,$(LIB_DIRS),$(sort $(wildcard lib/$(d)/*.c)))
@@ -103,7 +103,7 @@ $(PUSHING): $(call obj,$(PUSHING_SRC) $(CLIENT_SRC))
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lchipmunk -lcurl -ljansson -lpthread -lm
 
-$(B)/tests/%: $(B)/tests/%.o $(call obj,$(SUPPORT_SRC) $(CLIENT_SRC)) $(SERVER_LIB) $(LIB)
+$(B)/tests/%: $(B)/tests/%.o $(call obj,$(SUPPORT_SRC) $(CLIENT_SRC) $(filter-out %/main.c,$(PUSHING_SRC))) $(SERVER_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_DAEMON) $(LIBS_NUMERIC) $(LIBS_BASE)

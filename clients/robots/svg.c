@@ -11,7 +11,7 @@
 bool esp_svg_open(const char *path, double width, double height, esp_svg *ret_svg) {
     FILE *out = fopen(path, "w");
     if (out == NULL) return false;
-    ret_svg->out = out;
+    *ret_svg = (esp_svg){.out = out};
     fprintf(out,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%g\" height=\"%g\" viewBox=\"0 0 %g %g\" font-family=\"DejaVu Sans, Arial, "
             "sans-serif\">\n",
@@ -34,6 +34,16 @@ static void end_shape(esp_svg *svg, esp_style style) {
     if (style.stroke != NULL && style.dash != NULL) fprintf(svg->out, " stroke-dasharray=\"%s\"", style.dash);
     if (style.opacity > 0.0) fprintf(svg->out, " opacity=\"%.3g\"", style.opacity);
     fputs("/>\n", svg->out);
+}
+
+void esp_svg_clip(esp_svg *svg, double x, double y, double width, double height) {
+    int n = ++svg->clips;
+    fprintf(svg->out, "<clipPath id=\"c%d\"><rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"/></clipPath>\n<g clip-path=\"url(#c%d)\">\n",
+            n, x, y, width, height, n);
+}
+
+void esp_svg_clip_end(esp_svg *svg) {
+    fputs("</g>\n", svg->out);
 }
 
 void esp_svg_line(esp_svg *svg, double x0, double y0, double x1, double y1, esp_style style) {

@@ -10,6 +10,7 @@
 
 typedef struct esp_svg {
     FILE *out;
+    int clips;
 } esp_svg;
 
 /* How a shape is drawn; NULL or 0 fields fall back on nothing drawn, width 1, opaque, solid. */
@@ -22,6 +23,9 @@ typedef struct esp_style {
 bool esp_svg_open(const char *path, double width, double height, esp_svg *ret_svg);
 bool esp_svg_close(esp_svg *svg); /* false when any write failed */
 
+/* Nothing outside the rectangle is drawn until the end of it; one at a time. */
+void esp_svg_clip(esp_svg *svg, double x, double y, double width, double height);
+void esp_svg_clip_end(esp_svg *svg);
 void esp_svg_line(esp_svg *svg, double x0, double y0, double x1, double y1, esp_style style);
 void esp_svg_rect(esp_svg *svg, double x, double y, double width, double height, esp_style style);
 void esp_svg_circle(esp_svg *svg, double x, double y, double radius, esp_style style);

@@ -174,6 +174,7 @@ static void draw_frame(esp_svg *svg, const window *w, const esp_push_episode *ep
     const double *y = episode_y(episode, t);
     double goal[ESP_PUSH_NK], pusher[2], page[ESP_PUSH_NK], trail[2 * (ESP_PUSH_MAX_STEPS + 1)], trail_page[2 * (ESP_PUSH_MAX_STEPS + 1)];
     esp_svg_rect(svg, w->left, w->bottom - w->height, PANEL_W, w->height, (esp_style){.fill = "#fafafa", .stroke = "#cccccc"});
+    esp_svg_clip(svg, w->left, w->bottom - w->height, PANEL_W, w->height);
     esp_push_corners(episode->goal, goal);
     draw_box(svg, w, goal, (esp_style){.fill = "#fff2b8", .stroke = "#b8930b", .width = 1.5, .dash = "5 3"});
     for (int i = 0; i <= t; i++) get_pusher(episode_y(episode, i), trail + 2 * i);
@@ -189,6 +190,7 @@ static void draw_frame(esp_svg *svg, const window *w, const esp_push_episode *ep
     get_pusher(y, pusher);
     place(w, pusher, 1, page);
     esp_svg_circle(svg, page[0], page[1], ESP_PUSH_RADIUS * w->scale, (esp_style){.fill = "#c0392b", .stroke = "#7b241c"});
+    esp_svg_clip_end(svg);
     esp_svg_text(svg, w->left + PANEL_W / 2, w->bottom + 16, 12, "middle", INK,
                  t < episode->n_steps ? "step %d, %.1f px off" : "end (%d), %.1f px off", t, PX * esp_push_error(y, episode->goal));
 }

@@ -155,7 +155,7 @@ static void say_pair(prose *p, const esp_push_demo *demo, const esp_push_run *ex
     esp_paired paired;
     int sign = compare_errors(exact, other, &paired);
     int relu = demo->model[other->model].relu;
-    say(p, "%s %s on %s%d ReLUs: closer in %d of %d episodes, further in %d, mean difference %+.1f px (standard error %.1f; sign test p = %.2g). ",
+    say(p, "%s %s on %s%d ReLUs: closer in %d of %d episodes, further in %d, mean difference %+.1f px (standard error %.1f; signed-rank p = %.2g). ",
         sign > 0   ? "It beats"
         : sign < 0 ? "It loses to"
                    : "No clear difference to",
