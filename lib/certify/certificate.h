@@ -39,7 +39,7 @@ typedef struct esp_certificate {
     double lower; /* reached by the witness; 0 when none is known */
     esp_strength strength;
     double tolerance; /* 0 for proved */
-    const char *status; /* "proved", "time_limit", static storage */
+    const char *status; /* "proved", "time_limit", "box_limit", static storage */
     double seconds;
 } esp_certificate;
 
