@@ -19,11 +19,11 @@
 
 /* The answer of the mathematics. */
 typedef enum esp_plan_status {
-    ESP_PLAN_OPTIMAL,    /* sound ranges, gap within the asked one */
-    ESP_PLAN_FEASIBLE,   /* an answer, with its gap */
-    ESP_PLAN_FALLBACK,   /* nothing found in time (only the daemon says this) */
+    ESP_PLAN_OPTIMAL, /* sound ranges, gap within the asked one */
+    ESP_PLAN_FEASIBLE, /* an answer, with its gap */
+    ESP_PLAN_FALLBACK, /* nothing found in time (only the daemon says this) */
     ESP_PLAN_INFEASIBLE, /* proved */
-    ESP_PLAN_UNKNOWN     /* nothing found, nothing proved */
+    ESP_PLAN_UNKNOWN /* nothing found, nothing proved */
 } esp_plan_status;
 extern const char *const esp_plan_status_names[];
 
@@ -31,35 +31,35 @@ extern const char *const esp_plan_status_names[];
 typedef struct esp_plan_request {
     const double *y; /* history x ny, newest last */
     const double *u; /* (history - 1) x nu, newest last, then the input applied last when a du term or a rate needs it: see n_u */
-    int n_u;         /* rows of u given; du(0) counts from the last of them, from 0 (and no rate limit at step 0) when none */
+    int n_u; /* rows of u given; du(0) counts from the last of them, from 0 (and no rate limit at step 0) when none */
     const double *goal; /* task->n_goal */
     const double *start; /* horizon x nu: a plan to start from (the shifted previous one), or NULL */
 } esp_plan_request;
 
 typedef struct esp_plan {
     int horizon, ny, nu;
-    double *inputs;    /* horizon x nu */
+    double *inputs; /* horizon x nu */
     double *predicted; /* horizon x ny */
-    double objective;  /* recomputed */
-    double violation;  /* largest violation of a limit, 0 when inside all */
+    double objective; /* recomputed */
+    double violation; /* largest violation of a limit, 0 when inside all */
     const char *found_by; /* "cem", "mppi", "cbc", "start", ..., static */
 } esp_plan;
 
 typedef struct esp_plan_hooks {
     void *user;
     void (*incumbent)(void *user, const esp_plan *plan, int64_t nodes); /* verified; strictly better each time */
-    void (*bound)(void *user, double lower_bound);                      /* sound; strictly larger each time */
+    void (*bound)(void *user, double lower_bound); /* sound; strictly larger each time */
 } esp_plan_hooks;
 
 typedef struct esp_plan_result {
     esp_plan_status status;
-    esp_plan best;         /* inputs NULL when none; owned: esp_plan_result_done */
-    double lower_bound;    /* -INFINITY when none */
-    double gap;            /* (objective - lower_bound) / max(|objective|, 1e-9), NaN without both */
-    bool ranges_sound;     /* false: data ranges were asked for */
-    int64_t nodes;         /* of the tree search */
-    int binaries;          /* unstable ReLUs over the horizon after tightening */
-    const char *method;    /* "mip/cbc", "mppi", ... what answered, static */
+    esp_plan best; /* inputs NULL when none; owned: esp_plan_result_done */
+    double lower_bound; /* -INFINITY when none */
+    double gap; /* (objective - lower_bound) / max(|objective|, 1e-9), NaN without both */
+    bool ranges_sound; /* false: data ranges were asked for */
+    int64_t nodes; /* of the tree search */
+    int binaries; /* unstable ReLUs over the horizon after tightening */
+    const char *method; /* "mip/cbc", "mppi", ... what answered, static */
 } esp_plan_result;
 void esp_plan_result_done(esp_plan_result *result);
 
@@ -67,7 +67,8 @@ void esp_plan_result_done(esp_plan_result *result);
  * x_lower/x_upper: the data box of [Y, U] (n_x), or NULL when unknown (trust region `data` is then refused).
  * One thread. Borrows the model. */
 typedef struct esp_planner esp_planner;
-ESP_MUST_CHECK esp_code esp_planner_create(const esp_model *model, const double *x_lower, const double *x_upper, esp_planner **ret_planner, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_planner_create(const esp_model *model, const double *x_lower, const double *x_upper, esp_planner **ret_planner,
+                                           esp_error *reterr);
 void esp_planner_free(esp_planner *planner);
 
 /* Cancelled or out of time is not an error: the status says what is known by then. Errors: INVALID (sizes, numbers),

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A planning problem as columns and rows: the model that the tree search and CBC both solve.
+ *
+ * One block per step, sparser than the unrolled program because y(t) are columns: with x(t) = [Y, U] of the step,
+ *
+ *     (pre)   r_q - w_q = C x + D r + d      p split into its positive part r >= 0 and its negative part w >= 0
+ *     (dyn)   y(t+1) = A x + B r + c
+ *
+ * and, for a ReLU whose range l <= p <= u has l < 0 < u, one of
+ *
+ *     (knap)  r_q / u + w_q / -l <= 1        the triangle, in the relaxation: a phase is one column limit (w = 0 or r = 0)
+ *     (big-M) r_q <= u a,  w_q <= -l (1 - a)   a binary: with (pre) this is eq. 11 of the sparse-dynamics paper,
+ *                                             r <= p - l (1 - a), r >= p, r <= u a, r >= 0, with each dense row once
+ *
+ * A stable ReLU has no w (l >= 0) or no column at all (u <= 0). Cost: |v - g| by e+ - e- = v - g, the largest by its
+ * epigraph, squares by tangents s >= 2 d0 d - d0^2, which lie below the square, so every bound stays a bound. Values,
+ * boxes to avoid: binaries. Ranges of y are limits of their columns. The columns are the same in number and order for
+ * every set of ranges with the same unstable ReLUs. */
+#ifndef ESP_PLAN_ENCODE_H
+#define ESP_PLAN_ENCODE_H
+
+#include "plan/lp.h"
+#include "plan/tighten.h"
+
+/* A squared component, v = (col) - (before) - shift, d = v - target folded into shift. */
+typedef struct esp_square {
+    int col, before; /* before -1: none */
+    double shift; /* d = x[col] - x[before] - shift */
+    int s; /* column of the square */
+    double lower, upper; /* range of d */
+} esp_square;
+
+/* One way out of a box to avoid: z = 1 forces x[y] <= bound (side -1) or >= bound (side +1). */
+typedef struct esp_face {
+    int group; /* faces of one box at one step */
+    int z, y, side;
+    double bound;
+} esp_face;
+
+/* Points at which squares have tangents; kept from one encoding to the next. */
+typedef struct esp_tangents {
+    int n, cap;
+    int *square;
+    double *point;
+} esp_tangents;
+void esp_tangents_done(esp_tangents *tangents);
+bool esp_tangents_add(esp_tangents *tangents, int square, double point);
+
+typedef struct esp_encoding {
+    esp_lp lp;
+    esp_arena *arena;
+    int n_u, n_y, n_r; /* H * nu, H * ny, H * relus per step */
+    int *u, *y; /* columns */
+    int *r, *w, *a; /* columns of each ReLU, -1 where it has none */
+    int *knap; /* row, -1 where there is none */
+    int n_squares, n_faces;
+    esp_square *squares;
+    esp_face *faces;
+    int binaries; /* unstable ReLUs */
+    int cutoff_row; /* sum of the cost columns <= INFINITY; -1 in the big-M form */
+} esp_encoding;
+
+/* big_m false: the relaxation with (knap) rows and the cutoff row. Ranges as of esp_tighten, or tighter. */
+ESP_MUST_CHECK esp_code esp_encode(const esp_problem *problem, const esp_ranges *ranges, bool big_m, const esp_tangents *tangents,
+                                   esp_encoding *ret_encoding, esp_error *reterr);
+void esp_encoding_done(esp_encoding *encoding);
+
+/* The first tangents of every square of a problem: ends, middle, quarters and zero of its range. */
+ESP_MUST_CHECK esp_code esp_encode_tangents(const esp_problem *problem, const esp_ranges *ranges, esp_tangents *ret_tangents, esp_error *reterr);
+/* d of a square at a point x (n_cols). */
+double esp_square_at(const esp_square *square, const double *x);
+
+#endif
