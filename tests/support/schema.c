@@ -25,7 +25,7 @@ static bool member(const esp_reader *object, const char *key, esp_reader *ret_va
     return false;
 }
 
-static const char *text_of(const esp_reader *reader) {
+const char *schema_text(const esp_reader *reader) {
     const char *text = "";
     return esp_read_string(reader, (size_t)-1, &text, NULL) == ESP_OK ? text : "";
 }
@@ -35,7 +35,7 @@ static double number_of(const esp_reader *reader) {
     return esp_read_number(reader, -HUGE_VAL, HUGE_VAL, &number, NULL) == ESP_OK ? number : NAN;
 }
 
-static size_t length_of(const esp_reader *array) {
+size_t schema_length(const esp_reader *array) {
     size_t n = 0;
     return esp_read_array(array, 0, (size_t)-1, &n, NULL) == ESP_OK ? n : 0;
 }
@@ -68,12 +68,12 @@ static bool is_type(const esp_reader *value, const char *type) {
 static bool on_type(checker *c, const esp_reader *keyword, const esp_reader *schema, const esp_reader *value) {
     (void)schema;
     if (esp_reader_kind(keyword) == ESP_JSON_STRING) {
-        if (is_type(value, text_of(keyword))) return true;
-        return esp_refuse(value, &c->error, "is not of type %s", text_of(keyword)) == ESP_OK;
+        if (is_type(value, schema_text(keyword))) return true;
+        return esp_refuse(value, &c->error, "is not of type %s", schema_text(keyword)) == ESP_OK;
     }
-    for (size_t i = 0; i < length_of(keyword); i++) {
+    for (size_t i = 0; i < schema_length(keyword); i++) {
         esp_reader type = esp_read_element(keyword, i);
-        if (is_type(value, text_of(&type))) return true;
+        if (is_type(value, schema_text(&type))) return true;
     }
     return esp_refuse(value, &c->error, "is of none of the types") == ESP_OK;
 }
@@ -91,9 +91,9 @@ static bool on_required(checker *c, const esp_reader *keyword, const esp_reader 
     (void)schema;
     esp_reader found;
     if (esp_reader_kind(value) != ESP_JSON_OBJECT) return true;
-    for (size_t i = 0; i < length_of(keyword); i++) {
+    for (size_t i = 0; i < schema_length(keyword); i++) {
         esp_reader name = esp_read_element(keyword, i);
-        if (!member(value, text_of(&name), &found)) return esp_refuse(value, &c->error, "lacks \"%s\"", text_of(&name)) == ESP_OK;
+        if (!member(value, schema_text(&name), &found)) return esp_refuse(value, &c->error, "lacks \"%s\"", schema_text(&name)) == ESP_OK;
     }
     return true;
 }
@@ -115,7 +115,7 @@ static bool on_additional(checker *c, const esp_reader *keyword, const esp_reade
 
 static bool on_items(checker *c, const esp_reader *keyword, const esp_reader *schema, const esp_reader *value) {
     (void)schema;
-    for (size_t i = 0; i < length_of(value); i++) {
+    for (size_t i = 0; i < schema_length(value); i++) {
         esp_reader item = esp_read_element(value, i);
         if (!check(c, keyword, &item)) return false;
     }
@@ -124,7 +124,7 @@ static bool on_items(checker *c, const esp_reader *keyword, const esp_reader *sc
 
 static bool on_enum(checker *c, const esp_reader *keyword, const esp_reader *schema, const esp_reader *value) {
     (void)schema;
-    for (size_t i = 0; i < length_of(keyword); i++) {
+    for (size_t i = 0; i < schema_length(keyword); i++) {
         esp_reader one = esp_read_element(keyword, i);
         if (equal(&one, value)) return true;
     }
@@ -160,14 +160,14 @@ static bool on_length(checker *c, const esp_reader *keyword, const esp_reader *s
     (void)schema;
     bool of_items = strstr(keyword->key, "Items") != NULL;
     if (esp_reader_kind(value) != (of_items ? ESP_JSON_ARRAY : ESP_JSON_STRING)) return true;
-    double n = (double)(of_items ? length_of(value) : characters(text_of(value)));
+    double n = (double)(of_items ? schema_length(value) : characters(schema_text(value)));
     bool ok = keyword->key[1] == 'i' ? n >= number_of(keyword) : n <= number_of(keyword);
     return ok || esp_refuse(value, &c->error, "length %.0f is outside %s %.0f", n, keyword->key, number_of(keyword)) == ESP_OK;
 }
 
 static bool on_all(checker *c, const esp_reader *keyword, const esp_reader *schema, const esp_reader *value) {
     (void)schema;
-    for (size_t i = 0; i < length_of(keyword); i++) {
+    for (size_t i = 0; i < schema_length(keyword); i++) {
         esp_reader one = esp_read_element(keyword, i);
         if (!check(c, &one, value)) return false;
     }
@@ -180,7 +180,7 @@ static bool on_some(checker *c, const esp_reader *keyword, const esp_reader *sch
     (void)schema;
     size_t matches = 0;
     esp_error best = {0};
-    for (size_t i = 0; i < length_of(keyword); i++) {
+    for (size_t i = 0; i < schema_length(keyword); i++) {
         esp_reader one = esp_read_element(keyword, i);
         checker inner = {.document = c->document};
         if (check(&inner, &one, value))
@@ -197,8 +197,8 @@ static bool on_some(checker *c, const esp_reader *keyword, const esp_reader *sch
 
 static bool on_ref(checker *c, const esp_reader *keyword, const esp_reader *schema, const esp_reader *value) {
     (void)schema;
-    esp_reader target = schema_resolve(c->document, text_of(keyword));
-    if (!target.value) return esp_refuse(value, &c->error, "schema: nothing at %s", text_of(keyword)) == ESP_OK;
+    esp_reader target = schema_resolve(c->document, schema_text(keyword));
+    if (!target.value) return esp_refuse(value, &c->error, "schema: nothing at %s", schema_text(keyword)) == ESP_OK;
     return check(c, &target, value);
 }
 

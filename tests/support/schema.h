@@ -16,6 +16,10 @@
 /* `value` conforms to `schema`, a part of `document`. When not, why says where and what. */
 bool schema_check(const esp_reader *document, const esp_reader *schema, const esp_reader *value, char *why, size_t size);
 
+/* A string's text, "" for anything else; an array's length, 0 for anything else. */
+const char *schema_text(const esp_reader *reader);
+size_t schema_length(const esp_reader *array);
+
 /* What "#/a/b" points to in the document; value NULL when nothing. */
 esp_reader schema_resolve(const esp_reader *document, const char *ref);
 
