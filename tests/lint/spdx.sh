@@ -10,6 +10,6 @@ files '*.c' '*.h' '*.S' '*.def' '*.sql' | xargs awk '
     END { if (previous && !said) print previous ": no SPDX-License-Identifier: Apache-2.0 in its first two lines" }
 ' | fail_lines || failed=1
 files '*.c' '*.h' | xargs awk '
-    FNR == 2 && ! /^ \* [A-Za-z"`<0-9]/ { print FILENAME ": no sentence of purpose on its second line" }
+    FNR == 2 && ! /^ \* [A-Za-z"`</0-9]/ { print FILENAME ": no sentence of purpose on its second line" }
 ' | fail_lines || failed=1
 exit $failed
