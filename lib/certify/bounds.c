@@ -431,7 +431,10 @@ static esp_code bounds_run(const esp_program *program, const esp_box *box, esp_c
     else
         esp_ranges_open(ranges);
     esp_crown_box(crown, box->lower, box->upper);
-    if (!esp_crown_run(crown, how, first, true, ranges)) {
+    /* Intervals first and intersected: otherwise the two could differ in the last digits either way. */
+    bool some = esp_crown_run(crown, ESP_CROWN_INTERVAL, first, true, ranges);
+    if (some && how == ESP_CROWN_BACKWARD) some = esp_crown_run(crown, how, first, true, ranges);
+    if (!some) {
         code = esp_fail(reterr, ESP_UNPROCESSABLE, "the ranges given leave no point of the box");
         goto out;
     }
