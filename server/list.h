@@ -9,25 +9,31 @@
 #define ESP_SERVER_LIST_H
 
 #include "http/http.h"
+#include "registry/registry.h"
 
 typedef enum esp_column_type { ESP_COL_TEXT, ESP_COL_INTEGER, ESP_COL_REAL, ESP_COL_BOOL, ESP_COL_TIME, ESP_COL_JSON } esp_column_type;
 enum { ESP_COL_FILTER = 1, ESP_COL_SORT = 2 };
 
 typedef struct esp_column {
     const char *field; /* name in the reply and in query parameters */
-    const char *sql;   /* expression */
+    const char *sql; /* expression */
     esp_column_type type; /* TIME: milliseconds in SQL, RFC 3339 in the reply */
     unsigned flags;
 } esp_column;
 
 typedef struct esp_list {
-    const char *from;      /* "model m LEFT JOIN ..." */
-    const char *key;       /* unique, time-ordered: "m.id" */
-    const char *sort;      /* default, e.g. "-created_at" */
+    const char *from; /* "model m LEFT JOIN ..." */
+    const char *key; /* unique, time-ordered: "m.id" */
+    const char *sort; /* default, e.g. "-created_at" */
     const esp_column *columns; /* ends with field NULL */
 } esp_list;
 
 /* Answers the call. `where`, may be NULL, is a fixed extra condition with one text parameter. */
 void esp_list_reply(struct esp_server *server, esp_call *call, const esp_list *list, const char *where, const char *where_value);
+
+/* One row's members, without braces, for a GET of one thing; NOT_FOUND when there is none. */
+ESP_MUST_CHECK esp_code esp_list_one(esp_db *db, const esp_list *list, const char *where, const char *where_value, esp_jsonw *w, esp_error *reterr);
+/* The rows as the elements of an array that the caller has begun, in the default order, all of them. */
+ESP_MUST_CHECK esp_code esp_list_all(esp_db *db, const esp_list *list, const char *where, const char *where_value, esp_jsonw *w, esp_error *reterr);
 
 #endif

@@ -77,6 +77,10 @@ int64_t esp_call_arrived_ns(const esp_call *call) {
     return call->arrived_ns;
 }
 
+const char *esp_call_route(const esp_call *call) {
+    return call->route->pattern;
+}
+
 const char *esp_call_path(const esp_call *call, const char *name) {
     for (int i = 0; i < call->n_params; i++) {
         if (strlen(name) == call->param_name_lens[i] && memcmp(name, call->param_names[i], call->param_name_lens[i]) == 0)

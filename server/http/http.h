@@ -54,6 +54,7 @@ extern const esp_route esp_routes[]; /* server/routes.c; ends with method NULL *
 /* --- what a handler reads; all borrowed, valid until the reply --- */
 const char *esp_call_request_id(const esp_call *call);
 int64_t esp_call_arrived_ns(const esp_call *call); /* monotonic: the first byte's arrival as far as known */
+const char *esp_call_route(const esp_call *call);                   /* the pattern of its route */
 const char *esp_call_path(const esp_call *call, const char *name);  /* decoded path parameter */
 const char *esp_call_query(const esp_call *call, const char *name); /* NULL when absent */
 /* i-th query parameter in order; false past the end. */

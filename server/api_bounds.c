@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * /v1/bounds: the model-versus-bound table, a row per certificate, and one certificate whole. */
+#include <string.h>
+
+#include "api.h"
+#include "lists.h"
+#include "registry/query.h"
+#include "server.h"
+
+enum { BOTH = ESP_COL_FILTER | ESP_COL_SORT };
+
+#define COLUMNS                                                                                                                                      \
+    {"id", "c.id", ESP_COL_TEXT, BOTH}, {"model", "c.model", ESP_COL_TEXT, BOTH}, {"model_name", "m.name", ESP_COL_TEXT, BOTH},                      \
+        {"model_version", "m.version", ESP_COL_INTEGER, BOTH}, {"reference", "c.reference", ESP_COL_TEXT, BOTH},                                     \
+        {"kind", "c.kind", ESP_COL_TEXT, BOTH}, {"relu", "m.relu", ESP_COL_INTEGER, BOTH},                                                           \
+        {"sparsity", "(1.0 - 1.0 * m.nonzero / m.parameters)", ESP_COL_REAL, BOTH}, {"norm", "c.norm", ESP_COL_TEXT, BOTH},                          \
+        {"domain_sha256", "nullif(c.domain_sha256, '')", ESP_COL_TEXT, BOTH}, {"value", "c.value", ESP_COL_REAL, BOTH},                              \
+        {"lower", "c.lower", ESP_COL_REAL, BOTH}, {"method", "c.method", ESP_COL_TEXT, BOTH}, {"strength", "c.strength", ESP_COL_TEXT, BOTH},        \
+        {"tolerance", "c.tolerance", ESP_COL_REAL, BOTH}, {"status", "c.status", ESP_COL_TEXT, BOTH}, {"seconds", "c.seconds", ESP_COL_REAL, BOTH},  \
+        {"job", "c.job", ESP_COL_TEXT, BOTH}, {                                                                                                      \
+        "created_at", "c.created_ms", ESP_COL_TIME, BOTH                                                                                             \
+    }
+
+#define FROM "certificate c JOIN model m ON m.id = c.model"
+
+static const esp_column columns[] = {COLUMNS, {NULL, NULL, ESP_COL_TEXT, 0}};
+/* with the record: domain, witness, constants, versions */
+static const esp_column whole_columns[] = {COLUMNS, {"record", "c.record", ESP_COL_JSON, 0}, {NULL, NULL, ESP_COL_TEXT, 0}};
+
+const esp_list esp_list_bounds = {FROM, "c.id", "-created_at", columns};
+static const esp_list whole = {FROM, "c.id", "-created_at", whole_columns};
+
+void esp_api_bounds_list(struct esp_server *server, esp_call *call) {
+    esp_list_reply(server, call, &esp_list_bounds, NULL, NULL);
+}
+
+void esp_api_bounds_get(struct esp_server *server, esp_call *call) {
+    static const char *const known[] = {NULL};
+    esp_error error = {0};
+    esp_buf out = {0};
+    esp_jsonw w = esp_jsonw_on(&out);
+    esp_db *db = NULL;
+    esp_code code = esp_call_query_check(call, known, &error);
+    if (!code) code = esp_registry_read_begin(server->registry, &db, &error);
+    if (!code) {
+        esp_jsonw_object(&w, NULL);
+        code = esp_list_one(db, &whole, "c.id = ?", esp_call_path(call, "id"), &w, &error);
+        esp_jsonw_object_end(&w);
+        esp_registry_read_end(server->registry, db);
+    }
+    if (code) {
+        esp_call_reply_error(call, &error);
+    } else {
+        esp_call_reply_json(call, 200, &out);
+    }
+    esp_buf_done(&out);
+}

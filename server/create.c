@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * POSTs that create (create.h). */
+#include "create.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "registry/query.h"
+
+enum { KEY_MAX = 128 };
+
+typedef struct creation {
+    const char *key, *route; /* key NULL: not asked for */
+    char fingerprint[ESP_HASH_HEX];
+    int status;
+    esp_create_fn *insert;
+    void *user;
+    esp_buf body;
+    char location[ESP_LOCATION_MAX];
+    bool replayed;
+} creation;
+
+/* What makes two requests the same: the path, the query and the content. */
+static esp_code fingerprint(const esp_call *call, const char *content, char ret_hex[ESP_HASH_HEX], esp_error *reterr) {
+    const char *name, *value;
+    char own[ESP_HASH_HEX];
+    size_t len = 0;
+    esp_hash *hash = esp_hash_create();
+    if (!hash) return esp_fail(reterr, ESP_NOMEM, "no memory for a hash");
+    if (!content) {
+        const char *body = esp_call_body(call, &len);
+        esp_hash_bytes(body, len, own);
+        content = own;
+    }
+    esp_hash_add(hash, content, strlen(content));
+    for (size_t i = 0; esp_call_query_at(call, i, &name, &value); i++) {
+        esp_hash_add(hash, name, strlen(name) + 1);
+        esp_hash_add(hash, value, strlen(value) + 1);
+    }
+    esp_hash_finish(hash, ret_hex);
+    esp_hash_free(hash);
+    return ESP_OK;
+}
+
+/* 1: this key has been here, and `c` holds its reply; 0: it has not. */
+static int find_earlier(esp_db *db, creation *c, esp_error *reterr) {
+    esp_stmt *s = NULL;
+    esp_code code = esp_stmt_open(
+        db, &s, reterr, "SELECT fingerprint, status, ifnull(location, ''), body FROM idempotency WHERE key = ? AND route = ? AND created_ms > ?",
+        "tti", c->key, c->route, esp_clock_wall_ms() - INT64_C(86400000));
+    int step = code ? code : esp_stmt_step(s, reterr);
+    if (step == 1 && strcmp(esp_stmt_text(s, 0, NULL), c->fingerprint) != 0) {
+        step = esp_fail_at(reterr, ESP_CONFLICT, "Idempotency-Key", "this key was used for a different request");
+    } else if (step == 1) {
+        c->replayed = true;
+        c->status = (int)esp_stmt_int(s, 1);
+        esp_stmt_copy(s, 2, c->location, sizeof c->location);
+        esp_buf_puts(&c->body, esp_stmt_text(s, 3, NULL));
+    }
+    esp_stmt_close(s);
+    return step;
+}
+
+static esp_code run(esp_db *db, void *user, esp_error *reterr) {
+    creation *c = user;
+    int earlier = c->key ? find_earlier(db, c, reterr) : 0;
+    if (earlier != 0) return earlier < 0 ? (esp_code)earlier : ESP_OK;
+    esp_jsonw w = esp_jsonw_on(&c->body);
+    esp_code code = c->insert(db, c->user, &w, c->location, reterr);
+    if (!code && c->body.failed) code = esp_fail(reterr, ESP_NOMEM, "no memory for the reply");
+    if (code || !c->key) return code;
+    return esp_db_run(
+        db, reterr, "INSERT OR REPLACE INTO idempotency (key, route, fingerprint, status, location, body, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "tttiebi", c->key, c->route, c->fingerprint, (int64_t)c->status, c->location, c->body.data, (int64_t)c->body.len, esp_clock_wall_ms());
+}
+
+void esp_create_reply(esp_server *server, esp_call *call, int status, const char *content, esp_create_fn *insert, void *user) {
+    esp_error error = {0};
+    creation c = {.key = esp_call_header(call, "Idempotency-Key"), .route = esp_call_route(call), .status = status, .insert = insert, .user = user};
+    esp_code code = ESP_OK;
+    if (c.key && (strlen(c.key) == 0 || strlen(c.key) > KEY_MAX)) {
+        code = esp_fail_at(&error, ESP_INVALID, "Idempotency-Key", "1 to %d characters are expected", KEY_MAX);
+    }
+    if (!code && c.key) code = fingerprint(call, content, c.fingerprint, &error);
+    if (!code) code = esp_registry_write(server->registry, run, &c, &error);
+    if (code) {
+        esp_call_reply_error(call, &error);
+    } else {
+        esp_call_header_add(call, "Location", c.location);
+        if (c.replayed) esp_call_header_add(call, "Idempotent-Replayed", "true");
+        esp_call_reply_json(call, c.status, &c.body);
+    }
+    esp_buf_done(&c.body);
+}

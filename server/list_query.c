@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Query parameters of a list to a checked value, and that to SQL. Only text written here or in a column's description
+ * gets into a statement; what the client sends is bound. */
+#include "list_query.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rfc3339.h"
+
+static const struct {
+    const char *suffix, *sql;
+} ops[] = {
+    [ESP_OP_EQ] = {"", " IS ?"},     [ESP_OP_LT] = {"lt", " < ?"},      [ESP_OP_LTE] = {"lte", " <= ?"},     [ESP_OP_GT] = {"gt", " > ?"},
+    [ESP_OP_GTE] = {"gte", " >= ?"}, [ESP_OP_NE] = {"ne", " IS NOT ?"}, [ESP_OP_GLOB] = {"glob", " GLOB ?"},
+};
+
+/* ---- parameters ----------------------------------------------------------------------------------------------------- */
+
+static esp_code refuse_param(const char *name, esp_error *reterr, const char *message) {
+    char pointer[100];
+    snprintf(pointer, sizeof pointer, "?%.90s", name);
+    return esp_fail_at(reterr, ESP_INVALID, pointer, "%s", message);
+}
+
+static esp_code refuse_unknown(const esp_list *list, const char *name, unsigned flag, esp_error *reterr) {
+    char known[260];
+    int len = snprintf(known, sizeof known, "%s",
+                       flag == ESP_COL_FILTER ? "limit, cursor, sort, format, and with __lt, __lte, __gt, __gte, __ne, __glob: " : "");
+    for (const esp_column *c = list->columns; c->field && (size_t)len < sizeof known; c++) {
+        if (c->flags & flag) len += snprintf(known + len, sizeof known - (size_t)len, "%s ", c->field);
+    }
+    char message[320];
+    snprintf(message, sizeof message, "%s; known: %s", flag == ESP_COL_FILTER ? "unknown query parameter" : "cannot sort by that", known);
+    return refuse_param(name, reterr, message);
+}
+
+static const esp_column *find_column(const esp_list *list, const char *name, size_t len, unsigned flag) {
+    for (const esp_column *c = list->columns; c->field; c++) {
+        if ((c->flags & flag) && strlen(c->field) == len && memcmp(c->field, name, len) == 0) return c;
+    }
+    return NULL;
+}
+
+static bool parse_integer(const char *text, int64_t *ret) {
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (end == text || *end || errno || isspace((unsigned char)*text)) return false;
+    *ret = value;
+    return true;
+}
+
+static bool parse_real(const char *text, double *ret) {
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !isfinite(value) || isspace((unsigned char)*text)) return false;
+    *ret = value;
+    return true;
+}
+
+static bool parse_bool(const char *text, int64_t *ret) {
+    *ret = strcmp(text, "true") == 0 || strcmp(text, "1") == 0;
+    return *ret || strcmp(text, "false") == 0 || strcmp(text, "0") == 0;
+}
+
+static esp_code parse_value(const esp_column *column, const char *name, const char *text, esp_list_value *ret, esp_error *reterr) {
+    esp_list_value value = {.type = 'i'};
+    switch (column->type) {
+    case ESP_COL_INTEGER:
+        if (!parse_integer(text, &value.integer)) return refuse_param(name, reterr, "an integer is expected");
+        break;
+    case ESP_COL_BOOL:
+        if (!parse_bool(text, &value.integer)) return refuse_param(name, reterr, "true or false is expected");
+        break;
+    case ESP_COL_TIME:
+        if (!esp_time_parse(text, &value.integer))
+            return refuse_param(name, reterr, "a time is expected, like 2026-01-31T12:00:00Z, or milliseconds since 1970");
+        break;
+    case ESP_COL_REAL:
+        value.type = 'r';
+        if (!parse_real(text, &value.real)) return refuse_param(name, reterr, "a finite number is expected");
+        break;
+    case ESP_COL_TEXT:
+    case ESP_COL_JSON:
+        value.type = 't';
+        value.text = text;
+        break;
+    }
+    *ret = value;
+    return ESP_OK;
+}
+
+static esp_code take_filter(esp_list_query *query, const char *name, const char *value, esp_error *reterr) {
+    const char *mark = strstr(name, "__");
+    size_t len = mark ? (size_t)(mark - name) : strlen(name);
+    const char *suffix = mark ? mark + 2 : "";
+    int op = ESP_OP_EQ;
+    while (op <= ESP_OP_GLOB && strcmp(ops[op].suffix, suffix) != 0) op++;
+    const esp_column *column = find_column(query->list, name, len, ESP_COL_FILTER);
+    if (!column || op > ESP_OP_GLOB || (mark && !*suffix)) return refuse_unknown(query->list, name, ESP_COL_FILTER, reterr);
+    if (op == ESP_OP_GLOB && column->type != ESP_COL_TEXT) return refuse_param(name, reterr, "only texts can be matched with __glob");
+    if (query->n_filters == ESP_LIST_FILTERS) return refuse_param(name, reterr, "too many filters");
+    esp_list_filter *filter = &query->filters[query->n_filters];
+    filter->column = column;
+    filter->op = (esp_list_op)op;
+    esp_code code = parse_value(column, name, value, &filter->value, reterr);
+    if (!code) query->n_filters++;
+    return code;
+}
+
+static esp_code take_sort(esp_list_query *query, const char *value, esp_error *reterr) {
+    bool descending = *value == '-';
+    const esp_column *column = find_column(query->list, value + descending, strlen(value + descending), ESP_COL_SORT);
+    if (!column) return refuse_unknown(query->list, "sort", ESP_COL_SORT, reterr);
+    query->sort = column;
+    query->descending = descending;
+    return ESP_OK;
+}
+
+static esp_code take_format(esp_list_query *query, const char *value, esp_error *reterr) {
+    static const char *const names[] = {[ESP_LIST_JSON] = "json", [ESP_LIST_CSV] = "csv", [ESP_LIST_NDJSON] = "ndjson"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(value, names[i]) != 0) continue;
+        query->format = (esp_list_format)i;
+        return ESP_OK;
+    }
+    return refuse_param("format", reterr, "json, csv or ndjson is expected");
+}
+
+esp_code esp_list_take(esp_list_query *query, const char *name, const char *value, esp_error *reterr) {
+    if (strcmp(name, "sort") == 0) return take_sort(query, value, reterr);
+    if (strcmp(name, "format") == 0) return take_format(query, value, reterr);
+    if (strcmp(name, "limit") != 0) return take_filter(query, name, value, reterr);
+    if (!parse_integer(value, &query->limit) || query->limit < 1 || query->limit > ESP_LIST_LIMIT_MAX) {
+        query->limit = 0;
+        return refuse_param("limit", reterr, "1 to 1000 is expected");
+    }
+    return ESP_OK;
+}
+
+/* ---- cursors: base64url of fingerprint (16 hex digits), type of the sort value, key length (2 digits), key, value ----- */
+
+static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+static void base64_put(const unsigned char *bytes, size_t len, esp_buf *out) {
+    for (size_t i = 0; i < len; i += 3) {
+        size_t n = len - i < 3 ? len - i : 3;
+        unsigned group = (unsigned)bytes[i] << 16 | (n > 1 ? (unsigned)bytes[i + 1] << 8 : 0) | (n > 2 ? bytes[i + 2] : 0u);
+        char text[4];
+        for (int k = 0; k < 4; k++) text[k] = base64[group >> (18 - 6 * k) & 63];
+        esp_buf_put(out, text, n + 1);
+    }
+}
+
+/* false for what base64_put does not write; ret has room for 3/4 of the length. */
+static bool base64_take(const char *text, char *ret, size_t *ret_len) {
+    unsigned group = 0;
+    int bits = 0;
+    *ret_len = 0;
+    for (; *text; text++) {
+        const char *digit = strchr(base64, *text);
+        if (!digit) return false;
+        group = group << 6 | (unsigned)(digit - base64);
+        bits += 6;
+        if (bits < 8) continue;
+        bits -= 8;
+        ret[(*ret_len)++] = (char)(group >> bits & 255);
+    }
+    return true;
+}
+
+static void mix(uint64_t *hash, const char *text) {
+    for (; text && *text; text++) *hash = (*hash ^ (unsigned char)*text) * 1099511628211u;
+    *hash = (*hash ^ 0xff) * 1099511628211u; /* "ab","c" is not "a","bc" */
+}
+
+static uint64_t fingerprint(const esp_list_query *query) {
+    uint64_t hash = 14695981039346656037u;
+    char number[40];
+    mix(&hash, query->list->from);
+    mix(&hash, query->where_value);
+    mix(&hash, query->sort->field);
+    mix(&hash, query->descending ? "-" : "+");
+    for (int i = 0; i < query->n_filters; i++) {
+        const esp_list_filter *f = &query->filters[i];
+        snprintf(number, sizeof number, "%lld %.17g", (long long)f->value.integer, f->value.real);
+        mix(&hash, f->column->field);
+        mix(&hash, ops[f->op].suffix);
+        mix(&hash, number);
+        mix(&hash, f->value.text);
+    }
+    return hash;
+}
+
+void esp_list_cursor(const esp_list_query *query, esp_stmt *stmt, esp_buf *out) {
+    esp_buf text = {0};
+    int at = esp_list_width(query->list);
+    size_t key_len = 0, value_len = 0;
+    char types[] = {[ESP_VALUE_NULL] = 'n', [ESP_VALUE_INT] = 'i', [ESP_VALUE_REAL] = 'r', [ESP_VALUE_TEXT] = 't'};
+    esp_value_type type = esp_stmt_type(stmt, at);
+    const char *key = esp_stmt_text(stmt, at + 1, &key_len);
+    esp_buf_printf(&text, "%016llx%c%02zu", (unsigned long long)query->fingerprint, types[type], key_len);
+    esp_buf_put(&text, key, key_len);
+    if (type == ESP_VALUE_REAL) {
+        esp_buf_printf(&text, "%.17g", esp_stmt_real(stmt, at));
+    } else {
+        const char *value = esp_stmt_text(stmt, at, &value_len);
+        esp_buf_put(&text, value, value_len < ESP_CURSOR_VALUE_MAX ? value_len : ESP_CURSOR_VALUE_MAX);
+    }
+    if (text.failed) out->failed = true;
+    base64_put((const unsigned char *)esp_buf_text(&text), text.len, out);
+    esp_buf_done(&text);
+}
+
+static bool cursor_value(esp_list_query *query, char type) {
+    esp_list_value *after = &query->after;
+    after->type = type;
+    after->text = query->after_text;
+    char *end = NULL;
+    switch (type) {
+    case 'n': return query->after_text[0] == '\0';
+    case 't': return true;
+    case 'i': return parse_integer(query->after_text, &after->integer);
+    case 'r': after->real = strtod(query->after_text, &end); return end && *end == '\0' && !isnan(after->real); /* a bound may be infinite */
+    default: return false;
+    }
+}
+
+static bool parse_cursor(esp_list_query *query, const char *cursor) {
+    char text[800], hash[17];
+    size_t len;
+    if (strlen(cursor) > 1000 || !base64_take(cursor, text, &len) || len < 19 || memchr(text, '\0', len)) return false;
+    text[len] = '\0';
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)query->fingerprint);
+    if (memcmp(text, hash, 16) != 0 || !isdigit((unsigned char)text[17]) || !isdigit((unsigned char)text[18])) return false;
+    size_t key_len = (size_t)(text[17] - '0') * 10 + (size_t)(text[18] - '0');
+    if (key_len >= ESP_ID_MAX || 19 + key_len > len || len - 19 - key_len > ESP_CURSOR_VALUE_MAX) return false;
+    memcpy(query->after_key, text + 19, key_len);
+    query->after_key[key_len] = '\0';
+    strcpy(query->after_text, text + 19 + key_len);
+    return cursor_value(query, text[16]);
+}
+
+esp_code esp_list_settle(esp_list_query *query, const char *cursor, esp_error *reterr) {
+    if (!query->sort) {
+        esp_code code = take_sort(query, query->list->sort, reterr);
+        assert(!code);
+        if (code) return code;
+    }
+    query->fingerprint = fingerprint(query);
+    query->resumes = cursor != NULL;
+    if (cursor && !parse_cursor(query, cursor)) {
+        return refuse_param("cursor", reterr, "not a cursor of this list with these filters and this sort; start again without it");
+    }
+    return ESP_OK;
+}
+
+/* ---- SQL ------------------------------------------------------------------------------------------------------------ */
+
+int esp_list_width(const esp_list *list) {
+    int n = 0;
+    while (list->columns[n].field) n++;
+    return n;
+}
+
+/* Rows after (value, key) in the order of the sort. NULL sorts first going up and last going down. */
+static void resume_sql(const esp_list_query *query, esp_buf *out) {
+    const char *sort = query->sort->sql, *key = query->list->key;
+    bool null = query->after.type == 'n';
+    if (null && query->descending) {
+        esp_buf_printf(out, "(%s IS ? AND %s < ?)", sort, key);
+    } else if (null) {
+        esp_buf_printf(out, "(%s IS NOT ? OR %s > ?)", sort, key);
+    } else if (query->descending) {
+        esp_buf_printf(out, "(%s < ? OR %s IS NULL OR (%s = ? AND %s < ?))", sort, sort, sort, key);
+    } else {
+        esp_buf_printf(out, "%s >= ? AND (%s > ? OR %s > ?)", sort, sort, key); /* the first part is for the index */
+    }
+}
+
+void esp_list_sql(const esp_list_query *query, bool with_limit, esp_buf *out) {
+    const esp_list *list = query->list;
+    const char *glue = " WHERE ", *direction = query->descending ? "DESC" : "ASC";
+    esp_buf_puts(out, "SELECT ");
+    for (const esp_column *c = list->columns; c->field; c++) esp_buf_printf(out, "%s, ", c->sql);
+    esp_buf_printf(out, "%s, %s FROM %s", query->sort->sql, list->key, list->from);
+    if (query->where) {
+        esp_buf_printf(out, "%s(%s)", glue, query->where);
+        glue = " AND ";
+    }
+    for (int i = 0; i < query->n_filters; i++) {
+        esp_buf_printf(out, "%s(%s)%s", glue, query->filters[i].column->sql, ops[query->filters[i].op].sql);
+        glue = " AND ";
+    }
+    if (query->resumes) {
+        esp_buf_puts(out, glue);
+        resume_sql(query, out);
+    }
+    esp_buf_printf(out, " ORDER BY %s %s, %s %s", query->sort->sql, direction, list->key, direction);
+    if (with_limit) esp_buf_puts(out, " LIMIT ?");
+}
+
+static void bind_value(esp_stmt *stmt, int index, const esp_list_value *value) {
+    switch (value->type) {
+    case 'i': esp_stmt_bind_int(stmt, index, value->integer); break;
+    case 'r': esp_stmt_bind_real(stmt, index, value->real); break;
+    default: esp_stmt_bind_text(stmt, index, value->type == 'n' ? NULL : value->text);
+    }
+}
+
+void esp_list_bind(const esp_list_query *query, esp_stmt *stmt, int64_t limit) {
+    int index = 1;
+    if (query->where) esp_stmt_bind_text(stmt, index++, query->where_value);
+    for (int i = 0; i < query->n_filters; i++) bind_value(stmt, index++, &query->filters[i].value);
+    if (query->resumes) {
+        bind_value(stmt, index++, &query->after);
+        if (query->after.type != 'n') bind_value(stmt, index++, &query->after);
+        esp_stmt_bind_text(stmt, index++, query->after_key);
+    }
+    if (limit > 0) esp_stmt_bind_int(stmt, index, limit);
+}
