@@ -34,6 +34,9 @@ static bool decodes(uint64_t seed, const char *bytes, size_t len) {
         ck_assert_msg(again.len == len && memcmp(again.data, exact, len) == 0, "seed %llu: accepted bytes are not its encoding",
                       (unsigned long long)seed);
         esp_buf_done(&again);
+        for (int l = 0; l < model->net->n_layers; l++)
+            for (int i = 0; i < model->net->layers[l].n_out; i++) ck_assert_int_le(model->net->layers[l].act[i], ESP_ACT_IDENTITY);
+        ck_assert(esp_net_check(model->net, NULL) == ESP_OK);
     } else {
         ck_assert_msg(code == ESP_CORRUPT || code == ESP_INVALID, "seed %llu: %s", (unsigned long long)seed, esp_code_name(code));
         ck_assert_ptr_null(model);
