@@ -15,7 +15,7 @@ call() {
     path=$2
     shift 2
     if ! reply=$(curl -sS --fail-with-body -X "$method" ${ESPALIER_TOKEN:+-H "Authorization: Bearer $ESPALIER_TOKEN"} "$@" "$ESPALIER$path"); then
-        say "$method $path was refused:"
+        say "$method $path failed:"
         printf '%s\n' "$reply" | jq -r '"  \(.code): \(.detail)", (.errors // [] | .[] | "  at \(.pointer): \(.detail)")' >&2 2>/dev/null ||
             printf '%s\n' "$reply" >&2
         exit 1
