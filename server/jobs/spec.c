@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Checking a job at the door. Refs are resolved here and stored as ids: what "newest" meant is settled when the job is
+ * accepted, not when it runs. The rest of the spec is stored as it came. */
+#include "jobs/jobs.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "certify/certificate.h"
+#include "train/train.h"
+
+enum { REF_MAX = 2 * ESP_NAME_MAX + 32, HORIZON_MAX = 1000, PRIORITY_MAX = 1000 };
+
+/* Members of a spec that hold a ref, with what they were resolved to; "" for none. */
+typedef struct refs {
+    char dataset[ESP_ID_MAX], model[ESP_ID_MAX], reference[ESP_ID_MAX], domain_dataset[ESP_ID_MAX];
+} refs;
+
+/* ---- refs ---- */
+
+/* A ref that leads nowhere is a fault of the field that holds it. */
+static esp_code blame(const esp_reader *reader, esp_code code, esp_error *reterr) {
+    if (code != ESP_NOT_FOUND || !reterr) return code;
+    esp_error found = *reterr;
+    esp_refuse(reader, reterr, "%s", found.message);
+    reterr->code = ESP_UNPROCESSABLE;
+    return ESP_UNPROCESSABLE;
+}
+
+static esp_code find_dataset(const esp_reader *object, const char *key, esp_db *db, esp_dataset_row *ret, esp_error *reterr) {
+    esp_reader member;
+    const char *ref = NULL;
+    esp_code code = esp_read_required(object, key, &member, reterr);
+    if (!code) code = esp_read_string(&member, REF_MAX, &ref, reterr);
+    return code ? code : blame(&member, esp_dataset_find(db, ref, ret, reterr), reterr);
+}
+
+/* The texts of the row are not needed here and are given back at once. */
+static esp_code find_model(const esp_reader *object, const char *key, esp_db *db, esp_model_row *ret, esp_error *reterr) {
+    esp_reader member;
+    const char *ref = NULL;
+    esp_code code = esp_read_required(object, key, &member, reterr);
+    if (!code) code = esp_read_string(&member, REF_MAX, &ref, reterr);
+    if (!code) code = blame(&member, esp_model_find(db, ref, ret, reterr), reterr);
+    if (!code) esp_model_row_done(ret);
+    return code;
+}
+
+static int n_x_of(const esp_model_row *row) {
+    bool policy = strcmp(row->kind, "policy") == 0;
+    return (int)(policy ? row->ny : row->history * (row->ny + row->nu));
+}
+
+/* ---- train ---- */
+
+static esp_code check_train(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr) {
+    esp_dataset_row dataset;
+    esp_train_opts opts;
+    esp_reader member;
+    const char *name = NULL;
+    esp_arena *arena = NULL;
+    esp_code code = esp_read_object(spec, esp_train_fields, reterr);
+    if (!code) code = find_dataset(spec, "dataset", db, &dataset, reterr);
+    if (!code) code = esp_read_required(spec, "name", &member, reterr);
+    if (!code) code = esp_read_string(&member, ESP_NAME_MAX, &name, reterr);
+    if (!code && !esp_name_ok(name)) code = esp_refuse(&member, reterr, "a name starts with a letter or digit and holds only those and . _ -");
+    if (code) return code;
+    arena = esp_arena_create(64 << 20);
+    if (!arena) return esp_fail(reterr, ESP_NOMEM, "no memory to check a spec");
+    code = esp_train_opts_parse(spec, (int)dataset.ny, (int)dataset.nu, arena, &opts, reterr);
+    if (!code) memcpy(ret->dataset, dataset.id, sizeof ret->dataset);
+    esp_arena_free(arena);
+    return code;
+}
+
+/* ---- certify ---- */
+
+static esp_code check_methods(const esp_reader *spec, esp_error *reterr) {
+    static const char *const names[] = {"closed_form", "interval", "crown", "split", NULL};
+    size_t n = 0;
+    esp_reader list = esp_read_member(spec, "methods");
+    if (!list.value) return ESP_OK;
+    esp_code code = esp_read_array(&list, 1, 4, &n, reterr);
+    for (size_t i = 0; !code && i < n; i++) {
+        int which = 0;
+        esp_reader element = esp_read_element(&list, i);
+        code = esp_read_choice(&element, names, &which, reterr);
+    }
+    return code;
+}
+
+/* {"lower","upper"}, or {"dataset","margin"?}: the data box, widened by margin times its width on each side. */
+static esp_code check_domain(const esp_reader *spec, const esp_model_row *model, esp_db *db, refs *ret, esp_error *reterr) {
+    static const char *const fields[] = {"dataset", "margin", NULL};
+    esp_reader domain;
+    esp_box box;
+    esp_code code = esp_read_required(spec, "domain", &domain, reterr);
+    if (code) return code;
+    if (!esp_read_member(&domain, "dataset").value) {
+        esp_arena *arena = esp_arena_create(0);
+        code = arena ? esp_box_parse(&domain, n_x_of(model), arena, &box, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory to check a domain");
+        esp_arena_free(arena);
+        return code;
+    }
+    esp_dataset_row dataset;
+    double margin = 0;
+    esp_reader member = esp_read_member(&domain, "margin");
+    code = esp_read_object(&domain, fields, reterr);
+    if (!code) code = esp_read_number(&member, 0, 1e6, &margin, reterr);
+    if (!code) code = find_dataset(&domain, "dataset", db, &dataset, reterr);
+    if (code) return code;
+    if (dataset.ny != model->ny || dataset.nu != model->nu || strcmp(model->kind, "dynamics") != 0) {
+        member = esp_read_member(&domain, "dataset");
+        code = esp_refuse(&member, reterr, "the dataset's sizes (ny %d, nu %d) are not the model's", (int)dataset.ny, (int)dataset.nu);
+        if (reterr) reterr->code = ESP_UNPROCESSABLE;
+        return ESP_UNPROCESSABLE;
+    }
+    memcpy(ret->domain_dataset, dataset.id, sizeof ret->domain_dataset);
+    return ESP_OK;
+}
+
+static esp_code check_reference(const esp_reader *spec, const esp_model_row *model, esp_db *db, refs *ret, esp_error *reterr) {
+    esp_model_row reference;
+    esp_reader member = esp_read_member(spec, "reference");
+    if (!member.value) return ESP_OK;
+    esp_code code = find_model(spec, "reference", db, &reference, reterr);
+    if (code) return code;
+    bool alike =
+        strcmp(reference.kind, model->kind) == 0 && reference.ny == model->ny && reference.nu == model->nu && reference.history == model->history;
+    if (!alike) {
+        esp_refuse(&member, reterr, "the reference has other inputs or outputs than the model");
+        if (reterr) reterr->code = ESP_UNPROCESSABLE;
+        return ESP_UNPROCESSABLE;
+    }
+    memcpy(ret->reference, reference.id, sizeof ret->reference);
+    return ESP_OK;
+}
+
+static esp_code check_certify(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr) {
+    static const char *const fields[] = {"model", "reference", "domain", "norm", "methods", "time_limit_s", NULL};
+    esp_model_row model;
+    double time_limit_s = 5;
+    int norm = 0;
+    esp_reader kind = esp_read_member(spec, "kind");
+    if (kind.value) {
+        esp_refuse(&kind, reterr, "certificates of this kind are not offered by this version");
+        if (reterr) reterr->code = ESP_UNPROCESSABLE;
+        return ESP_UNPROCESSABLE;
+    }
+    esp_code code = esp_read_object(spec, fields, reterr);
+    if (!code) code = find_model(spec, "model", db, &model, reterr);
+    if (!code) code = check_reference(spec, &model, db, ret, reterr);
+    if (!code) code = check_domain(spec, &model, db, ret, reterr);
+    esp_reader member = esp_read_member(spec, "norm");
+    if (!code) code = esp_read_choice(&member, esp_norm_names, &norm, reterr);
+    if (!code) code = check_methods(spec, reterr);
+    member = esp_read_member(spec, "time_limit_s");
+    if (!code) code = esp_read_number(&member, 0.001, 86400, &time_limit_s, reterr);
+    if (!code) memcpy(ret->model, model.id, sizeof ret->model);
+    return code;
+}
+
+/* ---- evaluate ---- */
+
+static esp_code check_evaluate(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr) {
+    static const char *const fields[] = {"model", "dataset", "horizon", NULL};
+    esp_model_row model;
+    esp_dataset_row dataset;
+    esp_reader member;
+    int horizon = 0;
+    esp_code code = esp_read_object(spec, fields, reterr);
+    if (!code) code = find_model(spec, "model", db, &model, reterr);
+    if (!code) code = find_dataset(spec, "dataset", db, &dataset, reterr);
+    if (!code) code = esp_read_required(spec, "horizon", &member, reterr);
+    if (!code) code = esp_read_int(&member, 1, HORIZON_MAX, &horizon, reterr);
+    if (code) return code;
+    if (strcmp(model.kind, "dynamics") != 0 || dataset.ny != model.ny || dataset.nu != model.nu) {
+        member = esp_read_member(spec, "dataset");
+        esp_refuse(&member, reterr, "the dataset's sizes (ny %d, nu %d) are not those of a dynamics model", (int)dataset.ny, (int)dataset.nu);
+        if (reterr) reterr->code = ESP_UNPROCESSABLE;
+        return ESP_UNPROCESSABLE;
+    }
+    memcpy(ret->model, model.id, sizeof ret->model);
+    memcpy(ret->dataset, dataset.id, sizeof ret->dataset);
+    return ESP_OK;
+}
+
+/* ---- the job ---- */
+
+static const struct {
+    const char *kind;
+    esp_code (*check)(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr);
+} kinds[] = {{"train", check_train}, {"certify", check_certify}, {"evaluate", check_evaluate}};
+
+static const char *const later_kinds[] = {"sparsify", "prune", "distill"};
+
+static esp_code find_kind(const esp_reader *reader, size_t *ret_index, esp_error *reterr) {
+    esp_reader member;
+    const char *kind = NULL;
+    esp_code code = esp_read_required(reader, "kind", &member, reterr);
+    if (!code) code = esp_read_string(&member, 64, &kind, reterr);
+    if (code) return code;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (strcmp(kinds[i].kind, kind) != 0) continue;
+        *ret_index = i;
+        return ESP_OK;
+    }
+    for (size_t i = 0; i < sizeof later_kinds / sizeof *later_kinds; i++) {
+        if (strcmp(later_kinds[i], kind) != 0) continue;
+        esp_refuse(&member, reterr, "jobs of kind %s are not offered by this version", kind);
+        if (reterr) reterr->code = ESP_UNPROCESSABLE;
+        return ESP_UNPROCESSABLE;
+    }
+    return esp_refuse(&member, reterr, "must be one of train, certify, evaluate");
+}
+
+static void put_domain(esp_jsonw *w, const esp_reader *domain, const refs *r) {
+    const char *key = NULL;
+    esp_reader value;
+    esp_jsonw_object(w, "domain");
+    for (size_t i = 0; esp_read_entry(domain, i, &key, &value); i++) {
+        if (strcmp(key, "dataset") == 0)
+            esp_jsonw_string(w, key, r->domain_dataset);
+        else
+            esp_jsonw_value(w, key, value.value);
+    }
+    esp_jsonw_object_end(w);
+}
+
+/* The spec with ids for refs. */
+static void put_spec(const esp_reader *spec, const refs *r, esp_buf *out) {
+    const char *key = NULL;
+    esp_reader value;
+    esp_jsonw w = esp_jsonw_on(out);
+    esp_jsonw_object(&w, NULL);
+    for (size_t i = 0; esp_read_entry(spec, i, &key, &value); i++) {
+        if (strcmp(key, "dataset") == 0)
+            esp_jsonw_string(&w, key, r->dataset);
+        else if (strcmp(key, "model") == 0 && *r->model)
+            esp_jsonw_string(&w, key, r->model);
+        else if (strcmp(key, "reference") == 0 && *r->reference)
+            esp_jsonw_string(&w, key, r->reference);
+        else if (strcmp(key, "domain") == 0 && *r->domain_dataset)
+            put_domain(&w, &value, r);
+        else
+            esp_jsonw_value(&w, key, value.value);
+    }
+    esp_jsonw_object_end(&w);
+}
+
+esp_code esp_job_parse(const esp_reader *reader, esp_db *db, esp_job_row *ret_row, esp_error *reterr) {
+    static const char *const fields[] = {"kind", "spec", "priority", "run_limit_s", NULL};
+    esp_job_row row = {.run_limit_s = 0};
+    refs found = {0};
+    size_t kind = 0;
+    esp_reader spec, member;
+    esp_buf text = {0};
+    esp_code code = esp_read_object(reader, fields, reterr);
+    if (!code) code = find_kind(reader, &kind, reterr);
+    if (!code) code = esp_read_required(reader, "spec", &spec, reterr);
+    if (!code && esp_reader_kind(&spec) != ESP_JSON_OBJECT) code = esp_refuse(&spec, reterr, "must be an object");
+    member = esp_read_member(reader, "priority");
+    if (!code) code = esp_read_integer(&member, -PRIORITY_MAX, PRIORITY_MAX, &row.priority, reterr);
+    member = esp_read_member(reader, "run_limit_s");
+    if (!code) code = esp_read_number(&member, 0.001, 1e7, &row.run_limit_s, reterr);
+    if (!code) code = kinds[kind].check(&spec, db, &found, reterr);
+    if (code) return code;
+    strcpy(row.kind, kinds[kind].kind);
+    put_spec(&spec, &found, &text);
+    row.spec = esp_buf_take(&text, NULL);
+    if (!row.spec) return esp_fail(reterr, ESP_NOMEM, "no memory for the job");
+    *ret_row = row;
+    return ESP_OK;
+}
