@@ -24,9 +24,15 @@ esp_code esp_dir_sync(const char *path, esp_error *reterr) {
     return code;
 }
 
+static esp_code join(const char *dir, const char *sub, char ret_path[4096], esp_error *reterr) {
+    int n = snprintf(ret_path, 4096, "%s/%s", dir, sub);
+    return n > 0 && n < 4096 ? ESP_OK : esp_fail(reterr, ESP_IO, "the data directory's path is too long");
+}
+
 static esp_code make_dir(const char *dir, const char *sub, esp_error *reterr) {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%s", dir, sub);
+    esp_code code = join(dir, sub, path, reterr);
+    if (code) return code;
     if (mkdir(path, 0700) == 0) return esp_dir_sync(dir, reterr);
     return errno == EEXIST ? ESP_OK : esp_fail_errno(reterr, ESP_IO, "make %s", path);
 }
@@ -47,7 +53,7 @@ esp_code esp_blobs_init(const char *dir, esp_error *reterr) {
     char path[4096];
     esp_code code = make_dir(dir, "blobs", reterr);
     if (!code) code = make_dir(dir, "tmp", reterr);
-    snprintf(path, sizeof path, "%s/tmp", dir);
+    if (!code) code = join(dir, "tmp", path, reterr);
     return code ? code : sweep(path, reterr);
 }
 
@@ -78,19 +84,19 @@ static esp_code file_sync(const char *path, esp_error *reterr) {
 }
 
 esp_code esp_blob_commit(esp_registry *registry, const char *temp_path, const char *sha256, esp_error *reterr) {
-    char path[4096], sub[16], blobs[4096], folder[4096];
+    char path[4096], sub[3] = "", blobs[4096], folder[4096];
     if (esp_blob_exists(registry, sha256)) {
         return unlink(temp_path) == 0 ? ESP_OK : esp_fail_errno(reterr, ESP_IO, "remove %s", temp_path);
     }
     esp_code code = file_sync(temp_path, reterr);
     if (code) return code;
-    snprintf(blobs, sizeof blobs, "%s/blobs", esp_registry_dir(registry));
-    snprintf(sub, sizeof sub, "%.2s", sha256);
-    code = make_dir(blobs, sub, reterr);
+    memcpy(sub, sha256, 2);
+    code = join(esp_registry_dir(registry), "blobs", blobs, reterr);
+    if (!code) code = make_dir(blobs, sub, reterr);
+    if (!code) code = join(blobs, sub, folder, reterr);
     if (code) return code;
     esp_blob_path(registry, sha256, path);
     if (rename(temp_path, path) != 0) return esp_fail_errno(reterr, ESP_IO, "move a blob into place");
-    snprintf(folder, sizeof folder, "%.4000s/%s", blobs, sub);
     return esp_dir_sync(folder, reterr);
 }
 
