@@ -80,7 +80,7 @@ struct esp_stream {
     esp_producer producer;
     esp_buf buf;
     size_t sent;
-    bool suspended, woken, gone;
+    bool suspended, woken, gone, ended;
     uint64_t watch_id;
     struct esp_stream *next, **prev; /* in http->streams */
 };

@@ -53,11 +53,12 @@ static ssize_t stream_read(void *user, uint64_t pos, char *out, size_t room) {
     while (stream->sent == stream->buf.len) {
         esp_buf_clear(&stream->buf);
         stream->sent = 0;
+        if (stream->ended) return MHD_CONTENT_READER_END_OF_STREAM;
         int more = stream->producer.next(stream->producer.user, &stream->buf);
         if (stream->buf.failed || more == -2) return MHD_CONTENT_READER_END_WITH_ERROR;
-        if (stream->buf.len > 0) break; /* the end, or the wait, is found on the next round */
-        if (more == 0) return MHD_CONTENT_READER_END_OF_STREAM;
-        if (more > 0) continue;
+        stream->ended = more == 0; /* the producer is not asked again */
+        if (stream->buf.len > 0) break;
+        if (more >= 0) continue;
         switch (park(stream)) {
         case PARKED: return 0;
         case GONE: return MHD_CONTENT_READER_END_WITH_ERROR;

@@ -39,7 +39,6 @@ static esp_code set_up(esp_db *db, bool writer, esp_error *reterr) {
     sqlite3_busy_timeout(db->handle, 5000);
     sqlite3_limit(db->handle, SQLITE_LIMIT_ATTACHED, 0);
     sqlite3_db_config(db->handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    sqlite3_db_config(db->handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     sqlite3_progress_handler(db->handle, 1000, progress, db);
     if (!writer) {
         sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
