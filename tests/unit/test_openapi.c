@@ -2,10 +2,12 @@
  * schema/api/openapi.json says what the daemon does: its paths are the route table's, its catalogues are the .def
  * files', its field lists are those of the parsers. The examples are test_examples.c. */
 #include <check.h>
+#include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "http/http.h"
+#include "lists.h"
 #include "plan/task.h"
 #include "support/schema.h"
 #include "train/train.h"
@@ -227,6 +229,31 @@ START_TEST(openapi__task_fields_are_the_librarys) {
 }
 END_TEST
 
+/* The filters that a list takes are the columns that may be filtered by, as far as the list is known outside its file. */
+static void check_filters(const char *pointer, const esp_column *columns) {
+    esp_reader parameters = at(pointer), pattern = {NULL, NULL, NULL, 0};
+    regex_t regex;
+    for (size_t i = 0; i < schema_length(&parameters); i++) {
+        esp_reader one = esp_read_element(&parameters, i), schema = esp_read_member(&one, "schema"),
+                   names = esp_read_member(&schema, "propertyNames");
+        if (names.value) pattern = esp_reader_root(esp_read_member(&names, "pattern").value);
+    }
+    ck_assert_msg(pattern.value != NULL, "%s: no filter", pointer);
+    ck_assert_int_eq(regcomp(&regex, schema_text(&pattern), REG_EXTENDED | REG_NOSUB), 0);
+    for (const esp_column *c = columns; c->field; c++) {
+        bool documented = regexec(&regex, c->field, 0, NULL, 0) == 0, filtered = (c->flags & ESP_COL_FILTER) != 0;
+        ck_assert_msg(documented == filtered, "%s: filter %s is %s", pointer, c->field, filtered ? "not documented" : "documented but not taken");
+    }
+    ck_assert_int_ne(regexec(&regex, "nonsense", 0, NULL, 0), 0);
+    regfree(&regex);
+}
+
+START_TEST(openapi__filters_are_the_columns) {
+    check_filters("#/paths/~1v1~1models/get/parameters", esp_list_models.columns);
+    check_filters("#/paths/~1v1~1bounds/get/parameters", esp_list_bounds.columns);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("openapi");
     TCase *tcase = tcase_create("document");
@@ -239,6 +266,7 @@ int main(void) {
     tcase_add_test(tcase, openapi__catalogues_are_the_def_files);
     tcase_add_test(tcase, openapi__train_fields_are_the_librarys);
     tcase_add_test(tcase, openapi__task_fields_are_the_librarys);
+    tcase_add_test(tcase, openapi__filters_are_the_columns);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
