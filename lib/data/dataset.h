@@ -16,9 +16,10 @@
 #include "base/buf.h"
 #include "base/error.h"
 
-#define ESP_MAX_WIDTH_Y    1024
-#define ESP_MAX_WIDTH_U    1024
-#define ESP_MAX_LINE_BYTES (16u << 20)
+#define ESP_MAX_WIDTH_Y     1024
+#define ESP_MAX_WIDTH_U     1024
+#define ESP_MAX_LINE_BYTES  (16u << 20)
+#define ESP_MAX_LINE_VALUES (1u << 20) /* commas in a line of NDJSON: the parsed tree takes some 170 bytes for each */
 
 typedef enum esp_data_format { ESP_DATA_NDJSON, ESP_DATA_CSV } esp_data_format;
 
@@ -37,7 +38,7 @@ typedef struct esp_ingest esp_ingest;
 /* keep: hold the rows for esp_ingest_take; otherwise only check and count. */
 ESP_MUST_CHECK esp_code esp_ingest_create(esp_data_format format, bool keep, esp_ingest **ret_ingest, esp_error *reterr);
 void esp_ingest_free(esp_ingest *ingest);
-/* Errors: INVALID with pointer "line N", TOO_LARGE for a line over the cap, NOMEM. No feeding after an error. */
+/* Errors: INVALID with pointer "line N", TOO_LARGE for a line over a cap, NOMEM. No feeding after an error. */
 ESP_MUST_CHECK esp_code esp_ingest_feed(esp_ingest *ingest, const char *bytes, size_t len, esp_error *reterr);
 /* End of input: a last line without its newline is still a line; no trajectory at all is an error. */
 ESP_MUST_CHECK esp_code esp_ingest_finish(esp_ingest *ingest, esp_error *reterr);

@@ -46,6 +46,12 @@ esp_code esp_ingest_refuse(size_t line, esp_error *reterr, const char *format, .
     return esp_fail_at(reterr, ESP_INVALID, pointer, "%s", message);
 }
 
+esp_code esp_ingest_too_large(size_t line, esp_error *reterr, const char *what, unsigned cap) {
+    char pointer[32];
+    (void)snprintf(pointer, sizeof pointer, "line %zu", line);
+    return esp_fail_at(reterr, ESP_TOO_LARGE, pointer, "a line has at most %u %s", cap, what);
+}
+
 esp_code esp_ingest_shape(esp_ingest *ingest, size_t ny, size_t nu, esp_error *reterr) {
     assert(!ingest->y && ny >= 1 && ny <= ESP_MAX_WIDTH_Y && nu <= ESP_MAX_WIDTH_U);
     ingest->y = calloc(ny, sizeof(double));
@@ -137,9 +143,7 @@ esp_code esp_ingest_feed(esp_ingest *ingest, const char *bytes, size_t len, esp_
         const char *end = memchr(bytes, '\n', len);
         size_t piece = end ? (size_t)(end - bytes) : len;
         if (piece > ESP_MAX_LINE_BYTES - ingest->line.len) {
-            char pointer[32];
-            (void)snprintf(pointer, sizeof pointer, "line %zu", ingest->line_number + 1);
-            code = esp_fail_at(reterr, ESP_TOO_LARGE, pointer, "a line has at most %u bytes", ESP_MAX_LINE_BYTES);
+            code = esp_ingest_too_large(ingest->line_number + 1, reterr, "bytes", ESP_MAX_LINE_BYTES);
             break;
         }
         if (!end) {

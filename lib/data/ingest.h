@@ -41,5 +41,7 @@ ESP_MUST_CHECK esp_code esp_ingest_row(esp_ingest *ingest, bool last, esp_error 
 ESP_MUST_CHECK esp_code esp_ingest_trajectory(esp_ingest *ingest, esp_error *reterr);
 /* INVALID that names a line. */
 esp_code esp_ingest_refuse(size_t line, esp_error *reterr, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* TOO_LARGE that names a line. */
+esp_code esp_ingest_too_large(size_t line, esp_error *reterr, const char *what, unsigned cap);
 
 #endif

@@ -46,7 +46,14 @@ static void drop_inner_line(char *message) {
     if (at) memmove(at + 3, at + 11, strlen(at + 11) + 1);
 }
 
+static size_t count_commas(const char *line, size_t len) {
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++) n += line[i] == ',';
+    return n;
+}
+
 esp_code esp_ndjson_line(esp_ingest *ingest, const char *line, size_t len, esp_error *reterr) {
+    if (count_commas(line, len) > ESP_MAX_LINE_VALUES) return esp_ingest_too_large(ingest->line_number, reterr, "values", ESP_MAX_LINE_VALUES);
     esp_json *json = NULL;
     esp_error why = {0};
     esp_code code = esp_json_parse(line, len, &json, &why);

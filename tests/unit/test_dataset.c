@@ -215,6 +215,29 @@ START_TEST(dataset__a_line_over_the_cap_is_refused) {
 }
 END_TEST
 
+/* Short values make a tree many times the size of the line, so their number has its own cap. */
+START_TEST(dataset__a_line_of_too_many_values_is_refused) {
+    for (int over = 0; over < 2; over++) {
+        esp_ingest *reader = NULL;
+        esp_error error = {0};
+        esp_buf text = {0};
+        esp_buf_puts(&text, "{\"y\":[");
+        for (unsigned i = 0; i < ESP_MAX_LINE_VALUES + (unsigned)over; i++) esp_buf_puts(&text, over ? "1," : "[1],");
+        esp_buf_puts(&text, over ? "1]}\n" : "[1]]}\n");
+        ck_assert(!text.failed);
+        ck_assert(esp_ingest_create(NDJSON, false, &reader, NULL) == ESP_OK);
+        esp_code code = esp_ingest_feed(reader, text.data, text.len, &error);
+        ck_assert_msg(code == (over ? ESP_TOO_LARGE : ESP_OK), "%s: %s", error.pointer, error.message);
+        if (over)
+            ck_assert_str_eq(error.pointer, "line 1");
+        else
+            ck_assert_uint_eq(esp_ingest_counts(reader)->n_transitions, ESP_MAX_LINE_VALUES);
+        esp_ingest_free(reader);
+        esp_buf_done(&text);
+    }
+}
+END_TEST
+
 START_TEST(dataset__counting_keeps_no_rows) {
     esp_ingest *reader = NULL;
     ck_assert(esp_ingest_create(CSV, false, &reader, NULL) == ESP_OK);
@@ -350,6 +373,7 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("dataset");
     TCase *tc = tcase_create("dataset");
+    tcase_set_timeout(tc, 60);
     tcase_add_test(tc, dataset__both_formats_in_any_pieces);
     tcase_add_test(tc, dataset__carriage_returns_blank_lines_and_no_last_newline);
     tcase_add_test(tc, dataset__no_inputs_at_all);
@@ -358,6 +382,7 @@ int main(void) {
     tcase_add_test(tc, dataset__csv_row_errors_name_line_and_column);
     tcase_add_test(tc, dataset__csv_order_errors);
     tcase_add_test(tc, dataset__a_line_over_the_cap_is_refused);
+    tcase_add_test(tc, dataset__a_line_of_too_many_values_is_refused);
     tcase_add_test(tc, dataset__counting_keeps_no_rows);
     tcase_add_test(tc, dataset__csv_numbers_do_not_depend_on_the_locale);
     tcase_add_test(tc, dataset__format_is_read_back);
