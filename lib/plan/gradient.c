@@ -11,14 +11,15 @@ const esp_gradient_options esp_gradient_defaults = {.iterations = 200, .starts =
 
 #define BETA1   0.9
 #define BETA2   0.99
-#define PENALTY 100.0
+#define PENALTY 2.0 /* length of the penalties' gradient, in lengths of the cost's */
 
 typedef struct descent {
     const esp_problem *p;
     double *latent, *inputs; /* H x nu: before and after projection */
     double *predicted; /* H x ny */
     double *pre; /* H x n_r: pre-activations */
-    double *du, *dy; /* H x nu, H x ny: gradient of the cost */
+    double *du, *dy;         /* H x nu, H x ny: gradient of the cost */
+    double *outward;         /* H x nu: gradient of the penalties */
     double *dx, *work; /* n_x, n_r */
     double *m, *v; /* Adam's moments, H x nu */
 } descent;
@@ -32,11 +33,12 @@ static bool take(descent *d, esp_arena *arena) {
     d->pre = ESP_NEW(arena, double, hr + 1);
     d->du = ESP_NEW(arena, double, hu);
     d->dy = ESP_NEW(arena, double, hy);
+    d->outward = ESP_NEW(arena, double, hu);
     d->dx = ESP_NEW(arena, double, p->step->n_x);
     d->work = ESP_NEW(arena, double, p->step->n_r + 1);
     d->m = ESP_NEW(arena, double, hu);
     d->v = ESP_NEW(arena, double, hu);
-    return d->latent && d->inputs && d->predicted && d->pre && d->du && d->dy && d->dx && d->work && d->m && d->v;
+    return d->latent && d->inputs && d->predicted && d->pre && d->du && d->dy && d->outward && d->dx && d->work && d->m && d->v;
 }
 
 static void replay(descent *d) {
@@ -89,7 +91,7 @@ static void piece_gradient(descent *d, const esp_piece *piece) {
 }
 
 /* A box to avoid is left through its nearest face. */
-static void avoid_gradient(const esp_avoid *avoid, const double *y, double *dy, double penalty) {
+static bool avoid_gradient(const esp_avoid *avoid, const double *y, double *dy) {
     double depth = INFINITY, side = 0.0;
     int at = 0;
     for (int k = 0; k < avoid->n; k++) {
@@ -105,27 +107,33 @@ static void avoid_gradient(const esp_avoid *avoid, const double *y, double *dy, 
             at = avoid->index[k];
         }
     }
-    if (depth > 0.0) dy[at] += penalty * side;
+    if (!(depth > 0.0)) return false;
+    dy[at] += side;
+    return true;
 }
 
-/* Exact penalties on y: constant slope outside the limits. */
-static void limits_gradient(descent *d, double penalty) {
+/* Penalties of slope 1 outside the limits; false when the plan is inside all. */
+static bool limits_gradient(descent *d) {
     const esp_problem *p = d->p;
     const esp_task *task = p->task;
+    bool outside = false;
     for (int t = 0; t < p->horizon; t++) {
         double *y = d->predicted + t * p->ny, *dy = d->dy + t * p->ny;
         for (int i = 0; i < p->ny; i++) {
-            if (y[i] > p->y_upper[t * p->ny + i]) dy[i] += penalty;
-            if (y[i] < p->y_lower[t * p->ny + i]) dy[i] -= penalty;
+            int side = (y[i] > p->y_upper[t * p->ny + i]) - (y[i] < p->y_lower[t * p->ny + i]);
+            dy[i] += side;
+            outside = outside || side != 0;
         }
         for (int k = 0; k < task->n_halfspaces; k++) {
             const esp_halfspace *h = &task->halfspaces[k];
             double sum = -h->b;
             for (int i = 0; i < p->ny; i++) sum += h->a[i] * y[i];
-            for (int i = 0; sum > 0.0 && i < p->ny; i++) dy[i] += penalty * h->a[i];
+            for (int i = 0; sum > 0.0 && i < p->ny; i++) dy[i] += h->a[i];
+            outside = outside || sum > 0.0;
         }
-        for (int k = 0; k < task->n_avoid; k++) avoid_gradient(&task->avoid[k], y, dy, penalty);
+        for (int k = 0; k < task->n_avoid; k++) outside = avoid_gradient(&task->avoid[k], y, dy) || outside;
     }
+    return outside;
 }
 
 /* dy of step t goes back through the step into the window: earlier outputs (dy) and inputs (du). */
@@ -145,13 +153,33 @@ static void back(descent *d) {
     }
 }
 
-static void gradient(descent *d, double penalty) {
+static void clear(descent *d) {
+    memset(d->du, 0, (size_t)(d->p->horizon * d->p->nu) * sizeof *d->du);
+    memset(d->dy, 0, (size_t)(d->p->horizon * d->p->ny) * sizeof *d->dy);
+}
+
+static double length(const double *v, int n) {
+    double sum = 0.0;
+    for (int k = 0; k < n; k++) sum += v[k] * v[k];
+    return sqrt(sum);
+}
+
+/* Of cost and penalties. Adam divides by the size of what it has seen, so a penalty that dwarfs the cost would freeze
+ * it for many iterations; outside the limits the penalties pull with twice the cost's strength, whatever its scale. */
+static void gradient(descent *d) {
     const esp_problem *p = d->p;
-    memset(d->du, 0, (size_t)(p->horizon * p->nu) * sizeof *d->du);
-    memset(d->dy, 0, (size_t)(p->horizon * p->ny) * sizeof *d->dy);
+    int hu = p->horizon * p->nu;
+    clear(d);
+    bool outside = limits_gradient(d);
+    if (outside) back(d);
+    memcpy(d->outward, d->du, (size_t)hu * sizeof *d->du);
+    clear(d);
     for (int k = 0; k < p->n_pieces; k++) piece_gradient(d, &p->pieces[k]);
-    limits_gradient(d, penalty);
     back(d);
+    if (!outside) return;
+    double cost = length(d->du, hu), pull = length(d->outward, hu);
+    double scale = pull > 0.0 ? PENALTY * (cost > 0.0 ? cost : 1.0) / pull : 0.0;
+    for (int k = 0; k < hu; k++) d->du[k] += scale * d->outward[k];
 }
 
 /* Steps are in units of the box's width. Without a finite set the latent plan is the projected one. */
@@ -190,7 +218,7 @@ static void iterate(descent *d, esp_track *track, const esp_gradient_options *op
     replay(d);
     double objective = esp_verify_objective(p, d->inputs, d->predicted);
     if (!track->found || objective < track->best.objective) (void)esp_track_offer(track, d->inputs, "gradient");
-    gradient(d, PENALTY * (1.0 + fabs(objective)));
+    gradient(d);
     double share = (double)iteration / options->iterations;
     adam_step(d, iteration, options->rate * pow(0.01, share));
 }
