@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The recipes of clients/curl, each run against a daemon in the order of their README, and what they do when refused. */
+ * The recipes of clients/curl, each run against a daemon in the order of their README, and what they do when refused.
+ * What the daemon then says of everything they left behind is held against schema/api/openapi.json. */
 #include <check.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "support/schema.h"
 
 static char dir[64]; /* of the daemon's data, its log and the recipes' output */
 static pid_t daemon_pid;
@@ -93,6 +95,58 @@ static size_t lines(const char *text) {
     return n;
 }
 
+/* What the daemon says of what the recipes left behind, held against the interface's description. */
+static const struct {
+    const char *method, *path, *body; /* body NULL for none */
+    int status;
+} exchanges[] = {
+    {"GET", "/v1/datasets", NULL, 200},
+    {"GET", "/v1/datasets/rail", NULL, 200},
+    {"GET", "/v1/datasets/nothing", NULL, 404},
+    {"GET", "/v1/jobs?limit=3", NULL, 200},
+    {"GET", "/v1/jobs?state=cancelled", NULL, 200},
+    {"GET", "/v1/jobs/job_nothing", NULL, 404},
+    {"POST", "/v1/jobs", "{\"kind\":\"prune\",\"spec\":{}}", 422},
+    {"POST", "/v1/jobs", "{\"kind\":\"train\"", 400},
+    {"GET", "/v1/models?relu__lte=4&sort=-relu", NULL, 200},
+    {"GET", "/v1/models/rail/3", NULL, 200},
+    {"GET", "/v1/models/rail/3/artifact?format=json", NULL, 200},
+    {"GET", "/v1/models/rail/3/artifact?format=onnx", NULL, 422},
+    {"POST", "/v1/models/rail/3/predict", "{\"x\":[[0,0.2,1],[0.5,-0.5,0]]}", 200},
+    {"POST", "/v1/models/rail/3/predict", "{\"x\":[[0,0.2]]}", 400},
+    {"PUT", "/v1/models/rail/aliases/best", "{\"version\":3}", 200},
+    {"GET", "/v1/models/rail/aliases/best", NULL, 200},
+    {"GET", "/v1/models/rail/aliases", NULL, 200},
+    {"GET", "/v1/bounds?kind=difference", NULL, 200},
+    {"POST", "/v1/bounds/query", "{\"model\":\"rail/1\",\"states\":[[0,0.2,1]],\"error_threshold\":0.01}", 200},
+    {"POST", "/v1/bounds/query", "{\"model\":\"rail/1\",\"states\":[[0,0.2,1]],\"candidate\":\"rail/3\"}", 200},
+    {"GET", "/v1/tasks", NULL, 200},
+    {"GET", "/v1/tasks/rail-stop", NULL, 200},
+    {"POST", "/v1/tasks", "{\"name\":\"x\",\"model\":\"rail\",\"horizon\":0}", 400},
+    {"POST", "/v1/plans", "{\"task\":\"rail-stop\",\"y\":[[0,0]],\"goal\":[0.1],\"deadline_ms\":1000}", 200},
+    {"POST", "/v1/plans", "{\"task\":\"rail-stop\",\"y\":[[0]],\"goal\":[0.1],\"deadline_ms\":1000}", 400},
+    {"GET", "/healthz", NULL, 200},
+    {"GET", "/readyz", NULL, 200},
+    {"GET", "/openapi.json", NULL, 200},
+    {"GET", "/v2/health/live", NULL, 200},
+    {"GET", "/v2/health/ready", NULL, 200},
+    {"GET", "/v2/models/rail", NULL, 200},
+    {"GET", "/v2/models/rail/ready", NULL, 200},
+};
+
+static void check_exchange(const char *method, const char *path, const char *body, int expected) {
+    char command[1024], why[1024] = "";
+    int status = 0;
+    snprintf(command, sizeof command, "curl -sS -X %s %s%s%s -o %s/reply -w '%%{http_code}' \"$ESPALIER%s\" >%s/out", method,
+             body ? "-H 'Content-Type: application/json' -d '" : "", body ? body : "", body ? "'" : "", dir, path, dir);
+    ck_assert_msg(system(command) == 0, "%s", command);
+    ck_assert_int_eq(sscanf(read_text("out"), "%d", &status), 1);
+    const char *reply = read_text("reply");
+    ck_assert_msg(status == expected, "%s %s: %d, expected %d: %s", method, path, status, expected, reply);
+    ck_assert_msg(schema_check_reply(method, path, status, reply, why, sizeof why), "%s %s %d: %s; the reply: %s", method, path, status, why, reply);
+    if (body && status < 300) ck_assert_msg(schema_check_request(method, path, body, why, sizeof why), "%s %s: %s", method, path, why);
+}
+
 START_TEST(recipes__run_in_order) {
     expect("upload.sh", "rail/1 ");
     expect("upload.sh", "rail/1 "); /* the same bytes are the same version */
@@ -106,6 +160,8 @@ START_TEST(recipes__run_in_order) {
     expect("plan.sh rail-stop 0.1 2000", "inputs ");
     ck_assert_uint_eq(lines(expect("batch.sh rail 1 2", "rail-seed-2/1 ")), 2);
     expect("cancel.sh", " cancelled");
+    for (size_t i = 0; i < sizeof exchanges / sizeof exchanges[0]; i++)
+        check_exchange(exchanges[i].method, exchanges[i].path, exchanges[i].body, exchanges[i].status);
 }
 END_TEST
 
