@@ -18,6 +18,7 @@
 #include "log.h"
 #include "pool/pool.h"
 #include "server.h"
+#include "session.h"
 #include "version.h"
 
 enum { EXIT_START = 1, EXIT_USAGE = 2 };
@@ -104,6 +105,8 @@ static esp_code start(esp_server *server, esp_error *reterr) {
     int port = 0;
     esp_code code = split_listen(server->config.listen, host, &port, reterr);
     if (!code) code = find_worker(&server->config, reterr);
+    if (!code && !(server->sessions = esp_sessions_create(server->config.session_idle_s)))
+        code = esp_fail(reterr, ESP_NOMEM, "no memory for sessions");
     if (!code) code = esp_registry_open(server->config.data, &server->registry, reterr);
     if (!code) code = esp_pool_start(&server->config, &server->pool, reterr);
     if (!code) code = esp_jobs_start(server, &server->jobs, reterr);
@@ -148,6 +151,7 @@ static void stop(esp_server *server) {
     if (server->registry) esp_registry_close(server->registry);
     esp_jobs_free(server->jobs);
     esp_pool_free(server->pool);
+    esp_sessions_free(server->sessions);
 }
 
 int main(int argc, char **argv) {

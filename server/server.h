@@ -12,6 +12,7 @@
 
 struct esp_pool;
 struct esp_jobs;
+struct esp_sessions;
 
 typedef struct esp_server {
     esp_config config;
@@ -19,6 +20,7 @@ typedef struct esp_server {
     esp_http *http;
     struct esp_pool *pool; /* pool/pool.h */
     struct esp_jobs *jobs; /* jobs/jobs.h */
+    struct esp_sessions *sessions; /* session.h */
     atomic_bool draining;
     int64_t started_ns;
 } esp_server;
