@@ -102,7 +102,7 @@ void esp_lp_set(esp_lp *lp, int row, int col, double value) {
 esp_code esp_lp_finish(esp_lp *lp, esp_error *reterr) {
     if (!lp->failed)
         lp->failed = !GROW(lp->col_start, lp->n_cols + 1) || !GROW(lp->row, lp->nnz + 1) || !GROW(lp->col_value, lp->nnz + 1) ||
-                     !GROW(lp->row_start, lp->n_rows + 1);
+                     (lp->cap_rows == 0 && !GROW(lp->row_start, 1));
     if (lp->failed) return esp_fail(reterr, ESP_NOMEM, "a linear program of %d columns and %d rows", lp->n_cols, lp->n_rows);
     if (lp->n_rows == 0) lp->row_start[0] = 0;
     for (int j = 0; j <= lp->n_cols; j++) lp->col_start[j] = 0;
