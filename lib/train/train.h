@@ -18,7 +18,7 @@
 #include "net/model.h"
 
 #define ESP_MAX_HIDDEN 16
-#define ESP_MAX_RUNGS 32
+#define ESP_MAX_RUNGS  32
 
 /* Every field of a `train` job's spec but the dataset and the name. Defaults: esp_train_opts_init. */
 typedef struct esp_train_opts {
@@ -26,22 +26,24 @@ typedef struct esp_train_opts {
     int hidden[ESP_MAX_HIDDEN];
     int history; /* 1 */
     int rollout; /* 1: steps of the rollout loss */
-    int epochs;  /* of the dense stage */
+    int epochs; /* of the dense stage */
     int rung_epochs; /* of each rung, Gumbel and fine-tuning together */
-    int batch;   /* 256 */
+    int batch; /* 256 */
     double learning_rate; /* 1e-3, cosine to 1 % within each stage */
-    double input_noise;   /* standard deviation, in normalised units; 0 */
-    double weight_decay;  /* 0 */
-    double clip;          /* gradient norm; 0 = none */
-    double validation;    /* 0.1 */
+    double input_noise; /* standard deviation, in normalised units; 0 */
+    double weight_decay; /* 0 */
+    double clip; /* gradient norm; 0 = none */
+    double validation; /* 0.1 */
     uint64_t seed;
     int n_rungs;
     int ladder[ESP_MAX_RUNGS]; /* falling ReLU counts; none = only the dense model */
-    double lambda;    /* weight of R(pi): ReLUs */
+    double lambda; /* weight of R(pi): ReLUs */
     double lambda_id; /* weight of R(pi): identities */
-    double tau;       /* Gumbel temperature, 0.5 */
+    double tau; /* Gumbel temperature, 0.5 */
+    double logit_rate; /* of Adam on the masks' logits */
     bool straight_through; /* true */
-    esp_frame frame;  /* matrices borrowed */
+    esp_frame frame; /* matrices borrowed */
+    int f_in, f_out; /* the network's inputs and outputs as a LINEAR frame has them; unread otherwise */
 } esp_train_opts;
 
 void esp_train_opts_init(esp_train_opts *opts);
@@ -53,11 +55,11 @@ ESP_MUST_CHECK esp_code esp_train_opts_parse(const esp_reader *spec, int ny, int
 void esp_train_opts_format(const esp_train_opts *opts, esp_jsonw *w);
 
 typedef struct esp_train_progress {
-    double fraction;   /* of the whole run, 0 .. 1 */
+    double fraction; /* of the whole run, 0 .. 1 */
     const char *stage; /* "dense", "rung 36", ... */
     int epoch, epochs;
-    int relu;          /* ReLUs that are still ReLU or undecided */
-    double loss;       /* training, normalised units, mean of the last interval */
+    int relu; /* ReLUs that are still ReLU or undecided */
+    double loss; /* training, normalised units, mean of the last interval */
     double validation_rmse; /* in data units, NaN before the first epoch ends */
     double samples_per_s, eta_s;
 } esp_train_progress;
@@ -66,7 +68,7 @@ typedef struct esp_train_model {
     esp_model *model; /* borrowed during the call */
     int relu;
     double validation_rmse; /* one step, root mean square over all outputs, data units */
-    double rollout_rmse;    /* the same over min(10, longest) steps, open loop */
+    double rollout_rmse; /* the same over min(10, longest) steps, open loop */
 } esp_train_model;
 
 typedef struct esp_train_hooks {

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Folding of the normalisation into the weights, and validation. */
+#include "train/emit.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void copy_layer(const esp_mlp *mlp, const float *params, int l, esp_layer *ret_layer) {
+    size_t n_out = (size_t)ret_layer->n_out, n_in = (size_t)ret_layer->n_in;
+    for (size_t i = 0; i < n_out * n_in; i++) ret_layer->w[i] = (double)params[mlp->weight[l] + i];
+    for (size_t i = 0; i < n_out; i++) ret_layer->b[i] = (double)params[mlp->bias[l] + i];
+}
+
+static void fold_inputs(const esp_windows *windows, esp_layer *layer) {
+    for (int i = 0; i < layer->n_out; i++)
+        for (int j = 0; j < layer->n_in; j++) {
+            double *w = &layer->w[(size_t)i * (size_t)layer->n_in + (size_t)j];
+            *w /= windows->in_scale[j];
+            layer->b[i] -= *w * windows->in_mean[j];
+        }
+}
+
+static void fold_outputs(const esp_windows *windows, esp_layer *layer) {
+    for (int i = 0; i < layer->n_out; i++) {
+        for (int j = 0; j < layer->n_in; j++) layer->w[(size_t)i * (size_t)layer->n_in + (size_t)j] *= windows->out_scale[i];
+        layer->b[i] = layer->b[i] * windows->out_scale[i] + windows->out_mean[i];
+    }
+}
+
+static void copy_masks(const esp_mlp *mlp, const esp_ladder *ladder, esp_net *net) {
+    for (int l = 0; l < mlp->n_layers - 1; l++)
+        for (int i = 0; i < net->layers[l].n_out; i++) {
+            uint8_t state = ladder->state[mlp->neuron[l] + (size_t)i];
+            net->layers[l].act[i] = state == ESP_UNDECIDED ? ESP_ACT_RELU : state;
+        }
+}
+
+esp_code esp_emit_model(const esp_mlp *mlp, const float *params, const esp_ladder *ladder, const esp_windows *windows, const esp_frame *frame, int nu,
+                        esp_model **ret_model, esp_error *reterr) {
+    esp_net *net;
+    esp_code code = esp_net_create(mlp->n_layers, mlp->width, &net, reterr);
+    if (code != ESP_OK) return code;
+    for (int l = 0; l < mlp->n_layers; l++) copy_layer(mlp, params, l, &net->layers[l]);
+    fold_inputs(windows, &net->layers[0]);
+    fold_outputs(windows, &net->layers[net->n_layers - 1]);
+    copy_masks(mlp, ladder, net);
+    code = esp_net_check(net, reterr);
+    if (code != ESP_OK) {
+        esp_net_free(net);
+        return code;
+    }
+    return esp_model_create(ESP_MODEL_DYNAMICS, windows->ny, nu, windows->history, frame, net, ret_model, reterr);
+}
+
+typedef struct evaluation {
+    const esp_model *model;
+    const esp_dataset *dataset;
+    const esp_windows *windows;
+    double *x, *v, *f, *work, *memory;
+    double *predicted; /* ESP_EMIT_STEPS x ny */
+} evaluation;
+
+static esp_code prepare(evaluation *e, esp_error *reterr) {
+    size_t n_x = (size_t)esp_model_n_x(e->model), n_in = (size_t)esp_net_inputs(e->model->net), n_out = (size_t)esp_net_outputs(e->model->net);
+    size_t work = 2 * (size_t)esp_net_widest(e->model->net), ny = (size_t)e->model->ny;
+    e->memory = calloc(n_x + n_in + n_out + work + ESP_EMIT_STEPS * ny, sizeof *e->memory);
+    if (!e->memory) return esp_fail(reterr, ESP_NOMEM, "validation");
+    e->x = e->memory;
+    e->v = e->x + n_x;
+    e->f = e->v + n_in;
+    e->work = e->f + n_out;
+    e->predicted = e->work + work;
+    return ESP_OK;
+}
+
+/* y(t+1) of e->x; ret (ny). */
+static void predict(evaluation *e, double *ret_y) {
+    const esp_model *m = e->model;
+    int n_in = esp_net_inputs(m->net), n_out = esp_net_outputs(m->net);
+    esp_frame_input(&m->frame, m->ny, m->nu, m->history, n_in, e->x, e->v);
+    esp_net_forward(m->net, e->v, e->f, e->work);
+    esp_frame_known(&m->frame, m->ny, m->nu, m->history, e->x, ret_y);
+    for (int i = 0; i < m->ny; i++) {
+        if (m->frame.kind != ESP_FRAME_LINEAR)
+            ret_y[i] += e->f[i];
+        else
+            for (int j = 0; j < n_out; j++) ret_y[i] += m->frame.g[(size_t)i * (size_t)n_out + (size_t)j] * e->f[j];
+    }
+}
+
+/* Sum of squared errors over `steps` steps from transition t of the trajectory at `row`. */
+static double rollout(evaluation *e, size_t row, size_t t, size_t steps) {
+    size_t ny = (size_t)e->model->ny, h = (size_t)e->model->history;
+    double sum = 0;
+    for (size_t k = 0; k < steps; k++) {
+        esp_windows_x(e->dataset, e->model->history, row, t + k, e->x);
+        size_t own = k < h ? k : h; /* outputs of the history that are predictions by now */
+        memcpy(e->x + (h - own) * ny, e->predicted + (k - own) * ny, own * ny * sizeof *e->x);
+        double *y = e->predicted + k * ny;
+        const double *truth = e->dataset->y + (row + t + k + 1) * ny;
+        predict(e, y);
+        for (size_t i = 0; i < ny; i++) sum += (y[i] - truth[i]) * (y[i] - truth[i]);
+    }
+    return sum;
+}
+
+/* Transitions with history in trajectory o of the order. */
+static size_t transitions(const evaluation *e, size_t o) {
+    size_t i = e->windows->order[o], observations = e->dataset->start[i + 1] - e->dataset->start[i], h = (size_t)e->windows->history;
+    return observations > h ? observations - h : 0;
+}
+
+/* First trajectory of the order that validates. */
+static size_t first_validation(const esp_windows *windows) {
+    return windows->validation_begin == 0 ? 0 : windows->n_train;
+}
+
+static esp_code measure(evaluation *e, size_t steps, size_t cap, esp_code (*pulse)(void *user, esp_error *reterr), void *user, double *ret_rmse,
+                        esp_error *reterr) {
+    const esp_windows *w = e->windows;
+    size_t rows = 0, row = 0, used = 0;
+    for (size_t o = first_validation(w); o < w->n_order; o++) rows += transitions(e, o) >= steps ? transitions(e, o) - steps + 1 : 0;
+    size_t stride = rows > cap ? (rows + cap - 1) / cap : 1;
+    double sum = 0;
+    for (size_t o = first_validation(w); o < w->n_order; o++)
+        for (size_t r = 0; r + steps <= transitions(e, o); r++, row++) {
+            if (row % stride != 0) continue;
+            sum += rollout(e, e->dataset->start[w->order[o]], r + (size_t)w->history - 1, steps);
+            esp_code code = pulse && ++used % 16 == 0 ? pulse(user, reterr) : ESP_OK;
+            if (code != ESP_OK) return code;
+        }
+    size_t counted = (rows + stride - 1) / stride;
+    *ret_rmse = sqrt(sum / ((double)counted * (double)steps * (double)w->ny));
+    if (!isfinite(*ret_rmse)) return esp_fail(reterr, ESP_NUMERIC, "the model's prediction over %zu steps is not finite", steps);
+    return ESP_OK;
+}
+
+static size_t longest(const evaluation *e) {
+    size_t most = 0;
+    for (size_t o = first_validation(e->windows); o < e->windows->n_order; o++)
+        if (transitions(e, o) > most) most = transitions(e, o);
+    return most < ESP_EMIT_STEPS ? most : ESP_EMIT_STEPS;
+}
+
+esp_code esp_emit_errors(const esp_model *model, const esp_dataset *dataset, const esp_windows *windows,
+                         esp_code (*pulse)(void *user, esp_error *reterr), void *user, double *ret_one_step, double *ret_rollout, esp_error *reterr) {
+    evaluation e = {.model = model, .dataset = dataset, .windows = windows};
+    double one_step = 0, open_loop = 0;
+    esp_code code = prepare(&e, reterr);
+    if (code == ESP_OK) code = measure(&e, 1, ESP_EMIT_ONE_STEP_ROWS, pulse, user, &one_step, reterr);
+    if (code == ESP_OK) code = measure(&e, longest(&e), ESP_EMIT_ROLLOUT_ROWS, pulse, user, &open_loop, reterr);
+    if (code == ESP_OK) {
+        *ret_one_step = one_step;
+        *ret_rollout = open_loop;
+    }
+    free(e.memory);
+    return code;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * From the network in training to a model in the units of the data, and the model's error on the validation rows.
+ *
+ * In double: W1' = W1 / in_scale, b1' = b1 - W1' in_mean; last W' = S W, b' = S b + m (train/windows.h). */
+#ifndef ESP_TRAIN_EMIT_H
+#define ESP_TRAIN_EMIT_H
+
+#include "net/model.h"
+#include "sparsify/ladder.h"
+#include "train/mlp.h"
+#include "train/windows.h"
+
+/* Undecided neurons become ReLU. Errors: NOMEM, NUMERIC when a weight is not finite. */
+ESP_MUST_CHECK esp_code esp_emit_model(const esp_mlp *mlp, const float *params, const esp_ladder *ladder, const esp_windows *windows,
+                                       const esp_frame *frame, int nu, esp_model **ret_model, esp_error *reterr);
+
+#define ESP_EMIT_STEPS         10
+#define ESP_EMIT_ONE_STEP_ROWS 20000 /* evenly spaced beyond that many */
+#define ESP_EMIT_ROLLOUT_ROWS  2000
+
+/* Root mean square error over all outputs in data units on the validation rows, by the model itself in double: one
+ * step, and open loop over all of the first min(10, longest) steps. `pulse` (may be NULL) is called every few rows and
+ * stops the work when it fails. Errors: NOMEM, NUMERIC when a prediction is not finite, those of pulse. */
+ESP_MUST_CHECK esp_code esp_emit_errors(const esp_model *model, const esp_dataset *dataset, const esp_windows *windows,
+                                        esp_code (*pulse)(void *user, esp_error *reterr), void *user, double *ret_one_step, double *ret_rollout,
+                                        esp_error *reterr);
+
+#endif

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The options of training: defaults, from a job's spec, and back to JSON. */
+#include <string.h>
+
+#include "train/train.h"
+
+#define MAX_EPOCHS  100000
+#define MAX_ROLLOUT 1000
+#define MAX_BATCH   65536
+
+void esp_train_opts_init(esp_train_opts *opts) {
+    *opts = (esp_train_opts){.n_hidden = 2,
+                             .hidden = {64, 64},
+                             .history = 1,
+                             .rollout = 1,
+                             .epochs = 100,
+                             .rung_epochs = 60,
+                             .batch = 256,
+                             .learning_rate = 1e-3,
+                             .validation = 0.1,
+                             .lambda = 1e-3,
+                             .lambda_id = 0.005,
+                             .tau = 0.5,
+                             .logit_rate = 0.01,
+                             .straight_through = true};
+}
+
+const char *const esp_train_fields[] = {
+    "dataset",      "name", "model",      "frame", "history", "rollout", "epochs",    "rung_epochs", "batch",      "learning_rate",    "input_noise",
+    "weight_decay", "clip", "validation", "seed",  "ladder",  "lambda",  "lambda_id", "tau",         "logit_rate", "straight_through", NULL};
+
+static esp_code parse_model(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
+    static const char *const fields[] = {"type", "hidden", NULL}, *const types[] = {"mlp", "graph", NULL};
+    esp_reader model, type, hidden;
+    int kind = 0;
+    size_t n;
+    esp_code code = esp_read_required(spec, "model", &model, reterr);
+    if (code == ESP_OK) code = esp_read_object(&model, fields, reterr);
+    if (code == ESP_OK) code = esp_read_required(&model, "type", &type, reterr);
+    if (code == ESP_OK) code = esp_read_choice(&type, types, &kind, reterr);
+    if (code != ESP_OK) return code;
+    if (kind != 0) {
+        (void)esp_refuse(&type, reterr, "graph networks are not trained by this version; \"mlp\" is");
+        if (reterr) reterr->code = ESP_UNPROCESSABLE;
+        return ESP_UNPROCESSABLE;
+    }
+    code = esp_read_required(&model, "hidden", &hidden, reterr);
+    if (code == ESP_OK) code = esp_read_array(&hidden, 0, ESP_MAX_HIDDEN, &n, reterr);
+    if (code != ESP_OK) return code;
+    opts->n_hidden = (int)n;
+    for (size_t i = 0; i < n && code == ESP_OK; i++) {
+        esp_reader width = esp_read_element(&hidden, i);
+        code = esp_read_int(&width, 1, ESP_MAX_WIDTH, &opts->hidden[i], reterr);
+    }
+    return code;
+}
+
+/* The network's size, now that its ends are known. */
+static esp_code check_size(const esp_reader *spec, const esp_train_opts *opts, int f_in, int f_out, esp_error *reterr) {
+    int64_t parameters = 0, in = f_in;
+    for (int i = 0; i <= opts->n_hidden; i++) {
+        int64_t out = i < opts->n_hidden ? opts->hidden[i] : f_out;
+        parameters += (in + 1) * out;
+        in = out;
+    }
+    if (parameters <= ESP_MAX_PARAMETERS) return ESP_OK;
+    esp_reader model = esp_read_member(spec, "model"), hidden = esp_read_member(&model, "hidden");
+    return esp_refuse(&hidden, reterr, "makes %lld parameters, more than %d", (long long)parameters, ESP_MAX_PARAMETERS);
+}
+
+static esp_code parse_ladder(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
+    esp_reader ladder = esp_read_member(spec, "ladder");
+    int total = 0;
+    size_t n;
+    if (!ladder.value) return ESP_OK;
+    esp_code code = esp_read_array(&ladder, 0, ESP_MAX_RUNGS, &n, reterr);
+    if (code != ESP_OK) return code;
+    for (int i = 0; i < opts->n_hidden; i++) total += opts->hidden[i];
+    opts->n_rungs = (int)n;
+    for (size_t i = 0; i < n; i++) {
+        esp_reader rung = esp_read_element(&ladder, i);
+        int above = i == 0 ? total : opts->ladder[i - 1];
+        code = esp_read_int(&rung, 0, ESP_MAX_WIDTH * ESP_MAX_HIDDEN, &opts->ladder[i], reterr);
+        if (code != ESP_OK) return code;
+        if (opts->ladder[i] >= above && i == 0)
+            return esp_refuse(&rung, reterr, "must be below %d, the number of hidden neurons, is %d", above, opts->ladder[i]);
+        if (opts->ladder[i] >= above) return esp_refuse(&rung, reterr, "the ladder must fall: %d does not lie below %d", opts->ladder[i], above);
+    }
+    return ESP_OK;
+}
+
+typedef struct number_field {
+    const char *name;
+    double lower, upper;
+    size_t offset;
+    bool integer; /* int, otherwise double */
+} number_field;
+
+#define NUMBER(name, lower, upper)                                                                                                                   \
+    { #name, (lower), (upper), offsetof(esp_train_opts, name), false }
+#define INTEGER(name, lower, upper)                                                                                                                  \
+    { #name, (lower), (upper), offsetof(esp_train_opts, name), true }
+static const number_field number_fields[] = {
+    INTEGER(history, 1, ESP_MAX_HISTORY),
+    INTEGER(rollout, 1, MAX_ROLLOUT),
+    INTEGER(epochs, 1, MAX_EPOCHS),
+    INTEGER(rung_epochs, 1, MAX_EPOCHS),
+    INTEGER(batch, 1, MAX_BATCH),
+    NUMBER(learning_rate, 1e-9, 10),
+    NUMBER(input_noise, 0, 10),
+    NUMBER(weight_decay, 0, 100),
+    NUMBER(clip, 0, 1e9),
+    NUMBER(validation, 0, 0.9),
+    NUMBER(lambda, 0, 1e6),
+    NUMBER(lambda_id, 0, 1e6),
+    NUMBER(tau, 1e-3, 100),
+    NUMBER(logit_rate, 0, 10),
+};
+#define N_NUMBER_FIELDS (sizeof number_fields / sizeof *number_fields)
+
+static esp_code parse_numbers(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
+    esp_code code = ESP_OK;
+    for (size_t i = 0; i < N_NUMBER_FIELDS && code == ESP_OK; i++) {
+        const number_field *f = &number_fields[i];
+        esp_reader member = esp_read_member(spec, f->name);
+        void *at = (char *)opts + f->offset;
+        code =
+            f->integer ? esp_read_int(&member, (int)f->lower, (int)f->upper, at, reterr) : esp_read_number(&member, f->lower, f->upper, at, reterr);
+    }
+    return code;
+}
+
+esp_code esp_train_opts_parse(const esp_reader *spec, int ny, int nu, esp_arena *arena, esp_train_opts *ret_opts, esp_error *reterr) {
+    esp_train_opts opts;
+    int64_t seed = 0;
+    esp_reader member;
+    esp_train_opts_init(&opts);
+    esp_code code = esp_read_object(spec, esp_train_fields, reterr);
+    if (code == ESP_OK) code = parse_model(spec, &opts, reterr);
+    if (code == ESP_OK) code = parse_numbers(spec, &opts, reterr);
+    member = esp_read_member(spec, "seed");
+    if (code == ESP_OK) code = esp_read_integer(&member, 0, INT64_MAX, &seed, reterr);
+    member = esp_read_member(spec, "straight_through");
+    if (code == ESP_OK) code = esp_read_bool(&member, &opts.straight_through, reterr);
+    if (code == ESP_OK) code = parse_ladder(spec, &opts, reterr);
+    member = esp_read_member(spec, "frame");
+    if (code == ESP_OK) code = esp_frame_parse(&member, ny, nu, opts.history, arena, &opts.frame, &opts.f_in, &opts.f_out, reterr);
+    if (code == ESP_OK) code = check_size(spec, &opts, opts.f_in, opts.f_out, reterr);
+    if (code != ESP_OK) return code;
+    opts.seed = (uint64_t)seed;
+    *ret_opts = opts;
+    return ESP_OK;
+}
+
+static void format_integers(esp_jsonw *w, const char *key, const int *values, int n) {
+    esp_jsonw_array(w, key);
+    for (int i = 0; i < n; i++) esp_jsonw_integer(w, NULL, values[i]);
+    esp_jsonw_array_end(w);
+}
+
+void esp_train_opts_format(const esp_train_opts *opts, esp_jsonw *w) {
+    esp_jsonw_object(w, NULL);
+    esp_jsonw_object(w, "model");
+    esp_jsonw_string(w, "type", "mlp");
+    format_integers(w, "hidden", opts->hidden, opts->n_hidden);
+    esp_jsonw_object_end(w);
+    for (size_t i = 0; i < N_NUMBER_FIELDS; i++) {
+        const number_field *f = &number_fields[i];
+        const void *at = (const char *)opts + f->offset;
+        double value;
+        if (f->integer)
+            value = *(const int *)at;
+        else
+            memcpy(&value, at, sizeof value);
+        esp_jsonw_number(w, f->name, value);
+    }
+    esp_jsonw_integer(w, "seed", (int64_t)opts->seed);
+    esp_jsonw_bool(w, "straight_through", opts->straight_through);
+    format_integers(w, "ladder", opts->ladder, opts->n_rungs);
+    esp_jsonw_object_end(w);
+}

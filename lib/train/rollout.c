@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Rollout loss and back-propagation through time; the recursion is in the header. */
+#include "train/rollout.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/linalg.h"
+
+#define CHUNK 256 /* rows: activations of common widths stay in the second-level cache */
+
+struct esp_rollout {
+    const esp_mlp *mlp;
+    const esp_windows *windows;
+    int steps;
+    size_t ny, n_in, n_out, stack; /* stack = history * ny */
+    bool square; /* g is the identity: o needs no product */
+    esp_tape *tapes; /* steps */
+    float *e, *de; /* steps x chunk x ny: e_{k+1} at k, and its gradient */
+    float *d_out; /* chunk x n_out */
+    float *dx; /* chunk x n_in */
+    float *noise; /* chunk x n_in */
+    float *work; /* 2 x chunk x widest */
+    float *memory;
+};
+
+static bool is_identity(const float *g, size_t rows, size_t cols) {
+    bool same = rows == cols;
+    for (size_t i = 0; same && i < rows * cols; i++) same = g[i] == (i / cols == i % cols ? 1.0f : 0.0f);
+    return same;
+}
+
+esp_code esp_rollout_create(const esp_mlp *mlp, const esp_windows *windows, int steps, esp_rollout **ret_rollout, esp_error *reterr) {
+    assert(steps >= 1);
+    esp_rollout *r = calloc(1, sizeof *r);
+    if (!r) return esp_fail(reterr, ESP_NOMEM, "rollout");
+    *r = (esp_rollout){.mlp = mlp,
+                       .windows = windows,
+                       .steps = steps,
+                       .ny = (size_t)windows->ny,
+                       .n_in = (size_t)windows->n_in,
+                       .n_out = (size_t)windows->n_out,
+                       .stack = (size_t)windows->history * (size_t)windows->ny};
+    r->square = is_identity(windows->g, r->ny, r->n_out);
+    size_t k = (size_t)steps, tape = esp_tape_floats(mlp, CHUNK), errors = k * CHUNK * r->ny, inputs = CHUNK * r->n_in;
+    size_t floats = k * tape + 2 * errors + CHUNK * r->n_out + 2 * inputs + 2 * CHUNK * (size_t)esp_mlp_widest(mlp);
+    r->tapes = calloc(k, sizeof *r->tapes);
+    r->memory = calloc(floats, sizeof *r->memory);
+    if (!r->tapes || !r->memory) {
+        esp_rollout_free(r);
+        return esp_fail(reterr, ESP_NOMEM, "%zu MiB of activations for %d rollout steps", floats >> 18, steps);
+    }
+    float *at = r->memory;
+    for (size_t i = 0; i < k; i++, at += tape) esp_tape_init(&r->tapes[i], mlp, CHUNK, at);
+    r->e = at;
+    r->de = r->e + errors;
+    r->d_out = r->de + errors;
+    r->dx = r->d_out + CHUNK * r->n_out;
+    r->noise = r->dx + inputs;
+    r->work = r->noise + inputs;
+    *ret_rollout = r;
+    return ESP_OK;
+}
+
+void esp_rollout_free(esp_rollout *r) {
+    if (!r) return;
+    free(r->tapes);
+    free(r->memory);
+    free(r);
+}
+
+/* For each error e_i that E_k stacks (i >= 1, those before are data): calls with i and its column block of a and c. */
+static int first_error(const esp_rollout *r, int k) {
+    int first = k - r->windows->history + 1;
+    return first > 1 ? first : 1;
+}
+
+static size_t column_of(const esp_rollout *r, int k, int i) {
+    return (size_t)(i - k + r->windows->history - 1) * r->ny;
+}
+
+static float *error_of(float *errors, const esp_rollout *r, int i) {
+    return errors + (size_t)(i - 1) * CHUNK * r->ny;
+}
+
+static void gather(const esp_rollout *r, const esp_rollout_call *call, const size_t *starts, size_t n, int k, float *ret_x) {
+    for (size_t i = 0; i < n; i++) memcpy(ret_x + i * r->n_in, r->windows->features + (starts[i] + (size_t)k) * r->n_in, r->n_in * sizeof *ret_x);
+    if (call->noise <= 0) return;
+    esp_rng_normals_f(call->rng, r->noise, n * r->n_in);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < r->n_in; j++) ret_x[i * r->n_in + j] += call->noise * r->windows->live[j] * r->noise[i * r->n_in + j];
+}
+
+/* Step k of the recursion: fills tape k and e_{k+1}. */
+static void forward(esp_rollout *r, const esp_rollout_call *call, const size_t *starts, size_t n, int k) {
+    const esp_windows *w = r->windows;
+    esp_tape *tape = &r->tapes[k];
+    float *next = error_of(r->e, r, k + 1);
+    gather(r, call, starts, n, k, tape->x);
+    for (size_t i = 0; i < n; i++) {
+        const float *t = w->targets + (starts[i] + (size_t)k) * r->ny;
+        for (size_t j = 0; j < r->ny; j++) next[i * r->ny + j] = -t[j];
+    }
+    for (int i = first_error(r, k); i <= k; i++) {
+        const float *e = error_of(r->e, r, i);
+        esp_sgemm(ESP_NO, ESP_T, n, r->n_in, r->ny, 1, e, r->ny, w->c + column_of(r, k, i), r->stack, 1, tape->x, r->n_in);
+        esp_sgemm(ESP_NO, ESP_T, n, r->ny, r->ny, 1, e, r->ny, w->a + column_of(r, k, i), r->stack, 1, next, r->ny);
+    }
+    esp_mlp_forward(r->mlp, call->params, call->pos, call->neg, n, tape);
+    const float *out = tape->h[r->mlp->n_layers - 1];
+    if (r->square)
+        for (size_t i = 0; i < n * r->ny; i++) next[i] += out[i];
+    else
+        esp_sgemm(ESP_NO, ESP_T, n, r->ny, r->n_out, 1, out, r->n_out, w->g, r->n_out, 1, next, r->ny);
+}
+
+/* Step k on the way back: de_{k+1} is complete; adds to the gradients and to the errors that E_k stacks. */
+static void backward(esp_rollout *r, const esp_rollout_call *call, size_t n, int k) {
+    const esp_windows *w = r->windows;
+    const float *de = error_of(r->de, r, k + 1), *d_out = de;
+    int first = first_error(r, k);
+    if (!r->square) {
+        esp_sgemm(ESP_NO, ESP_NO, n, r->n_out, r->ny, 1, de, r->ny, w->g, r->n_out, 0, r->d_out, r->n_out);
+        d_out = r->d_out;
+    }
+    esp_mlp_backward(r->mlp, call->params, call->pos, call->neg, n, &r->tapes[k], d_out, call->grads, call->slopes, first <= k ? r->dx : NULL,
+                     r->work);
+    for (int i = first; i <= k; i++) {
+        float *d = error_of(r->de, r, i);
+        esp_sgemm(ESP_NO, ESP_NO, n, r->ny, r->ny, 1, de, r->ny, w->a + column_of(r, k, i), r->stack, 1, d, r->ny);
+        esp_sgemm(ESP_NO, ESP_NO, n, r->ny, r->n_in, 1, r->dx, r->n_in, w->c + column_of(r, k, i), r->stack, 1, d, r->ny);
+    }
+}
+
+/* Squared errors of step k into the sums (ny); gradient of the mean into de. */
+static void square(esp_rollout *r, size_t n, int k, float factor, double *squares) {
+    const float *e = error_of(r->e, r, k + 1);
+    float *de = error_of(r->de, r, k + 1);
+    for (size_t i = 0; i < n * r->ny; i++) de[i] = factor * e[i];
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < r->ny; j++) squares[j] += (double)e[i * r->ny + j] * (double)e[i * r->ny + j];
+}
+
+static double total(const double *values, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += values[i];
+    return sum;
+}
+
+double esp_rollout_loss(esp_rollout *r, const esp_rollout_call *call, double *ret_squares) {
+    assert(call->steps >= 1 && call->steps <= r->steps);
+    double count = (double)call->n * (double)call->steps * (double)r->ny, squares[ESP_MAX_WIDTH_Y] = {0};
+    for (size_t done = 0; done < call->n; done += CHUNK) {
+        size_t n = call->n - done < CHUNK ? call->n - done : CHUNK;
+        for (int k = 0; k < call->steps; k++) {
+            forward(r, call, call->starts + done, n, k);
+            square(r, n, k, (float)(2 / count), squares);
+        }
+        for (int k = call->steps - 1; call->grads && k >= 0; k--) backward(r, call, n, k);
+    }
+    if (ret_squares) memcpy(ret_squares, squares, r->ny * sizeof *squares);
+    return total(squares, r->ny) / count;
+}

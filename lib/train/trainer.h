@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A training run in progress: everything it needs in memory, and the loop over epochs and minibatches.
+ *
+ * What is trained in which order is train.c's business; here is one phase of it. Each phase has its own cosine schedule and
+ * starts Adam afresh. */
+#ifndef ESP_TRAIN_TRAINER_H
+#define ESP_TRAIN_TRAINER_H
+
+#include "sparsify/ladder.h"
+#include "train/adam.h"
+#include "train/mlp.h"
+#include "train/rollout.h"
+#include "train/train.h"
+#include "train/windows.h"
+
+typedef struct esp_trainer {
+    const esp_dataset *dataset;
+    const esp_train_opts *opts;
+    const esp_train_hooks *hooks;
+    const esp_stop *stop;
+
+    esp_windows *windows;
+    esp_mlp mlp;
+    esp_rollout *rollout;
+    esp_ladder *ladder;
+    size_t *starts; /* the training windows in this epoch's order */
+    size_t *validation; /* n_validation one-step rows, a sample, for progress */
+    size_t n_validation;
+    float *params, *grads; /* n_params each */
+    esp_slope_grads slopes;
+    esp_adam adam, logit_adam;
+    float *memory;
+    esp_rng shuffle_rng, mask_rng, noise_rng;
+
+    /* the clock and what it last said */
+    int64_t begin_ns, checked_ns, told_ns;
+    double told_samples;
+    int total_epochs, epochs_done; /* of the whole run */
+    double samples; /* windows times steps, since the start */
+    double loss_sum; /* over the batches since the last report */
+    long loss_count;
+    esp_train_progress progress;
+} esp_trainer;
+
+typedef struct esp_phase {
+    const char *stage; /* for progress and errors; outlives the phase */
+    int epochs;
+    bool search; /* draw masks and train logits; otherwise masks are fixed and the undecided are ReLU */
+    double rate; /* of Adam at the start; falls to 1 % by a cosine */
+    double logit_rate;
+} esp_phase;
+
+/* Errors: those of esp_windows_create, NOMEM. */
+ESP_MUST_CHECK esp_code esp_trainer_create(const esp_dataset *dataset, const esp_train_opts *opts, const esp_train_hooks *hooks, const esp_stop *stop,
+                                           int total_epochs, esp_trainer **ret_trainer, esp_error *reterr);
+void esp_trainer_free(esp_trainer *trainer);
+
+/* Errors: NUMERIC when the loss is not finite, CANCELLED, DEADLINE. */
+ESP_MUST_CHECK esp_code esp_trainer_phase(esp_trainer *trainer, const esp_phase *phase, esp_error *reterr);
+
+/* Stops and reports when it is time to; cheap enough for every batch. A function of type pulse (train/emit.h). */
+ESP_MUST_CHECK esp_code esp_trainer_pulse(void *trainer, esp_error *reterr);
+
+#endif
