@@ -35,9 +35,11 @@ typedef struct search {
     esp_ranges *ranges; /* of the box at hand */
     esp_ranges *scratch; /* of a witness */
     double *slopes; /* n_r x n_x */
-    double *weight, *best_weight; /* n_r: w_j without the gap */
+    double *weight; /* n_r: w_j without the gap */
     double *linear; /* n_x: linear share of the output, L2 */
     double *corner; /* n_x */
+    bool *matters; /* n_x: does the input reach anything? */
+    bool intervals_only; /* the stop came before the box at hand was done */
     esp_witness witness;
     double lower; /* reached, certified */
     double aside; /* largest bound among boxes put away */
@@ -66,6 +68,15 @@ static esp_code search_pool(search *s, esp_error *reterr) {
     return ESP_OK;
 }
 
+/* Does input k reach anything? */
+static bool input_matters(const esp_program *program, int k) {
+    for (int j = 0; j < program->n_r; j++)
+        if (fabs(program->c[(size_t)j * (size_t)program->n_x + (size_t)k]) > 0) return true;
+    for (int i = 0; i < program->n_y; i++)
+        if (fabs(program->a[(size_t)i * (size_t)program->n_x + (size_t)k]) > 0) return true;
+    return false;
+}
+
 static esp_code search_init(search *s, const esp_program *program, const esp_certify_opts *opts, const esp_stop *stop, esp_error *reterr) {
     size_t n_x = (size_t)program->n_x, n_r = (size_t)program->n_r;
     *s = (search){.program = program, .opts = opts, .stop = stop};
@@ -74,12 +85,14 @@ static esp_code search_init(search *s, const esp_program *program, const esp_cer
     if (!code) code = esp_ranges_create(program->n_r, program->n_y, &s->scratch, reterr);
     if (!code) code = esp_witness_init(&s->witness, program, opts->norm, reterr);
     if (code) return code;
-    s->slopes = calloc(n_r * n_x + 2 * n_r + 2 * n_x + 1, sizeof *s->slopes);
+    s->slopes = calloc(n_r * n_x + n_r + 2 * n_x + 1, sizeof *s->slopes);
     if (!s->slopes) return esp_fail(reterr, ESP_NOMEM, "no memory to split %d inputs", program->n_x);
     s->weight = s->slopes + n_r * n_x;
-    s->best_weight = s->weight + n_r;
-    s->linear = s->best_weight + n_r;
+    s->linear = s->weight + n_r;
     s->corner = s->linear + n_x;
+    s->matters = calloc(n_x + 1, sizeof *s->matters);
+    if (!s->matters) return esp_fail(reterr, ESP_NOMEM, "no memory to split %d inputs", program->n_x);
+    for (int k = 0; k < program->n_x; k++) s->matters[k] = input_matters(program, k);
     esp_crown_watch(s->crown, s->slopes);
     esp_crown_stop(s->crown, stop);
     return search_pool(s, reterr);
@@ -91,6 +104,7 @@ static void search_done(search *s) {
     esp_ranges_free(s->scratch);
     esp_witness_done(&s->witness);
     free(s->slopes);
+    free(s->matters);
     free(s->pool);
     free(s->upper);
     free(s->split);
@@ -187,28 +201,36 @@ static bool bound_outputs(search *s, esp_crown_how how, const double *lower, con
     return true;
 }
 
-/* The input whose split should pay most, -1 when none can. */
+/* The largest score times width among the inputs that can be halved, -1 when all are 0; a NULL score counts as 1. */
+static int choose_largest(const search *s, const double *score, const double *lower, const double *upper) {
+    int best = -1;
+    double best_value = 0;
+    for (int k = 0; k < s->program->n_x; k++) {
+        double middle = 0.5 * lower[k] + 0.5 * upper[k], value = (score ? score[k] : 1) * (upper[k] - lower[k]);
+        if (!(middle > lower[k] && middle < upper[k]) || !(value > best_value) || !s->matters[k]) continue;
+        best_value = value;
+        best = k;
+    }
+    return best;
+}
+
+/* The input whose split should pay most; -1 when none can: nothing that the bound rests on is relaxed any more. */
 static int choose_split(search *s, const double *lower, const double *upper) {
-    int n_x = s->program->n_x, best = -1;
-    double best_score = 0, *score = s->linear; /* for Linf a linear share cannot be split away */
+    int n_x = s->program->n_x;
+    double *score = s->linear; /* for Linf a linear share cannot be split away */
+    bool relaxed = s->opts->norm == ESP_NORM_2 || s->intervals_only;
     if (s->opts->norm == ESP_NORM_INF) memset(score, 0, (size_t)n_x * sizeof *score);
     for (int j = 0; j < s->program->n_r; j++) {
         double width = s->ranges->p_upper[j] - s->ranges->p_lower[j], gap = esp_crown_gap(s->crown, j);
         if (!(gap > 0) || !(s->weight[j] > 0)) continue;
+        relaxed = true;
         double factor = s->weight[j] * gap / width;
         if (!isfinite(factor)) factor = s->weight[j];
         const double *slopes = s->slopes + (size_t)j * (size_t)n_x;
         for (int k = 0; k < n_x; k++) score[k] += factor * slopes[k];
     }
-    for (int k = 0; k < n_x; k++) {
-        double middle = 0.5 * lower[k] + 0.5 * upper[k], value = score[k] * (upper[k] - lower[k]);
-        if (!(middle > lower[k] && middle < upper[k])) continue;
-        if (value > best_score) {
-            best_score = value;
-            best = k;
-        }
-    }
-    return best;
+    int best = choose_largest(s, score, lower, upper);
+    return best < 0 && relaxed ? choose_largest(s, NULL, lower, upper) : best;
 }
 
 static void look_around(search *s, const double *lower, const double *upper, int steps) {
@@ -235,6 +257,7 @@ static void box_run(search *s, int box) {
     bool some = esp_crown_run(s->crown, ESP_CROWN_BACKWARD, 0, false, s->ranges) && bound_outputs(s, ESP_CROWN_BACKWARD, lower, upper);
     assert(some); /* ranges of an enclosing box are never empty here */
     if (some) s->upper[box] = esp_min(inherited, esp_ranges_norm(s->ranges, s->opts->norm));
+    s->intervals_only = esp_stop_now(s->stop);
     s->split[box] = choose_split(s, lower, upper);
     look_around(s, lower, upper, BOX_STEPS);
     if (s->split[box] >= 0 && s->upper[box] > cutoff(s)) {
