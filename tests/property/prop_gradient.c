@@ -20,6 +20,7 @@
 #define MAX_H     3
 #define MAX_F     6
 #define MAX_WIDE  16
+#define MAX_P     192
 #define N_WINDOWS 300 /* more than one chunk of rows */
 #define STEP      1e-7
 #define TOLERANCE 2e-4
