@@ -97,7 +97,7 @@ void esp_dataset_format(const esp_dataset *dataset, size_t index, esp_data_forma
 }
 
 void esp_dataset_split(const esp_dataset *dataset, double validation_share, uint64_t seed, size_t *ret_order, size_t *ret_n_train) {
-    assert(validation_share >= 0 && validation_share <= 1);
+    assert(dataset->n_trajectories >= 1 && validation_share >= 0 && validation_share <= 1);
     size_t n = dataset->n_trajectories, n_validation = (size_t)(validation_share * (double)n + 0.5);
     esp_rng rng;
     esp_rng_init(&rng, seed, SPLIT_STREAM);

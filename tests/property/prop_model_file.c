@@ -99,8 +99,7 @@ START_TEST(model_file__flipped_bytes_are_refused_or_are_another_model) {
         esp_buf_done(&bytes);
         esp_model_free(model);
     }
-    ck_assert_int_gt(refused, 0);
-    ck_assert_int_gt(accepted, 0);
+    ck_assert(range.last == range.first || (refused > 500 && accepted > 500));
 }
 END_TEST
 

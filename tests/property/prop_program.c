@@ -237,7 +237,7 @@ START_TEST(program__backward_is_the_central_difference) {
         esp_program_free(program);
         esp_model_free(model);
     }
-    ck_assert_int_gt(compared, 20 * crossed);
+    if (range.last > range.first) ck_assert_int_gt(compared, 20 * crossed);
 }
 END_TEST
 
