@@ -2,80 +2,32 @@
  * The recipes of clients/curl, each run against a daemon in the order of their README, and what they do when refused.
  * What the daemon then says of everything they left behind is held against schema/api/openapi.json. */
 #include <check.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/buf.h"
+#include "support/daemon.h"
+#include "support/http.h"
 #include "support/schema.h"
 
-static char dir[64]; /* of the daemon's data, its log and the recipes' output */
-static pid_t daemon_pid;
+static test_daemon espalierd; /* the recipes' output goes into its directory */
 
 static const char *read_text(const char *name) {
     static esp_buf text;
     char path[128];
     esp_error error = {0};
-    snprintf(path, sizeof path, "%s/%s", dir, name);
+    snprintf(path, sizeof path, "%s/%s", espalierd.dir, name);
     esp_buf_done(&text);
     ck_assert_msg(esp_file_read(path, 1 << 20, &text, &error) == ESP_OK, "%s: %s", path, error.message);
     return esp_buf_text(&text);
 }
 
-/* In the child: the daemon with its log in the directory and its ready line on `out`. */
-static void run_daemon(int out) {
-    char path[512], log[128], data[128];
-    const char *build = getenv("ESPALIER_BUILD");
-    snprintf(path, sizeof path, "%s/espalierd", build ? build : "build/release");
-    snprintf(log, sizeof log, "%s/log", dir);
-    snprintf(data, sizeof data, "%s/data", dir);
-    int fd = open(log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || dup2(fd, STDERR_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0) _exit(126);
-    execl(path, path, "--listen", "127.0.0.1:0", "--data", data, "--workers", "1", (char *)NULL);
-    _exit(127);
-}
-
-static void start_daemon(void) {
-    static const char ready[] = "espalierd ready on ";
-    int ends[2];
-    char line[256] = "";
-    strcpy(dir, "/tmp/espalier-recipes.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
-    daemon_pid = fork();
-    ck_assert_int_ge(daemon_pid, 0);
-    if (daemon_pid == 0) run_daemon(ends[1]);
-    close(ends[1]);
-    FILE *out = fdopen(ends[0], "r");
-    ck_assert_ptr_nonnull(out);
-    bool said = fgets(line, sizeof line, out) != NULL;
-    fclose(out);
-    ck_assert_msg(said && strncmp(line, ready, sizeof ready - 1) == 0, "no ready line but \"%s\"; log: %s", line, read_text("log"));
-    line[strcspn(line, "\n")] = '\0';
-    ck_assert_int_eq(setenv("ESPALIER", line + sizeof ready - 1, 1), 0);
-}
-
-static void stop_daemon(void) {
-    char command[128];
-    int status = -1;
-    if (daemon_pid > 0) {
-        kill(daemon_pid, SIGTERM);
-        ck_assert_int_eq(waitpid(daemon_pid, &status, 0), daemon_pid);
-        ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the daemon ended with status %d; log: %s", status, read_text("log"));
-    }
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    ck_assert_int_eq(system(command), 0);
-}
-
 /* Exit status of the recipe; its output and what it said are in the directory. */
 static int run(const char *recipe) {
     char command[512];
-    snprintf(command, sizeof command, "clients/curl/%s >%s/out 2>%s/said", recipe, dir, dir);
+    snprintf(command, sizeof command, "clients/curl/%s >%s/out 2>%s/said", recipe, espalierd.dir, espalierd.dir);
     int status = system(command);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
@@ -136,16 +88,21 @@ static const struct {
 };
 
 static void check_exchange(const char *method, const char *path, const char *body, int expected) {
-    char command[1024], why[1024] = "";
-    int status = 0;
-    snprintf(command, sizeof command, "curl -sS -X %s %s%s%s -o %s/reply -w '%%{http_code}' \"$ESPALIER%s\" >%s/out", method,
-             body ? "-H 'Content-Type: application/json' -d '" : "", body ? body : "", body ? "'" : "", dir, path, dir);
-    ck_assert_msg(system(command) == 0, "%s", command);
-    ck_assert_int_eq(sscanf(read_text("out"), "%d", &status), 1);
-    const char *reply = read_text("reply");
-    ck_assert_msg(status == expected, "%s %s: %d, expected %d: %s", method, path, status, expected, reply);
-    ck_assert_msg(schema_check_reply(method, path, status, reply, why, sizeof why), "%s %s %d: %s; the reply: %s", method, path, status, why, reply);
-    if (body && status < 300) ck_assert_msg(schema_check_request(method, path, body, why, sizeof why), "%s %s: %s", method, path, why);
+    char why[1024] = "";
+    http_reply reply = body ? http_json(&espalierd, method, path, body) : http_get(&espalierd, path);
+    expect_status(reply, expected);
+    ck_assert_msg(schema_check_reply(method, path, expected, reply.body, why, sizeof why), "%s %s %d: %s; the reply: %s", method, path, expected, why,
+                  reply.body);
+    if (body && expected < 300) ck_assert_msg(schema_check_request(method, path, body, why, sizeof why), "%s %s: %s", method, path, why);
+    http_done(&reply);
+}
+
+static void check_lines(const char *path, const char *lines) {
+    char why[1024] = "";
+    http_reply reply = http_post(&espalierd, path, "application/x-ndjson", lines, strlen(lines));
+    expect_status(reply, 200);
+    ck_assert_msg(schema_check_reply_lines("POST", path, 200, reply.body, why, sizeof why), "%s: %s; the reply: %s", path, why, reply.body);
+    http_done(&reply);
 }
 
 START_TEST(recipes__run_in_order) {
@@ -163,6 +120,9 @@ START_TEST(recipes__run_in_order) {
     expect("cancel.sh", " cancelled");
     for (size_t i = 0; i < sizeof exchanges / sizeof exchanges[0]; i++)
         check_exchange(exchanges[i].method, exchanges[i].path, exchanges[i].body, exchanges[i].status);
+    check_lines("/v1/plans/batch", "{\"task\":\"rail-stop\",\"y\":[[0,0]],\"goal\":[0.1],\"deadline_ms\":1000}\n"
+                                   "{\"task\":\"nothing\",\"y\":[[0,0]],\"goal\":[0.1],\"deadline_ms\":1000}\n{\n");
+    check_lines("/v1/jobs/batch", "{\"kind\":\"evaluate\",\"spec\":{\"model\":\"rail/3\",\"dataset\":\"rail\",\"horizon\":5}}\n{\"kind\":1}\n");
 }
 END_TEST
 
@@ -185,13 +145,14 @@ int main(void) {
     Suite *suite = suite_create("recipes");
     TCase *tcase = tcase_create("curl");
     tcase_set_timeout(tcase, 60);
-    tcase_add_checked_fixture(tcase, start_daemon, stop_daemon);
     tcase_add_test(tcase, recipes__run_in_order);
     tcase_add_test(tcase, recipes__say_what_was_refused);
     suite_add_tcase(suite, tcase);
+    daemon_start(&espalierd, NULL);
+    setenv("ESPALIER", espalierd.base, 1);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
     srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return daemon_finish(&espalierd, failed);
 }
