@@ -41,7 +41,7 @@ enum { ESP_ROUTE_INLINE = 1, ESP_ROUTE_URGENT = 2 };
 typedef enum esp_scope { ESP_SCOPE_NONE, ESP_SCOPE_READ, ESP_SCOPE_PLAN, ESP_SCOPE_SUBMIT, ESP_SCOPE_ADMIN } esp_scope;
 
 typedef struct esp_route {
-    const char *method;  /* "GET" (answers HEAD too), "POST", "PUT", "DELETE" */
+    const char *method; /* "GET" (answers HEAD too), "POST", "PUT", "DELETE" */
     const char *pattern; /* "/v1/models/{ref}"; {ref...} takes the rest including slashes up to the next literal segment */
     esp_scope scope;
     unsigned flags;
@@ -54,8 +54,8 @@ extern const esp_route esp_routes[]; /* server/routes.c; ends with method NULL *
 /* --- what a handler reads; all borrowed, valid until the reply --- */
 const char *esp_call_request_id(const esp_call *call);
 int64_t esp_call_arrived_ns(const esp_call *call); /* monotonic: the first byte's arrival as far as known */
-const char *esp_call_route(const esp_call *call);                   /* the pattern of its route */
-const char *esp_call_path(const esp_call *call, const char *name);  /* decoded path parameter */
+const char *esp_call_route(const esp_call *call); /* the pattern of its route */
+const char *esp_call_path(const esp_call *call, const char *name); /* decoded path parameter */
 const char *esp_call_query(const esp_call *call, const char *name); /* NULL when absent */
 /* i-th query parameter in order; false past the end. */
 bool esp_call_query_at(const esp_call *call, size_t index, const char **ret_name, const char **ret_value);

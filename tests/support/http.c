@@ -13,6 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "support/schema.h"
+
 /* ---- requests ------------------------------------------------------------------------------------------------------- */
 
 /* One handle per process, so that connections are kept; check forks for each case. */
@@ -72,6 +74,16 @@ static void set_body(CURL *curl, const http_request *request, source *s) {
     }
 }
 
+/* Every JSON reply is held against schema/api/openapi.json, but those to what is no operation at all. */
+static void check_schema(const http_request *request, const http_reply *reply) {
+    char type[64], why[400] = "";
+    http_header(reply, "Content-Type", type, sizeof type);
+    if (!reply->json || (strcmp(type, "application/json") != 0 && strcmp(type, "application/problem+json") != 0)) return;
+    if (reply->status == 405 || strstr(reply->body, "there is nothing at") || strcmp(request->path, "/openapi.json") == 0) return;
+    bool good = schema_check_reply(request->method, request->path, reply->status, reply->body, why, sizeof why);
+    ck_assert_msg(good, "%s %s -> %d is not as documented: %s\n%.600s", request->method, request->path, reply->status, why, reply->body);
+}
+
 void http_send(const test_daemon *daemon, const http_request *request, http_reply *ret_reply) {
     CURL *curl = handle();
     char url[4096];
@@ -109,6 +121,7 @@ void http_send(const test_daemon *daemon, const http_request *request, http_repl
     esp_buf_done(&headers);
     esp_buf_done(&body);
     if (ret_reply->len && esp_json_parse(ret_reply->body, ret_reply->len, &ret_reply->json, NULL)) ret_reply->json = NULL;
+    check_schema(request, ret_reply);
 }
 
 void http_done(http_reply *reply) {
