@@ -31,6 +31,7 @@ typedef struct job_run {
     esp_buf frame; /* the JOB payload */
     /* the supervisor's */
     int64_t progress_ns;
+    esp_buf progress; /* the latest that was not written */
     /* the writer thread's */
     char parent[ESP_ID_MAX]; /* the model registered last */
     esp_buf models; /* elements of result.models */

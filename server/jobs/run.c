@@ -22,6 +22,7 @@ void job_run_free(job_run *run) {
     if (!run) return;
     esp_buf_done(&run->frame);
     esp_buf_done(&run->models);
+    esp_buf_done(&run->progress);
     esp_buf_done(&run->payload);
     free(run);
 }
@@ -226,36 +227,44 @@ static void on_begin(void *user, int64_t budget_ns, esp_buf *payload) {
     esp_buf_put(payload, run->frame.data, run->frame.len);
 }
 
-/* Two progress frames a second are enough for anyone who looks. */
-static bool worth_writing(job_run *run, esp_frame_type type) {
-    if (type == ESP_FRAME_MODEL) return true;
-    int64_t now = esp_clock_now_ns();
-    if (type != ESP_FRAME_PROGRESS || now - run->progress_ns < PROGRESS_EVERY_NS) return false;
-    run->progress_ns = now;
-    return true;
-}
-
-static void on_frame(void *user, esp_frame_type type, const char *payload, size_t len) {
-    job_run *run = user;
-    if (!worth_writing(run, type)) return;
+static void write_later(job_run *run, bool is_model, const char *payload, size_t len) {
     job_write *w = malloc(sizeof *w);
     char *copy = malloc(len + 1);
     if (!w || !copy) {
-        /* A lost model must fail the run: the writer will find it missing from nothing else. */
+        /* Progress is no loss. A model is: the run stops and, its job not cancelled, goes back to the queue. */
         esp_log(ESP_LOG_ERROR, "job_frame", "job=%s message=\"no memory\"", run->id);
-        if (type == ESP_FRAME_MODEL) esp_pool_cancel(run->jobs->server->pool, run->work);
+        if (is_model) esp_pool_cancel(run->jobs->server->pool, run->work);
         free(w);
         free(copy);
         return;
     }
     memcpy(copy, payload, len);
     copy[len] = '\0';
-    *w = (job_write){run, type == ESP_FRAME_MODEL, copy, len};
+    *w = (job_write){run, is_model, copy, len};
     esp_registry_write_async(run->jobs->server->registry, write_frame, frame_written, w);
+}
+
+/* Two progress frames a second are enough for anyone who looks; the last one is written before the end. */
+static void on_progress(job_run *run, const char *payload, size_t len) {
+    int64_t now = esp_clock_now_ns();
+    esp_buf_clear(&run->progress);
+    if (now - run->progress_ns < PROGRESS_EVERY_NS) {
+        esp_buf_put(&run->progress, payload, len);
+        return;
+    }
+    run->progress_ns = now;
+    write_later(run, false, payload, len);
+}
+
+static void on_frame(void *user, esp_frame_type type, const char *payload, size_t len) {
+    job_run *run = user;
+    if (type == ESP_FRAME_PROGRESS) on_progress(run, payload, len);
+    if (type == ESP_FRAME_MODEL) write_later(run, true, payload, len);
 }
 
 static void on_end(void *user, const esp_outcome *outcome) {
     job_run *run = user;
+    if (run->progress.len) write_later(run, false, run->progress.data, run->progress.len);
     run->end = outcome->end;
     if (outcome->payload) esp_buf_put(&run->payload, outcome->payload, outcome->len);
     if (outcome->error) run->error = *outcome->error;

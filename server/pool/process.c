@@ -353,7 +353,7 @@ static void keep_words(process *p, const char *bytes, size_t n) {
     p->n_words += n - drop;
 }
 
-void process_on_words(esp_pool *pool, process *p) {
+void process_on_words(process *p) {
     char chunk[4096];
     if (p->words_fd < 0) return;
     ssize_t n = read(p->words_fd, chunk, sizeof chunk);
@@ -361,7 +361,7 @@ void process_on_words(esp_pool *pool, process *p) {
         keep_words(p, chunk, (size_t)n);
         esp_log(ESP_LOG_DEBUG, "worker_says", "pid=%d text=\"%.*s\"", (int)p->pid, (int)(n < 1000 ? n : 1000), chunk);
     } else if (n == 0) {
-        watch(pool, p, p->words_fd, SOURCE_WORDS, 0, EPOLL_CTL_DEL);
+        close_fd(&p->words_fd); /* which also ends the watching */
     }
 }
 
@@ -381,7 +381,7 @@ void process_on_death(esp_pool *pool, process *p) {
     while (!was_doomed && read_some(pool, p)) continue;
     for (int turn = 0; turn < 64 && p->words_fd >= 0; turn++) {
         size_t before = p->n_words;
-        process_on_words(pool, p);
+        process_on_words(p);
         if (p->n_words == before) break;
     }
     char how[256];

@@ -264,7 +264,7 @@ static void handle(esp_pool *pool, uint64_t data) {
     case SOURCE_TIMER: drain_counter(pool->timer); break;
     case SOURCE_SOCKET: process_on_socket(pool, p); break;
     case SOURCE_DEATH: process_on_death(pool, p); break;
-    case SOURCE_WORDS: process_on_words(pool, p); break;
+    case SOURCE_WORDS: process_on_words(p); break;
     }
 }
 

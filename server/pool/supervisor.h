@@ -112,7 +112,7 @@ void process_run(esp_pool *pool, process *p, item *i);
 void process_stop_task(esp_pool *pool, process *p, int64_t grace_ns);
 void process_kill(process *p, const char *why);
 void process_on_socket(esp_pool *pool, process *p);
-void process_on_words(esp_pool *pool, process *p);
+void process_on_words(process *p);
 void process_on_death(esp_pool *pool, process *p);
 void process_on_timer(esp_pool *pool, process *p, int64_t now_ns);
 

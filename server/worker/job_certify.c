@@ -217,6 +217,7 @@ esp_code worker_job_certify(worker *w, const esp_reader *payload, esp_error *ret
     if (!code && worker_cancelled(w)) code = esp_fail(reterr, ESP_CANCELLED, "cancelled");
     esp_jsonw_array_end(&c.json);
     esp_jsonw_object_end(&c.json);
+    if (!code) worker_progress(w, 1, "done");
     if (!code) worker_send(w, ESP_FRAME_DONE, &text);
     esp_buf_done(&text);
     esp_arena_free(c.arena);

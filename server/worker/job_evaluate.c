@@ -136,6 +136,7 @@ esp_code worker_job_evaluate(worker *w, const esp_reader *payload, esp_error *re
         if (!code) run_window(&e, i);
     }
     if (!code) code = put_result(&e, &text, reterr);
+    if (!code) worker_progress(w, 1, "done");
     if (!code) worker_send(w, ESP_FRAME_DONE, &text);
     esp_buf_done(&text);
     esp_dataset_free(data);

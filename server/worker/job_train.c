@@ -15,6 +15,7 @@ typedef struct training {
     worker *w;
     const char *blob_dir;
     const esp_train_opts *opts;
+    esp_buf spec; /* the options in full */
     int n_x;
     double *x_lower, *x_upper; /* the data box, n_x each */
     int models;
@@ -67,9 +68,7 @@ static void put_model(const training *t, const esp_train_model *trained, const c
     esp_jsonw_integer(&json, "nonzero", esp_net_nonzero(model->net));
     esp_jsonw_object(&json, "spec");
     esp_jsonw_string(&json, "method", t->models ? "gumbel" : "dense");
-    esp_jsonw_object(&json, "train");
-    esp_train_opts_format(t->opts, &json);
-    esp_jsonw_object_end(&json);
+    esp_jsonw_raw(&json, "train", t->spec.data, t->spec.len);
     esp_jsonw_object_end(&json);
     esp_jsonw_object(&json, "metrics");
     esp_jsonw_number(&json, "validation_rmse", trained->validation_rmse);
@@ -120,8 +119,12 @@ esp_code worker_job_train(worker *w, const esp_reader *payload, esp_error *reter
     if (!code) code = worker_dataset_load(&dataset, &data, reterr);
     if (!code) code = esp_train_opts_parse(&spec, data->ny, data->nu, arena, &opts, reterr);
     if (!code) code = find_box(&t, data, arena, reterr);
+    esp_jsonw json = esp_jsonw_on(&t.spec);
+    if (!code) esp_train_opts_format(&opts, &json);
+    if (!code && t.spec.failed) code = esp_fail(reterr, ESP_NOMEM, "no memory for a job");
     if (!code) code = esp_train_run(data, &opts, &hooks, &stop, reterr);
     if (!code) worker_send(w, ESP_FRAME_DONE, &nothing);
+    esp_buf_done(&t.spec);
     esp_dataset_free(data);
     esp_arena_free(arena);
     return code;
