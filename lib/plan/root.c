@@ -387,7 +387,8 @@ static esp_code sweep(pass *s, esp_error *reterr) {
     esp_box box = {.n = root->encoding.n_u, .lower = root->u_lower, .upper = root->u_upper};
     if (s->sweep && !root->nothing_below) {
         esp_code code = esp_bounds_crown(root->tightened->unrolled, &box, root->ranges, s->next, reterr);
-        if (code != ESP_OK) return code;
+        if (code == ESP_UNPROCESSABLE) root->nothing_below = true; /* what the steps prove does not go together */
+        if (code != ESP_OK) return code == ESP_UNPROCESSABLE ? ESP_OK : code;
         for (int q = 0; q < root->ranges->n_r; q++)
             narrow(root, &root->ranges->p_lower[q], &root->ranges->p_upper[q], s->next->p_lower[q], s->next->p_upper[q]);
         for (int k = 0; k < root->ranges->n_y; k++)
