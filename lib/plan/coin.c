@@ -81,6 +81,22 @@ void esp_clp_add_row(esp_clp *clp, double row_lower, int n, const int *col, cons
     Clp_addRows(clp->model, 1, &row_lower, &upper, starts, col, value);
 }
 
+void esp_clp_limit(esp_clp *clp, double objective) {
+    Clp_setDualObjectiveLimit(clp->model, fmin(objective, 1e50));
+}
+
+size_t esp_clp_basis_bytes(const esp_clp *clp) {
+    return (size_t)(Clp_numberColumns(clp->model) + Clp_numberRows(clp->model));
+}
+
+void esp_clp_basis_get(esp_clp *clp, unsigned char *ret_basis) {
+    memcpy(ret_basis, Clp_statusArray(clp->model), esp_clp_basis_bytes(clp));
+}
+
+void esp_clp_basis_set(esp_clp *clp, const unsigned char *basis) {
+    Clp_copyinStatus(clp->model, basis);
+}
+
 esp_clp_status esp_clp_solve(esp_clp *clp, esp_simplex simplex, double seconds) {
     Clp_setMaximumSeconds(clp->model, isfinite(seconds) ? fmax(seconds, 1e-3) : -1.0);
     if (simplex == ESP_SIMPLEX_DUAL)

@@ -11,6 +11,8 @@
 #ifndef ESP_PLAN_COIN_H
 #define ESP_PLAN_COIN_H
 
+#include <stddef.h>
+
 #include "plan/lp.h"
 
 /* A relaxation in Clp, with its basis kept from solve to solve. Integer marks are ignored. */
@@ -26,6 +28,12 @@ void esp_clp_row_upper(esp_clp *clp, int row, double upper);
 void esp_clp_coefficient(esp_clp *clp, int row, int col, double value);
 /* row_lower <= sum <= INFINITY; n entries. */
 void esp_clp_add_row(esp_clp *clp, double row_lower, int n, const int *col, const double *value);
+/* Dual simplex gives up, as ESP_CLP_INFEASIBLE or ESP_CLP_STOPPED, once its objective passes this; INFINITY: never. */
+void esp_clp_limit(esp_clp *clp, double objective);
+/* The basis, to start from there again: columns and added rows included. */
+size_t esp_clp_basis_bytes(const esp_clp *clp);
+void esp_clp_basis_get(esp_clp *clp, unsigned char *ret_basis);
+void esp_clp_basis_set(esp_clp *clp, const unsigned char *basis);
 /* seconds: INFINITY for no limit. */
 esp_clp_status esp_clp_solve(esp_clp *clp, esp_simplex simplex, double seconds);
 double esp_clp_value(esp_clp *clp);

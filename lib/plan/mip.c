@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plan/tree.h"
+
 #define ROUNDS          12 /* searches, each with more tangents than the last */
 #define POLISH_SOLVES   60
 #define TIGHTEN_SHARE   0.35 /* of the time left */
@@ -118,13 +120,31 @@ static esp_code prepare(esp_root *root, esp_error *reterr) {
     return code;
 }
 
+static bool uses_tree(const esp_problem *problem) {
+    return problem->task->engine != ESP_ENGINE_CBC && esp_tree_takes(problem);
+}
+
+const char *esp_mip_method(const esp_problem *problem) {
+    return uses_tree(problem) ? "mip/tree" : "mip/cbc";
+}
+
+static esp_code run_engine(esp_root *root, esp_mip_result *result, esp_error *reterr) {
+    if (!uses_tree(root->problem)) return search_in_rounds(root, result, reterr);
+    esp_tree_options options = ESP_TREE_OPTIONS_INIT;
+    bool exhausted = false;
+    result->binaries = root->encoding.binaries;
+    esp_code code = esp_tree_search(root, &options, &exhausted, reterr);
+    if (code == ESP_OK) result->infeasible = exhausted && !root->track->found;
+    return code;
+}
+
 esp_code esp_mip_run(esp_track *track, const esp_tightened *tightened, esp_mip_result *ret_result, esp_error *reterr) {
     esp_root *root = NULL;
     esp_mip_result result = {.binaries = esp_ranges_unstable(tightened->ranges)};
     esp_code code = esp_root_create(track, tightened, &root, reterr);
     if (code == ESP_OK) code = prepare(root, reterr);
     if (code == ESP_OK) result.infeasible = root->infeasible && !track->found;
-    if (code == ESP_OK && !result.infeasible && !root->nothing_below) code = search_in_rounds(root, &result, reterr);
+    if (code == ESP_OK && !result.infeasible && !root->nothing_below) code = run_engine(root, &result, reterr);
     esp_root_free(root);
     if (code == ESP_OK) *ret_result = result;
     return code;

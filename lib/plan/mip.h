@@ -20,6 +20,9 @@ typedef struct esp_mip_result {
     int binaries; /* unstable ReLUs that were left to the search */
 } esp_mip_result;
 
+/* "mip/tree" or "mip/cbc": the engine that a problem gets. */
+const char *esp_mip_method(const esp_problem *problem);
+
 /* Improves the track's plan and bound until the gap is met or it is time to stop. NOMEM, STATE (another search runs). */
 ESP_MUST_CHECK esp_code esp_mip_run(esp_track *track, const esp_tightened *tightened, esp_mip_result *ret_result, esp_error *reterr);
 

@@ -129,7 +129,7 @@ static esp_code improve_briefly(esp_planner *planner, esp_track *track, esp_erro
 
 static esp_code run_mip(esp_planner *planner, esp_track *track, answer *ret, esp_error *reterr) {
     esp_tightened tightened = {0};
-    ret->method = "mip/cbc";
+    ret->method = esp_mip_method(track->problem);
     esp_code code = bound_by_ranges(track, &tightened, ret, reterr);
     if (code == ESP_OK && !ret->infeasible) code = improve_briefly(planner, track, reterr);
     if (code == ESP_OK && !ret->infeasible && tightened.ranges && !esp_track_met(track) && !esp_track_stop(track)) {
@@ -187,8 +187,6 @@ static esp_code check_task(const esp_planner *planner, const esp_task *task, esp
     if (task->ny != planner->model->ny || task->nu != planner->model->nu)
         return esp_fail_at(reterr, ESP_INVALID, "/model", "the task is for %d outputs and %d inputs, the model has %d and %d", task->ny, task->nu,
                            planner->model->ny, planner->model->nu);
-    if (task->method == ESP_METHOD_MIP && task->engine == ESP_ENGINE_TREE)
-        return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/planner/engine", "this version searches with \"cbc\" only");
     return ESP_OK;
 }
 

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * esp_relax over an encoding and a simplex. */
+#include "plan/relax.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "certify/rounding.h"
+
+/* How the bound treats a column: an input (the region's range), half of a ReLU, or by its own limits. */
+enum col_kind { COL_OTHER, COL_INPUT, COL_HALF };
+
+struct esp_relax {
+    const esp_problem *problem;
+    esp_encoding e;
+    esp_clp *clp;
+    esp_arena *arena;
+    unsigned char *kind; /* n_cols of col_kind */
+    double *facet_lower, *facet_upper; /* n_r: what each facet was built from */
+    double *aim; /* n_cols: the present objective */
+    double *lower, *upper; /* n_cols: the present limits */
+    double *dual, *ray; /* n_rows */
+};
+
+static esp_code check_takes(const esp_problem *problem, esp_error *reterr) {
+    if (problem->task->values) return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/input/values", "the tree search does not take a finite input set");
+    if (problem->task->n_avoid > 0) return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/state/avoid", "the tree search does not take boxes to avoid");
+    for (int k = 0; k < problem->n_pieces; k++)
+        if (problem->pieces[k].norm == ESP_COST_L2SQ)
+            return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/cost", "the tree search does not take l2sq costs");
+    return ESP_OK;
+}
+
+static bool allocate(esp_relax *relax) {
+    const esp_lp *lp = &relax->e.lp;
+    relax->arena = esp_arena_create(0);
+    if (!relax->arena) return false;
+    relax->kind = ESP_NEW(relax->arena, unsigned char, lp->n_cols + 1);
+    relax->facet_lower = ESP_NEW(relax->arena, double, relax->e.n_r + 1);
+    relax->facet_upper = ESP_NEW(relax->arena, double, relax->e.n_r + 1);
+    relax->aim = ESP_NEW(relax->arena, double, lp->n_cols + 1);
+    relax->lower = ESP_NEW(relax->arena, double, lp->n_cols + 1);
+    relax->upper = ESP_NEW(relax->arena, double, lp->n_cols + 1);
+    relax->dual = ESP_NEW(relax->arena, double, lp->n_rows + 1);
+    relax->ray = ESP_NEW(relax->arena, double, lp->n_rows + 1);
+    return relax->kind && relax->facet_lower && relax->facet_upper && relax->aim && relax->lower && relax->upper && relax->dual && relax->ray;
+}
+
+static void mark_columns(esp_relax *relax, const esp_ranges *root) {
+    const esp_encoding *e = &relax->e;
+    for (int k = 0; k < e->n_u; k++) relax->kind[e->u[k]] = COL_INPUT;
+    for (int q = 0; q < e->n_r; q++) {
+        if (e->r[q] >= 0) relax->kind[e->r[q]] = COL_HALF;
+        if (e->w[q] >= 0) relax->kind[e->w[q]] = COL_HALF;
+        relax->facet_lower[q] = root->p_lower[q];
+        relax->facet_upper[q] = root->p_upper[q];
+    }
+}
+
+esp_code esp_relax_create(const esp_problem *problem, const esp_ranges *root, esp_relax **ret_relax, esp_error *reterr) {
+    esp_code code = check_takes(problem, reterr);
+    if (code != ESP_OK) return code;
+    esp_relax *relax = calloc(1, sizeof *relax);
+    if (!relax) return esp_fail(reterr, ESP_NOMEM, "relaxation");
+    relax->problem = problem;
+    code = esp_encode(problem, root, false, NULL, &relax->e, reterr);
+    if (code == ESP_OK && !allocate(relax)) code = esp_fail(reterr, ESP_NOMEM, "relaxation of %d ReLUs", relax->e.n_r);
+    if (code == ESP_OK) code = esp_clp_create(&relax->e.lp, &relax->clp, reterr);
+    if (code != ESP_OK) {
+        esp_relax_free(relax);
+        return code;
+    }
+    mark_columns(relax, root);
+    memcpy(relax->lower, relax->e.lp.col_lower, (size_t)relax->e.lp.n_cols * sizeof *relax->lower);
+    memcpy(relax->upper, relax->e.lp.col_upper, (size_t)relax->e.lp.n_cols * sizeof *relax->upper);
+    esp_relax_aim(relax, ESP_AIM_COST, 0, 1);
+    *ret_relax = relax;
+    return ESP_OK;
+}
+
+void esp_relax_free(esp_relax *relax) {
+    if (!relax) return;
+    esp_clp_free(relax->clp);
+    esp_encoding_done(&relax->e);
+    esp_arena_free(relax->arena);
+    free(relax);
+}
+
+esp_clp *esp_relax_clp(esp_relax *relax) {
+    return relax->clp;
+}
+
+void esp_relax_apply(esp_relax *relax, const esp_region *region) {
+    const esp_encoding *e = &relax->e;
+    double *lower = relax->lower, *upper = relax->upper;
+    for (int q = 0; q < e->n_r; q++) {
+        double l = region->p_lower[q], u = region->p_upper[q];
+        if (e->r[q] >= 0) {
+            lower[e->r[q]] = fmax(0, l);
+            upper[e->r[q]] = fmax(0, u);
+        }
+        if (e->w[q] >= 0) {
+            lower[e->w[q]] = fmax(0, -u);
+            upper[e->w[q]] = fmax(0, -l);
+        }
+    }
+    for (int k = 0; k < e->n_u; k++) {
+        lower[e->u[k]] = region->u_lower[k];
+        upper[e->u[k]] = region->u_upper[k];
+    }
+    esp_clp_limits(relax->clp, lower, upper);
+}
+
+void esp_relax_facet(esp_relax *relax, int q, double lower, double upper) {
+    int row = relax->e.knap[q];
+    if (row < 0 || (relax->facet_lower[q] == lower && relax->facet_upper[q] == upper)) return;
+    double m = fmax(upper, -lower);
+    relax->facet_lower[q] = lower;
+    relax->facet_upper[q] = upper;
+    esp_clp_coefficient(relax->clp, row, relax->e.r[q], m / upper);
+    esp_clp_coefficient(relax->clp, row, relax->e.w[q], m / -lower);
+    esp_clp_row_upper(relax->clp, row, m);
+}
+
+void esp_relax_aim(esp_relax *relax, esp_aim aim, int index, double sign) {
+    const esp_encoding *e = &relax->e;
+    size_t bytes = (size_t)e->lp.n_cols * sizeof(double);
+    if (aim == ESP_AIM_COST)
+        memcpy(relax->aim, e->lp.cost, bytes);
+    else
+        memset(relax->aim, 0, bytes);
+    if (aim == ESP_AIM_P) {
+        if (e->r[index] >= 0) relax->aim[e->r[index]] = sign;
+        if (e->w[index] >= 0) relax->aim[e->w[index]] = -sign;
+    }
+    if (aim == ESP_AIM_U) relax->aim[e->u[index]] = sign;
+    esp_clp_cost(relax->clp, relax->aim);
+}
+
+void esp_relax_cutoff(esp_relax *relax, double cutoff) {
+    relax->e.lp.row_upper[relax->e.cutoff_row] = cutoff;
+    esp_clp_row_upper(relax->clp, relax->e.cutoff_row, cutoff);
+}
+
+/* ---- the proved bound -------------------------------------------------------------------------------------------- */
+
+/* A sum, and the sum of absolute values that its rounding is charged by. */
+typedef struct tally {
+    double sum, size;
+} tally;
+
+/* Keeps the multipliers whose side of the row exists, facets left out. Returns their constant part v'b. */
+static tally clean_duals(esp_relax *relax, const double *duals) {
+    const esp_lp *lp = &relax->e.lp;
+    tally total = {0, 0};
+    memcpy(relax->dual, duals, (size_t)lp->n_rows * sizeof *duals);
+    for (int q = 0; q < relax->e.n_r; q++)
+        if (relax->e.knap[q] >= 0) relax->dual[relax->e.knap[q]] = 0;
+    for (int i = 0; i < lp->n_rows; i++) {
+        double v = relax->dual[i], side = v > 0 ? lp->row_lower[i] : lp->row_upper[i];
+        if (v == 0) continue;
+        if (!isfinite(side) || !isfinite(v)) {
+            relax->dual[i] = 0;
+            continue;
+        }
+        total.sum += v * side;
+        total.size += fabs(v * side);
+    }
+    return total;
+}
+
+/* d_j = cost_j - A_j'v; nothing for a column that is not there. */
+static tally reduced(const esp_relax *relax, const double *cost, int col) {
+    const esp_lp *lp = &relax->e.lp;
+    tally d = {0, 0};
+    if (col < 0) return d;
+    if (cost) d = (tally){cost[col], fabs(cost[col])};
+    for (int k = lp->col_start[col]; k < lp->col_start[col + 1]; k++) {
+        double product = lp->col_value[k] * relax->dual[lp->row[k]];
+        d.sum -= product;
+        d.size += fabs(product);
+    }
+    return d;
+}
+
+static void add_single(tally *total, tally d, double lower, double upper) {
+    total->sum += d.sum > 0 ? d.sum * lower : d.sum * upper;
+    total->size += d.size * fmax(fabs(lower), fabs(upper));
+}
+
+/* min of a max(0, p) + b max(0, -p) over lower <= p <= upper: linear on each side of 0, so at an end or at 0. */
+static void add_graph(tally *total, tally plus, tally minus, double lower, double upper) {
+    double at_lower = lower > 0 ? plus.sum * lower : -minus.sum * lower, at_upper = upper > 0 ? plus.sum * upper : -minus.sum * upper;
+    double least = fmin(at_lower, at_upper);
+    if (lower < 0 && upper > 0) least = fmin(least, 0);
+    total->sum += least;
+    total->size += plus.size * fmax(0, upper) + minus.size * fmax(0, -lower);
+}
+
+static double bound_of(esp_relax *relax, const double *cost, const esp_region *region, const double *duals) {
+    const esp_encoding *e = &relax->e;
+    const esp_lp *lp = &e->lp;
+    tally total = clean_duals(relax, duals);
+    for (int q = 0; q < e->n_r; q++)
+        add_graph(&total, reduced(relax, cost, e->r[q]), reduced(relax, cost, e->w[q]), region->p_lower[q], region->p_upper[q]);
+    for (int col = 0; col < lp->n_cols; col++)
+        if (relax->kind[col] == COL_OTHER) add_single(&total, reduced(relax, cost, col), lp->col_lower[col], lp->col_upper[col]);
+    for (int k = 0; k < e->n_u; k++) add_single(&total, reduced(relax, cost, e->u[k]), region->u_lower[k], region->u_upper[k]);
+    size_t roundings = (size_t)(lp->n_cols + lp->n_rows + 16);
+    double bound = total.sum - esp_round_up(total.size, roundings) * esp_gamma(roundings) - ESP_TINY * (double)lp->nnz;
+    return isnan(bound) ? -(double)INFINITY : bound;
+}
+
+double esp_relax_bound(esp_relax *relax, const esp_region *region, const double *duals) {
+    return bound_of(relax, relax->aim, region, duals ? duals : esp_clp_duals(relax->clp));
+}
+
+/* A ray v whose bound of the zero cost is positive: nothing satisfies the rows. */
+bool esp_relax_refuted(esp_relax *relax, const esp_region *region) {
+    return esp_clp_farkas(relax->clp, relax->ray) && bound_of(relax, NULL, region, relax->ray) > 0;
+}
+
+/* ---- the LP's point ---------------------------------------------------------------------------------------------- */
+
+double esp_relax_r(const esp_relax *relax, int q) {
+    return relax->e.r[q] >= 0 ? esp_clp_solution(relax->clp)[relax->e.r[q]] : 0;
+}
+
+double esp_relax_w(const esp_relax *relax, int q) {
+    return relax->e.w[q] >= 0 ? esp_clp_solution(relax->clp)[relax->e.w[q]] : 0;
+}
+
+double esp_relax_p(const esp_relax *relax, int q) {
+    return esp_relax_r(relax, q) - esp_relax_w(relax, q);
+}
+
+double esp_relax_facet_dual(const esp_relax *relax, int q) {
+    if (relax->e.knap[q] < 0) return 0;
+    return fabs(esp_clp_duals(relax->clp)[relax->e.knap[q]]) * fmax(relax->facet_upper[q], -relax->facet_lower[q]);
+}
+
+void esp_relax_inputs(const esp_relax *relax, double *ret_u) {
+    const double *z = esp_clp_solution(relax->clp);
+    for (int k = 0; k < relax->e.n_u; k++) ret_u[k] = z[relax->e.u[k]];
+}

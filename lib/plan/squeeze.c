@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One pass of bound tightening, in time order, so that what one step gains reaches the next. */
+#include "plan/squeeze.h"
+
+#include <math.h>
+
+/* A target whose present range was already reached to within this share of its width is not solved for again. */
+#define REACHED 0.1
+
+bool esp_squeeze_sweep(esp_squeezer *s, int t, esp_region *region) {
+    const esp_problem *p = s->problem;
+    esp_ranges ranges = {
+        p->horizon * p->step->n_r, p->horizon * p->ny, region->p_lower, region->p_upper, NULL, NULL}; /* no outputs: y is not asked for */
+    esp_crown_box(s->crown, region->u_lower, region->u_upper);
+    return esp_crown_run(s->crown, ESP_CROWN_BACKWARD, t * s->problem->step->n_r, false, &ranges);
+}
+
+static void forget_reached(esp_squeezer *s) {
+    int n_p = s->problem->horizon * s->problem->step->n_r, n_u = s->problem->horizon * s->problem->nu;
+    for (int q = 0; q < n_p; q++) {
+        s->p_least[q] = INFINITY;
+        s->p_most[q] = -INFINITY;
+    }
+    for (int k = 0; k < n_u; k++) {
+        s->u_least[k] = INFINITY;
+        s->u_most[k] = -INFINITY;
+    }
+}
+
+static void note_reached(esp_squeezer *s, double *u) {
+    int n_p = s->problem->horizon * s->problem->step->n_r, n_u = s->problem->horizon * s->problem->nu;
+    for (int q = 0; q < n_p; q++) {
+        double p = esp_relax_p(s->relax, q);
+        s->p_least[q] = fmin(s->p_least[q], p);
+        s->p_most[q] = fmax(s->p_most[q], p);
+    }
+    esp_relax_inputs(s->relax, u);
+    for (int k = 0; k < n_u; k++) {
+        s->u_least[k] = fmin(s->u_least[k], u[k]);
+        s->u_most[k] = fmax(s->u_most[k], u[k]);
+    }
+}
+
+/* Minimises sign * target and moves that side of [*lower, *upper]. False: the LP is empty, proved. */
+static bool solve_side(esp_squeezer *s, esp_aim aim, int index, double sign, const esp_region *region, double *lower, double *upper, double *u) {
+    esp_relax_aim(s->relax, aim, index, sign);
+    esp_clp_status status = esp_clp_solve(esp_relax_clp(s->relax), ESP_SIMPLEX_PRIMAL, 10.0);
+    s->solves++;
+    if (status == ESP_CLP_INFEASIBLE && esp_relax_refuted(s->relax, region)) return false;
+    if (status != ESP_CLP_OPTIMAL) return true;
+    note_reached(s, u);
+    double bound = esp_relax_bound(s->relax, region, NULL);
+    if (sign > 0 && bound > *lower) *lower = bound;
+    if (sign < 0 && -bound < *upper) *upper = -bound;
+    return *lower <= *upper;
+}
+
+static bool solve_both(esp_squeezer *s, esp_aim aim, int index, const esp_region *region, double least, double most, double *lower, double *upper,
+                       double *u) {
+    double room = REACHED * (*upper - *lower);
+    if (least > *lower + room && !solve_side(s, aim, index, 1, region, lower, upper, u)) return false;
+    return most >= *upper - room || solve_side(s, aim, index, -1, region, lower, upper, u);
+}
+
+static bool unstable(const esp_region *region, int q) {
+    return region->p_lower[q] < 0 && region->p_upper[q] > 0;
+}
+
+static bool squeeze_inputs(esp_squeezer *s, int t, esp_region *region, double *u) {
+    int nu = s->problem->nu;
+    for (int k = t * nu; k < (t + 1) * nu; k++) {
+        if (region->u_upper[k] - region->u_lower[k] < 1e-9) continue;
+        if (!solve_both(s, ESP_AIM_U, k, region, s->u_least[k], s->u_most[k], &region->u_lower[k], &region->u_upper[k], u)) return false;
+    }
+    return true;
+}
+
+static bool squeeze_relus(esp_squeezer *s, int t, const bool *pick, const esp_stop *stop, esp_region *region, double *u) {
+    int n = s->problem->step->n_r;
+    for (int q = t * n; q < (t + 1) * n; q++) {
+        if (!unstable(region, q) || (pick && !pick[q])) continue;
+        if (esp_stop_now(stop)) return true;
+        if (!solve_both(s, ESP_AIM_P, q, region, s->p_least[q], s->p_most[q], &region->p_lower[q], &region->p_upper[q], u)) return false;
+    }
+    return true;
+}
+
+static void refresh_facets(esp_squeezer *s, int t, esp_region *region) {
+    int n = s->problem->step->n_r, end = s->problem->horizon * n;
+    for (int q = t * n; q < end; q++)
+        if (unstable(region, q)) esp_relax_facet(s->relax, q, region->p_lower[q], region->p_upper[q]);
+    esp_relax_apply(s->relax, region);
+}
+
+bool esp_squeeze_pass(esp_squeezer *s, int t_last, const bool *pick, double cutoff, const esp_stop *stop, esp_region *region) {
+    double *u = s->u_scratch;
+    bool open = true;
+    forget_reached(s);
+    esp_relax_cutoff(s->relax, cutoff);
+    for (int t = 0; open && t <= t_last && !esp_stop_now(stop); t++) {
+        open = squeeze_inputs(s, t, region, u) && esp_squeeze_sweep(s, t, region);
+        if (open) refresh_facets(s, t, region);
+        open = open && squeeze_relus(s, t, pick, stop, region, u);
+        open = open && (t + 1 >= s->problem->horizon || esp_squeeze_sweep(s, t + 1, region));
+        if (open) refresh_facets(s, t, region);
+    }
+    esp_relax_cutoff(s->relax, INFINITY);
+    esp_relax_aim(s->relax, ESP_AIM_COST, 0, 1);
+    return open;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Ranges tightened by the relaxation (optimisation-based bound tightening): each pre-activation and input is minimised
+ * and maximised over the LP, under the condition that the plan costs less than the cutoff. What comes out holds for
+ * every plan of the region that is worth finding, not for every plan. */
+#ifndef ESP_PLAN_SQUEEZE_H
+#define ESP_PLAN_SQUEEZE_H
+
+#include "certify/crown.h"
+#include "plan/relax.h"
+
+/* What one search works with; regions and ranges have the sizes of `unrolled`. */
+typedef struct esp_squeezer {
+    const esp_problem *problem;
+    esp_relax *relax;
+    esp_crown *crown; /* of the unrolled program */
+    double *p_least, *p_most, *u_least, *u_most; /* extremes that LP points of the present pass have reached */
+    double *u_scratch; /* H * nu */
+    int64_t solves;
+} esp_squeezer;
+
+/* Bounds p from the region's input box and its ranges of p, ReLUs of step `t` and later. False: the region is empty. */
+bool esp_squeeze_sweep(esp_squeezer *squeezer, int t, esp_region *region);
+
+/* One pass over steps 0 .. t_last: inputs, sweep, the ReLUs for which pick[q] is set (NULL: all unstable ones), facets
+ * anew. `cutoff` INFINITY: none. The LP must hold the region. Stops early when `stop` says so. False: the region is
+ * empty, proved. Leaves the cost as the aim and the cutoff row open. */
+bool esp_squeeze_pass(esp_squeezer *squeezer, int t_last, const bool *pick, double cutoff, const esp_stop *stop, esp_region *region);
+
+#endif

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The search. Bounds are relax.c's, range tightening is squeeze.c's; here is only which node and which ReLU next. */
+#include "plan/tree.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ON_GRAPH      1e-7 /* an LP point closer than this to a ReLU's graph counts as on it */
+#define TIME_DISCOUNT 0.7 /* per step, in the branching score */
+#define FACET_SHRUNK  0.95 /* a facet is built anew when a side has shrunk below this share */
+
+typedef struct node {
+    double bound;
+    int depth, branch;
+    double ranges[]; /* region (p, u), facets' lower and upper; then the basis */
+} node;
+
+typedef struct tree {
+    const esp_problem *problem;
+    const esp_tree_options *options;
+    esp_track *track;
+    esp_squeezer squeezer;
+    esp_relax *relax;
+    esp_arena *arena;
+    int n_p, n_u;
+    size_t n_ranges, node_bytes, basis_bytes, max_nodes;
+    node **heap;
+    size_t n_heap, cap_heap;
+    node *spare; /* freed nodes, linked through their first range */
+    size_t n_nodes; /* alive or spare */
+    node *parent, *work; /* being expanded */
+    double cutoff; /* of the root's ranges */
+    double kept; /* least bound of leaves that can be neither dropped nor branched */
+    double *u, *score;
+    bool *pick;
+    bool out_of_memory;
+} tree;
+
+/* ---- nodes ------------------------------------------------------------------------------------------------------- */
+
+static esp_region region_of(const tree *t, node *n) {
+    double *at = n->ranges;
+    return (esp_region){at, at + t->n_p, at + 2 * t->n_p, at + 2 * t->n_p + t->n_u};
+}
+
+static double *facets_of(const tree *t, node *n) {
+    return n->ranges + 2 * (t->n_p + t->n_u);
+}
+
+static unsigned char *basis_of(const tree *t, node *n) {
+    return (unsigned char *)(n->ranges + t->n_ranges);
+}
+
+static node *take_node(tree *t) {
+    node *n = t->spare;
+    if (n) {
+        memcpy(&t->spare, n->ranges, sizeof t->spare);
+        return n;
+    }
+    if (t->n_nodes >= t->max_nodes) return NULL;
+    n = esp_arena_take(t->arena, t->node_bytes);
+    if (n) t->n_nodes++;
+    return n;
+}
+
+static void give_node(tree *t, node *n) {
+    memcpy(n->ranges, &t->spare, sizeof t->spare);
+    t->spare = n;
+}
+
+static void copy_node(const tree *t, node *to, const node *from) {
+    memcpy(to, from, t->node_bytes);
+}
+
+/* ---- heap, least bound on top ------------------------------------------------------------------------------------ */
+
+static bool push(tree *t, node *n) {
+    if (t->n_heap == t->cap_heap) {
+        size_t cap = t->cap_heap ? 2 * t->cap_heap : 1024;
+        node **grown = realloc(t->heap, cap * sizeof *grown);
+        if (!grown) return false;
+        t->heap = grown;
+        t->cap_heap = cap;
+    }
+    size_t at = t->n_heap++;
+    for (; at > 0 && t->heap[(at - 1) / 2]->bound > n->bound; at = (at - 1) / 2) t->heap[at] = t->heap[(at - 1) / 2];
+    t->heap[at] = n;
+    return true;
+}
+
+static node *pop(tree *t) {
+    node *top = t->heap[0], *last = t->heap[--t->n_heap];
+    size_t at = 0;
+    for (size_t child; (child = 2 * at + 1) < t->n_heap; at = child) {
+        if (child + 1 < t->n_heap && t->heap[child + 1]->bound < t->heap[child]->bound) child++;
+        if (last->bound <= t->heap[child]->bound) break;
+        t->heap[at] = t->heap[child];
+    }
+    t->heap[at] = last;
+    return top;
+}
+
+/* Nothing above it is looked for: what proves the gap, or what the root's ranges were tightened under. */
+static double cutoff_of(const tree *t) {
+    return fmin(t->cutoff, esp_root_cutoff(t->track));
+}
+
+/* Below every plan: open nodes, the one in hand, leaves that were kept, and what was dropped, which reached the cutoff. */
+static void report_bound(tree *t, double in_hand) {
+    double bound = fmin(fmin(t->kept, in_hand), cutoff_of(t));
+    if (t->n_heap > 0) bound = fmin(bound, t->heap[0]->bound);
+    esp_track_bound(t->track, bound);
+}
+
+/* ---- LP and node ------------------------------------------------------------------------------------------------- */
+
+static bool unstable(const esp_region *region, int q) {
+    return region->p_lower[q] < 0 && region->p_upper[q] > 0;
+}
+
+static void load(tree *t, node *n) {
+    esp_region region = region_of(t, n);
+    const double *facets = facets_of(t, n);
+    for (int q = 0; q < t->n_p; q++)
+        if (facets[q] < 0 && facets[t->n_p + q] > 0) esp_relax_facet(t->relax, q, facets[q], facets[t->n_p + q]);
+    esp_relax_apply(t->relax, &region);
+    esp_clp_basis_set(esp_relax_clp(t->relax), basis_of(t, n));
+}
+
+/* Facets of ReLUs that are still unstable follow their ranges, once a side has shrunk below `share` of what it was. */
+static void renew_facets(tree *t, node *n, double share) {
+    esp_region region = region_of(t, n);
+    double *lower = facets_of(t, n), *upper = lower + t->n_p;
+    for (int q = 0; q < t->n_p; q++) {
+        if (!unstable(&region, q)) continue;
+        if (region.p_lower[q] < share * lower[q] && region.p_upper[q] > share * upper[q]) continue;
+        lower[q] = region.p_lower[q];
+        upper[q] = region.p_upper[q];
+    }
+}
+
+/* What the LP pays for ReLU q: see tree.h. 0 when its point is on the graph. */
+static double score(const tree *t, const esp_region *region, int q) {
+    double r = esp_relax_r(t->relax, q), w = esp_relax_w(t->relax, q), off = fmin(r, w);
+    if (off <= ON_GRAPH || !unstable(region, q)) return 0;
+    double share = fmin(r / region->p_upper[q], w / -region->p_lower[q]);
+    double price = esp_relax_facet_dual(t->relax, q) + 1e-9;
+    return price * (0.1 + share) * pow(TIME_DISCOUNT, q / t->problem->step->n_r);
+}
+
+static int choose_branch(const tree *t, const esp_region *region) {
+    int best = -1;
+    double most = 0;
+    for (int q = 0; q < t->n_p; q++) {
+        double s = score(t, region, q);
+        if (s > most) {
+            most = s;
+            best = q;
+        }
+    }
+    return best;
+}
+
+/* The LP's point is on every graph, yet its plan was not good enough to close the node: the widest ReLU left. */
+static int widest(const tree *t, const esp_region *region) {
+    int best = -1;
+    double most = 0;
+    for (int q = 0; q < t->n_p; q++)
+        if (unstable(region, q) && fmin(region->p_upper[q], -region->p_lower[q]) > most) {
+            most = fmin(region->p_upper[q], -region->p_lower[q]);
+            best = q;
+        }
+    return best;
+}
+
+/* What one LP may take: Clp looks at its clock now and then, so this is a leash and not a promise. */
+static double lp_seconds(const tree *t) {
+    return fmax(0.001, fmin(10.0, esp_track_left(t->track)));
+}
+
+typedef enum verdict { DROPPED, OPEN, GIVEN_UP } verdict;
+
+/* Solves the node's LP from the basis in place; raises its bound; offers its plan. */
+static verdict solve(tree *t, node *n) {
+    esp_region region = region_of(t, n);
+    double cutoff = cutoff_of(t);
+    esp_clp_limit(esp_relax_clp(t->relax), cutoff);
+    esp_clp_status status = esp_clp_solve(esp_relax_clp(t->relax), ESP_SIMPLEX_DUAL, lp_seconds(t));
+    esp_clp_limit(esp_relax_clp(t->relax), INFINITY);
+    if (status == ESP_CLP_INFEASIBLE && esp_relax_refuted(t->relax, &region)) return DROPPED;
+    n->bound = fmax(n->bound, esp_relax_bound(t->relax, &region, NULL));
+    if (n->bound >= cutoff) return DROPPED;
+    if (status != ESP_CLP_OPTIMAL) return GIVEN_UP;
+    esp_relax_inputs(t->relax, t->u);
+    (void)esp_track_offer(t->track, t->u, "tree");
+    return n->bound >= cutoff_of(t) ? DROPPED : OPEN;
+}
+
+/* The dearest ReLUs of the LP's point, into pick. */
+static void pick_dearest(tree *t, const esp_region *region) {
+    memset(t->pick, 0, (size_t)t->n_p * sizeof *t->pick);
+    for (int q = 0; q < t->n_p; q++) t->score[q] = score(t, region, q);
+    for (int k = 0; k < t->options->squeeze_relus; k++) {
+        int best = 0;
+        for (int q = 1; q < t->n_p; q++)
+            if (t->score[q] > t->score[best]) best = q;
+        if (t->score[best] <= 0) return;
+        t->pick[best] = true;
+        t->score[best] = 0;
+    }
+}
+
+/* Squeezes the node's dearest ReLUs and solves it again. */
+static verdict squeeze_node(tree *t, node *n) {
+    esp_region region = region_of(t, n);
+    pick_dearest(t, &region);
+    if (!esp_squeeze_pass(&t->squeezer, t->problem->horizon - 1, t->pick, cutoff_of(t), t->track->stop, &region)) return DROPPED;
+    renew_facets(t, n, 1);
+    esp_clp_basis_get(esp_relax_clp(t->relax), basis_of(t, n));
+    load(t, n);
+    return solve(t, n);
+}
+
+/* Puts a solved node on the heap with its branching ReLU, or keeps its bound when there is nothing to branch on. */
+static void settle(tree *t, node *n, verdict v) {
+    esp_region region = region_of(t, n);
+    int branch = v == OPEN ? choose_branch(t, &region) : -1;
+    if (branch < 0) branch = widest(t, &region);
+    if (branch < 0) {
+        t->kept = fmin(t->kept, n->bound);
+        return;
+    }
+    node *stored = take_node(t);
+    if (stored) {
+        esp_clp_basis_get(esp_relax_clp(t->relax), basis_of(t, n));
+        copy_node(t, stored, n);
+        stored->branch = branch;
+        if (push(t, stored)) return;
+    }
+    t->kept = fmin(t->kept, n->bound); /* no room: its bound stays in the proof, its plans are not looked for */
+    t->out_of_memory = true;
+}
+
+/* One phase of the parent: ReLU `branch` on or off. */
+static void expand_phase(tree *t, const node *parent, bool on) {
+    node *child = t->work;
+    copy_node(t, child, parent);
+    child->depth++;
+    esp_region region = region_of(t, child);
+    if (on)
+        region.p_lower[parent->branch] = 0;
+    else
+        region.p_upper[parent->branch] = 0;
+    bool near_root = child->depth <= t->options->squeeze_depth;
+    if (near_root && !esp_squeeze_sweep(&t->squeezer, parent->branch / t->problem->step->n_r, &region)) return;
+    if (near_root) renew_facets(t, child, FACET_SHRUNK);
+    load(t, child);
+    t->track->nodes++;
+    verdict v = solve(t, child);
+    if (v == OPEN && near_root) v = squeeze_node(t, child);
+    if (v != DROPPED) settle(t, child, v);
+}
+
+/* ---- root -------------------------------------------------------------------------------------------------------- */
+
+static verdict solve_root(tree *t, node *root) {
+    verdict v = solve(t, root);
+    if (v != DROPPED) report_bound(t, root->bound);
+    return v;
+}
+
+static void search(tree *t, bool *ret_exhausted) {
+    node *root = t->work;
+    verdict v = solve_root(t, root);
+    if (v != DROPPED) settle(t, root, v);
+    node *parent = t->parent;
+    while (t->n_heap > 0 && t->heap[0]->bound < cutoff_of(t) && !esp_track_stop(t->track)) {
+        node *top = pop(t);
+        copy_node(t, parent, top);
+        give_node(t, top);
+        report_bound(t, parent->bound);
+        expand_phase(t, parent, true);
+        report_bound(t, parent->bound);
+        expand_phase(t, parent, false);
+        report_bound(t, INFINITY);
+    }
+    bool closed = t->n_heap == 0 || t->heap[0]->bound >= cutoff_of(t);
+    if (!closed) return;
+    report_bound(t, INFINITY);
+    *ret_exhausted = t->kept >= cutoff_of(t);
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------- */
+
+bool esp_tree_takes(const esp_problem *problem) {
+    if (problem->task->values || problem->task->n_avoid > 0) return false;
+    for (int k = 0; k < problem->n_pieces; k++)
+        if (problem->pieces[k].norm == ESP_COST_L2SQ) return false;
+    return true;
+}
+
+static bool allocate(tree *t) {
+    t->arena = esp_arena_create(0);
+    if (!t->arena) return false;
+    t->n_ranges = (size_t)(4 * t->n_p + 2 * t->n_u);
+    t->basis_bytes = esp_clp_basis_bytes(esp_relax_clp(t->relax));
+    t->node_bytes = sizeof(node) + t->n_ranges * sizeof(double) + (t->basis_bytes + 7) / 8 * 8;
+    t->max_nodes = t->options->memory / t->node_bytes + 1;
+    t->work = esp_arena_take(t->arena, t->node_bytes);
+    t->parent = esp_arena_take(t->arena, t->node_bytes);
+    t->u = ESP_NEW(t->arena, double, t->n_u + 1);
+    t->score = ESP_NEW(t->arena, double, t->n_p + 1);
+    t->pick = ESP_NEW(t->arena, bool, t->n_p + 1);
+    esp_squeezer *s = &t->squeezer;
+    s->p_least = ESP_NEW(t->arena, double, t->n_p + 1);
+    s->p_most = ESP_NEW(t->arena, double, t->n_p + 1);
+    s->u_least = ESP_NEW(t->arena, double, t->n_u + 1);
+    s->u_most = ESP_NEW(t->arena, double, t->n_u + 1);
+    s->u_scratch = ESP_NEW(t->arena, double, t->n_u + 1);
+    return t->work && t->parent && t->u && t->score && t->pick && s->p_least && s->p_most && s->u_least && s->u_most && s->u_scratch;
+}
+
+static void fill_root(tree *t, const esp_root *from) {
+    node *root = t->work;
+    esp_region region = region_of(t, root);
+    double *facets = facets_of(t, root);
+    size_t p = (size_t)t->n_p * sizeof(double), u = (size_t)t->n_u * sizeof(double);
+    memcpy(region.p_lower, from->ranges->p_lower, p);
+    memcpy(region.p_upper, from->ranges->p_upper, p);
+    memcpy(region.u_lower, from->u_lower, u);
+    memcpy(region.u_upper, from->u_upper, u);
+    memcpy(facets, from->ranges->p_lower, p);
+    memcpy(facets + t->n_p, from->ranges->p_upper, p);
+    esp_clp_basis_get(esp_relax_clp(t->relax), basis_of(t, root));
+    root->bound = fmax(0, t->track->lower_bound);
+    root->depth = 0;
+}
+
+esp_code esp_tree_search(esp_root *root, const esp_tree_options *options, bool *ret_exhausted, esp_error *reterr) {
+    const esp_problem *problem = root->problem;
+    tree t = {.problem = problem, .options = options, .track = root->track, .kept = INFINITY, .cutoff = root->cutoff};
+    t.n_p = problem->horizon * problem->step->n_r;
+    t.n_u = problem->horizon * problem->nu;
+    t.squeezer.problem = problem;
+    esp_code code = esp_relax_create(problem, root->ranges, &t.relax, reterr);
+    if (code != ESP_OK) return code;
+    t.squeezer.relax = t.relax;
+    code = esp_crown_create(root->tightened->unrolled, &t.squeezer.crown, reterr);
+    if (code == ESP_OK && !allocate(&t)) code = esp_fail(reterr, ESP_NOMEM, "tree search over %d ReLUs", t.n_p);
+    if (code == ESP_OK) {
+        *ret_exhausted = false;
+        fill_root(&t, root);
+        search(&t, ret_exhausted);
+    }
+    esp_crown_free(t.squeezer.crown);
+    esp_relax_free(t.relax);
+    free(t.heap);
+    esp_arena_free(t.arena);
+    return code;
+}
