@@ -107,8 +107,8 @@ esp_code esp_crown_create(const esp_program *program, esp_crown **ret_crown, esp
     esp_crown *crown = (esp_crown *)(void *)block;
     double *at = (double *)(void *)(block + sizeof(esp_crown));
     crown->program = program;
-    /* A coefficient meets n_r + 2 roundings at most while it is built, n_x + n_r + 4 in the last sums. */
-    size_t roundings = 2 * n_r + n_x + 32;
+    /* A coefficient meets n_y + n_r + 2 roundings at most while it is built, n_x + n_r + 4 in the last sums. */
+    size_t roundings = 2 * n_r + n_x + (size_t)program->n_y + 32;
     crown->gamma = esp_gamma(roundings);
     crown->tiny = (double)roundings * ESP_TINY;
     crown_carve(crown, at, n_x, n_r);
@@ -339,6 +339,29 @@ void esp_crown_bound(esp_crown *crown, double a0, const double *ax, const double
     *ret_upper = e.best_up;
     if (ret_ax_lower) memcpy(ret_ax_lower, crown->lo_x, bytes);
     if (ret_ax_upper) memcpy(ret_ax_upper, crown->up_x, bytes);
+}
+
+double esp_crown_combination(esp_crown *crown, const double *weights) {
+    const esp_program *p = crown->program;
+    size_t n_x = (size_t)p->n_x, n_r = (size_t)p->n_r;
+    double *const arrays[] = {crown->up_x, crown->lo_x, crown->mag_x, crown->up_r, crown->lo_r, crown->mag_r};
+    for (int k = 0; k < 6; k++) memset(arrays[k], 0, (k < 3 ? n_x : n_r) * sizeof(double));
+    expression e = {0, 0, 0, crown->tiny * crown->abs_sum[n_r], HUGE_VAL, -HUGE_VAL};
+    double weight_sum = 0;
+    for (int i = 0; i < p->n_y; i++) {
+        double w = weights[i], a = fabs(w);
+        add_row(p->n_x, w, w, a, p->a + (size_t)i * n_x, crown->up_x, crown->lo_x, crown->mag_x);
+        add_row(p->n_r, w, w, a, p->b + (size_t)i * n_r, crown->up_r, crown->lo_r, crown->mag_r);
+        e.up += w * p->c0[i];
+        e.lo += w * p->c0[i];
+        e.mag += a * fabs(p->c0[i]);
+        weight_sum += a;
+    }
+    /* The first sum of absolute values bounds sum |w_i| times (1) of output i: what a computed y may be off by. */
+    double noise = crown->gamma * concretise(crown, p->n_r, &e) + crown->tiny * (1 + 2 * weight_sum);
+    expression_substitute(crown, p->n_r, &e);
+    double upper = (e.best_up + noise) * (1 + (e.best_up > 0 ? 4 : -4) * ESP_U);
+    return upper <= DBL_MAX ? upper : HUGE_VAL;
 }
 
 double esp_crown_gap(const esp_crown *crown, int j) {

@@ -40,7 +40,10 @@ void esp_crown_bound(esp_crown *crown, double a0, const double *ax, const double
 /* Output i alone, after a run that reached every ReLU: intersects ranges->y_*[i]; false when that is empty. */
 bool esp_crown_output(esp_crown *crown, esp_crown_how how, int i, esp_ranges *ranges);
 
-/* What the last target (an output, or an esp_crown_bound) left behind: the coefficients of its linear bounds in x, and
+/* An upper bound of sum_i weights_i y_i (n_y weights), exact and computed y, after a run that reached every ReLU. */
+double esp_crown_combination(esp_crown *crown, const double *weights);
+
+/* What the last target (an output, a combination, or an esp_crown_bound) left behind: the coefficients of its linear bounds in x, and
  * those that each r had when it was replaced. Borrowed, until the next target. */
 typedef struct esp_crown_view {
     const double *up_x, *lo_x; /* n_x */

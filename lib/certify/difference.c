@@ -37,8 +37,11 @@ typedef struct search {
     double *slopes; /* n_r x n_x */
     double *weight; /* n_r: w_j without the gap */
     double *linear; /* n_x: linear share of the output, L2 */
+    double *pull; /* n_y: weights of the outputs in the bound of their squares */
+    double norm_2; /* that bound */
     double *corner; /* n_x */
     bool *matters; /* n_x: does the input reach anything? */
+    bool *seen; /* n_y: bounded already in this box */
     bool intervals_only; /* the stop came before the box at hand was done */
     esp_witness witness;
     double lower; /* reached, certified */
@@ -85,13 +88,15 @@ static esp_code search_init(search *s, const esp_program *program, const esp_cer
     if (!code) code = esp_ranges_create(program->n_r, program->n_y, &s->scratch, reterr);
     if (!code) code = esp_witness_init(&s->witness, program, opts->norm, reterr);
     if (code) return code;
-    s->slopes = calloc(n_r * n_x + n_r + 2 * n_x + 1, sizeof *s->slopes);
+    s->slopes = calloc(n_r * n_x + n_r + 2 * n_x + (size_t)program->n_y + 1, sizeof *s->slopes);
     if (!s->slopes) return esp_fail(reterr, ESP_NOMEM, "no memory to split %d inputs", program->n_x);
     s->weight = s->slopes + n_r * n_x;
     s->linear = s->weight + n_r;
     s->corner = s->linear + n_x;
-    s->matters = calloc(n_x + 1, sizeof *s->matters);
+    s->pull = s->corner + n_x;
+    s->matters = calloc(n_x + (size_t)program->n_y + 1, sizeof *s->matters);
     if (!s->matters) return esp_fail(reterr, ESP_NOMEM, "no memory to split %d inputs", program->n_x);
+    s->seen = s->matters + n_x;
     for (int k = 0; k < program->n_x; k++) s->matters[k] = input_matters(program, k);
     esp_crown_watch(s->crown, s->slopes);
     esp_crown_stop(s->crown, stop);
@@ -178,27 +183,63 @@ static void point_corner(search *s, const double *lower, const double *upper, bo
     }
 }
 
-/* Bounds the outputs over the box that the crown stands at; leaves the weights and the corner of the worst. */
-static bool bound_outputs(search *s, esp_crown_how how, const double *lower, const double *upper) {
-    size_t n_r = (size_t)s->program->n_r;
-    double worst = -1;
-    memset(s->weight, 0, n_r * sizeof *s->weight);
-    memset(s->linear, 0, (size_t)s->program->n_x * sizeof *s->linear);
-    for (int i = 0; i < s->program->n_y; i++) {
-        if (!esp_crown_output(s->crown, how, i, s->ranges)) return false;
-        double hi = esp_abs(s->ranges->y_upper[i]), lo = esp_abs(s->ranges->y_lower[i]), size = esp_max(hi, lo);
-        bool largest = size > worst, above = hi >= lo;
-        if (largest) {
-            worst = size;
-            point_corner(s, lower, upper, above);
-        }
-        if (s->opts->norm == ESP_NORM_INF) {
-            if (!largest) continue;
-            memset(s->weight, 0, n_r * sizeof *s->weight);
-        }
-        add_weights(s, s->opts->norm == ESP_NORM_INF ? 1 : size, above);
-    }
+static double output_size(const search *s, int i) {
+    return esp_max(esp_abs(s->ranges->y_upper[i]), esp_abs(s->ranges->y_lower[i]));
+}
+
+/* Bounds output i; what the crown then holds is of the side that is the larger. */
+static bool bound_output(search *s, int i, bool *ret_above) {
+    if (!esp_crown_output(s->crown, ESP_CROWN_BACKWARD, i, s->ranges)) return false;
+    *ret_above = esp_abs(s->ranges->y_upper[i]) >= esp_abs(s->ranges->y_lower[i]);
     return true;
+}
+
+/* Linf: the outputs by their inherited size, largest first; those that cannot be the largest keep what they have. */
+static bool bound_largest(search *s, const double *lower, const double *upper) {
+    double worst = -1;
+    int n_y = s->program->n_y;
+    memset(s->seen, 0, (size_t)n_y * sizeof *s->seen);
+    for (;;) {
+        int next = -1;
+        bool above;
+        for (int i = 0; i < n_y; i++)
+            if (!s->seen[i] && (next < 0 || output_size(s, i) > output_size(s, next))) next = i;
+        if (next < 0 || output_size(s, next) <= worst) return true;
+        s->seen[next] = true;
+        if (!bound_output(s, next, &above)) return false;
+        if (output_size(s, next) <= worst) continue;
+        worst = output_size(s, next);
+        memset(s->weight, 0, (size_t)s->program->n_r * sizeof *s->weight);
+        add_weights(s, 1, above);
+        point_corner(s, lower, upper, above);
+    }
+}
+
+/* L2: all outputs, then their squares together. On [l, u] a square lies below its chord, y^2 <= w y + k with w = l + u and
+ * k = max(l^2 - w l, u^2 - w u) (for any w), so |y|^2 <= sum k + max sum w y: one linear functional, in which the outputs
+ * may no longer be at their ends all at once. */
+static bool bound_all(search *s, const double *lower, const double *upper) {
+    int n_y = s->program->n_y;
+    double constant = 0, size = 0;
+    for (int i = 0; i < n_y; i++) {
+        if (!esp_crown_output(s->crown, ESP_CROWN_BACKWARD, i, s->ranges)) return false;
+        double l = s->ranges->y_lower[i], u = s->ranges->y_upper[i], w = l + u;
+        s->pull[i] = w;
+        constant += esp_max(l * l - w * l, u * u - w * u);
+        size += l * l + u * u + fabs(w) * esp_max(fabs(l), fabs(u));
+    }
+    double square = esp_crown_combination(s->crown, s->pull) + constant + esp_gamma((size_t)n_y + 8) * size + 8 * n_y * ESP_TINY;
+    s->norm_2 = square >= 0 ? esp_round_up(sqrt(esp_round_up(square, 4)), 1) : HUGE_VAL;
+    add_weights(s, 1, true);
+    point_corner(s, lower, upper, true);
+    return true;
+}
+
+/* Bounds the outputs over the box that the crown stands at; leaves the weights and the corner of the worst. */
+static bool bound_outputs(search *s, const double *lower, const double *upper) {
+    memset(s->weight, 0, (size_t)s->program->n_r * sizeof *s->weight);
+    memset(s->linear, 0, (size_t)s->program->n_x * sizeof *s->linear);
+    return s->opts->norm == ESP_NORM_INF ? bound_largest(s, lower, upper) : bound_all(s, lower, upper);
 }
 
 /* The largest score times width among the inputs that can be halved, -1 when all are 0; a NULL score counts as 1. */
@@ -248,15 +289,20 @@ static double cutoff(const search *s) {
     return s->lower * (1 + s->opts->gap);
 }
 
+static double box_norm(const search *s) {
+    double norm = esp_ranges_norm(s->ranges, s->opts->norm);
+    return s->opts->norm == ESP_NORM_2 ? esp_min(norm, s->norm_2) : norm;
+}
+
 /* Bounds a box whose ends and inherited ranges stand in its slot, then keeps it open or puts it away. */
 static void box_run(search *s, int box) {
     const double *lower = box_lower(s, box), *upper = box_upper(s, box);
     double inherited = s->upper[box];
     ranges_fetch(box_ranges(s, box), s->ranges);
     esp_crown_box(s->crown, lower, upper);
-    bool some = esp_crown_run(s->crown, ESP_CROWN_BACKWARD, 0, false, s->ranges) && bound_outputs(s, ESP_CROWN_BACKWARD, lower, upper);
+    bool some = esp_crown_run(s->crown, ESP_CROWN_BACKWARD, 0, false, s->ranges) && bound_outputs(s, lower, upper);
     assert(some); /* ranges of an enclosing box are never empty here */
-    if (some) s->upper[box] = esp_min(inherited, esp_ranges_norm(s->ranges, s->opts->norm));
+    if (some) s->upper[box] = esp_min(inherited, box_norm(s));
     s->intervals_only = esp_stop_now(s->stop);
     s->split[box] = choose_split(s, lower, upper);
     look_around(s, lower, upper, BOX_STEPS);
@@ -312,7 +358,7 @@ static void whole_crown(search *s, const esp_box *box, double interval, esp_cert
     ranges_store(s->ranges, box_ranges(s, root));
     s->upper[root] = interval;
     box_run(s, root);
-    *ret = certificate(s, "crown", s->upper[root], esp_stop_now(s->stop) ? "time_limit" : "proved", start);
+    *ret = certificate(s, "crown", s->upper[root], s->intervals_only ? "time_limit" : "proved", start);
 }
 
 static double whole_bound(const search *s) {

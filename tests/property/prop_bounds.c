@@ -248,11 +248,13 @@ START_TEST(bounds__contain_functionals) {
         sample s;
         esp_error error = {0};
         esp_crown *crown = NULL;
-        double ax[MOST], ar[MOST], x[MOST], lower, upper;
+        double ax[MOST], ar[MOST], weights[MOST], x[MOST], lower, upper;
+        quad total[20] = {0};
         quad qp[MOST], qr[MOST], qy[MOST];
         make(&s, seed, 6);
         for (int k = 0; k < s.program->n_x; k++) ax[k] = esp_rng_normal(&s.rng);
         for (int j = 0; j < s.program->n_r; j++) ar[j] = esp_rng_normal(&s.rng);
+        for (int i = 0; i < s.program->n_y; i++) weights[i] = esp_rng_normal(&s.rng);
         ck_assert(esp_crown_create(s.program, &crown, &error) == ESP_OK);
         esp_crown_box(crown, s.lower, s.upper);
         ck_assert(esp_crown_run(crown, ESP_CROWN_BACKWARD, 0, false, s.crown));
@@ -264,7 +266,10 @@ START_TEST(bounds__contain_functionals) {
             for (int k = 0; k < s.program->n_x; k++) value += (quad)ax[k] * (quad)x[k];
             for (int j = 0; j < s.program->n_r; j++) value += (quad)ar[j] * qr[j];
             inside(&s, "functional", 0, value, lower, upper);
+            for (int i = 0; i < s.program->n_y; i++) total[n] += (quad)weights[i] * qy[i];
         }
+        upper = esp_crown_combination(crown, weights);
+        for (int n = 0; n < 20; n++) inside(&s, "combination", 0, total[n], -HUGE_VAL, upper);
         esp_crown_free(crown);
         done(&s);
     }
