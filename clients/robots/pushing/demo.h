@@ -28,7 +28,7 @@
 typedef struct esp_push_opts {
     const char *server, *out;
     bool quick;
-    int transitions, epochs, rung_epochs, certify_s;
+    int transitions, epochs, rung_epochs, rollout, certify_s;
     int ladder[ESP_PUSH_MAX_MODELS - 1], n_ladder;
     int episodes, steps, horizon, deadline_ms, threads;
     uint64_t seed;
@@ -42,9 +42,9 @@ typedef struct esp_push_model {
     /* the certified largest difference to the parent over the data box; NaN when there is none */
     double bound, bound_lower, bound_s;
     char bound_method[32], bound_strength[32];
-    /* closed-form constant per layer, the median and the largest over states of the data */
+    /* closed-form constants: C_k per layer, the median over states of the data; the largest of all layers over the whole data box, certified */
     int n_layers;
-    double c_median[ESP_PUSH_MAX_LAYERS], c_max[ESP_PUSH_MAX_LAYERS];
+    double c_median[ESP_PUSH_MAX_LAYERS], c_box;
 } esp_push_model;
 
 typedef enum esp_push_status {

@@ -138,6 +138,7 @@ static json_t *train_spec(const esp_push_demo *demo) {
     json_t *spec = json_pack("{s:s,s:s,s:{s:s,s:[i,i]},s:o,s:i,s:I}", "dataset", demo->dataset, "name", "pushing", "model", "type", "mlp", "hidden",
                              64, 64, "ladder", ladder, "epochs", demo->opts->epochs, "seed", (json_int_t)demo->opts->seed);
     json_object_set_new(spec, "rung_epochs", json_integer(demo->opts->rung_epochs));
+    json_object_set_new(spec, "rollout", json_integer(demo->opts->rollout));
     json_object_set_new(spec, "frame",
                         json_pack("{s:o,s:o,s:o,s:o,s:o}", "a", matrix(ny, ny, frame_a), "b", matrix(ny, nu, frame_b), "c",
                                   matrix(nk + nu, ny, frame_c), "d", matrix(nk + nu, nu, frame_d), "g", matrix(ny, nk, frame_g)));
@@ -153,7 +154,8 @@ static bool take_models(esp_push_demo *demo, const json_t *job) {
         esp_push_model *model = &demo->model[i];
         const char *id = json_string_value(json_object_get(item, "id")), *name = json_string_value(json_object_get(item, "name"));
         if (id == NULL || !json_is_integer(json_object_get(item, "relu"))) return false;
-        *model = (esp_push_model){.parent = (int)i - 1, .bound = (double)NAN, .bound_lower = (double)NAN, .rmse = number(item, "validation_rmse")};
+        *model = (esp_push_model){
+            .parent = (int)i - 1, .bound = (double)NAN, .bound_lower = (double)NAN, .c_box = (double)NAN, .rmse = number(item, "validation_rmse")};
         snprintf(model->id, sizeof model->id, "%s", id);
         snprintf(model->name, sizeof model->name, "%s", name != NULL ? name : id);
         model->version = (int)json_integer_value(json_object_get(item, "version"));
@@ -190,28 +192,40 @@ static json_t *numbers(const double *values, int n) {
 }
 
 /* The smallest bound that is one: proved, or up to a solver's tolerance. */
-static void take_difference(esp_push_model *model, const json_t *job) {
+static void take_difference(esp_push_model *model, const json_t *item) {
+    const char *strength = json_string_value(json_object_get(item, "strength")), *method = json_string_value(json_object_get(item, "method"));
+    double value = number(item, "value"), lower = number(item, "lower");
+    if (strength == NULL || method == NULL || isnan(value)) return;
+    if (strcmp(strength, "proved") != 0 && strcmp(strength, "solver") != 0) return;
+    if (!isnan(lower)) model->bound_lower = isnan(model->bound_lower) ? lower : fmax(model->bound_lower, lower);
+    if (!isnan(model->bound) && value >= model->bound) return;
+    model->bound = value;
+    model->bound_s = number(item, "seconds");
+    snprintf(model->bound_method, sizeof model->bound_method, "%s", method);
+    snprintf(model->bound_strength, sizeof model->bound_strength, "%s", strength);
+}
+
+static void take_certificates(esp_push_model *model, const json_t *job) {
     size_t i;
     json_t *item;
     json_array_foreach(json_object_get(json_object_get(job, "result"), "certificates"), i, item) {
-        const char *strength = json_string_value(json_object_get(item, "strength")), *method = json_string_value(json_object_get(item, "method"));
-        double value = number(item, "value"), lower = number(item, "lower"), seconds = number(item, "seconds");
         const char *kind = json_string_value(json_object_get(item, "kind"));
-        if (kind == NULL || strcmp(kind, "difference") != 0 || strength == NULL || method == NULL || isnan(value)) continue;
-        if (strcmp(strength, "proved") != 0 && strcmp(strength, "solver") != 0) continue;
-        if (!isnan(lower)) model->bound_lower = isnan(model->bound_lower) ? lower : fmax(model->bound_lower, lower);
-        if (!isnan(model->bound) && value >= model->bound) continue;
-        model->bound = value;
-        model->bound_s = seconds;
-        snprintf(model->bound_method, sizeof model->bound_method, "%s", method);
-        snprintf(model->bound_strength, sizeof model->bound_strength, "%s", strength);
+        if (kind != NULL && strcmp(kind, "difference") == 0) take_difference(model, item);
+        if (kind != NULL && strcmp(kind, "closed_form") == 0) model->c_box = number(item, "value");
     }
 }
 
+/* Of the dense model the closed form alone is asked: it has no parent to differ from. */
 static json_t *certify_spec(const esp_push_demo *demo, int i) {
-    return json_pack("{s:s,s:s,s:{s:o,s:o},s:s,s:i}", "model", demo->model[i].id, "reference", demo->model[demo->model[i].parent].id, "domain",
-                     "lower", numbers(demo->data.lower, ESP_PUSH_NX), "upper", numbers(demo->data.upper, ESP_PUSH_NX), "norm", "linf", "time_limit_s",
-                     demo->opts->certify_s);
+    json_t *spec = json_pack("{s:s,s:{s:o,s:o},s:i}", "model", demo->model[i].id, "domain", "lower", numbers(demo->data.lower, ESP_PUSH_NX), "upper",
+                             numbers(demo->data.upper, ESP_PUSH_NX), "time_limit_s", demo->opts->certify_s);
+    if (demo->model[i].parent >= 0) {
+        json_object_set_new(spec, "reference", json_string(demo->model[demo->model[i].parent].id));
+        json_object_set_new(spec, "norm", json_string("linf"));
+    } else {
+        json_object_set_new(spec, "methods", json_pack("[s]", "closed_form"));
+    }
+    return spec;
 }
 
 static bool query_closed_form(esp_push_demo *demo, esp_push_model *model, esp_client_error *reterr) {
@@ -231,24 +245,21 @@ static bool query_closed_form(esp_push_demo *demo, esp_push_model *model, esp_cl
         model->n_layers = (int)json_array_size(layers);
         n = i + 1;
     }
-    for (int l = 0; l < model->n_layers; l++) {
-        model->c_median[l] = esp_stats_quantile(c[l], n, 0.5);
-        model->c_max[l] = esp_stats_quantile(c[l], n, 1.0);
-    }
+    for (int l = 0; l < model->n_layers; l++) model->c_median[l] = esp_stats_quantile(c[l], n, 0.5);
     json_decref(reply);
     return (n > 0 && model->n_layers > 0) || shape_error("the reply to the bounds query lists no layers", reterr);
 }
 
 bool esp_push_certify(esp_push_demo *demo, esp_client_error *reterr) {
     char job_id[ESP_PUSH_MAX_MODELS][96];
-    for (int i = 1; i < demo->n_models; i++)
+    for (int i = 0; i < demo->n_models; i++)
         if (!submit(demo->client, "certify", certify_spec(demo, i), job_id[i], sizeof job_id[i], reterr)) return false;
     for (int i = 0; i < demo->n_models; i++)
         if (!query_closed_form(demo, &demo->model[i], reterr)) return false;
-    for (int i = 1; i < demo->n_models; i++) {
+    for (int i = 0; i < demo->n_models; i++) {
         json_t *job = NULL;
         if (esp_client_wait(demo->client, job_id[i], JOB_TIMEOUT_MS, NULL, NULL, &job, reterr) != ESP_CLIENT_OK) return false;
-        take_difference(&demo->model[i], job);
+        take_certificates(&demo->model[i], job);
         json_decref(job);
     }
     return true;

@@ -14,8 +14,9 @@
 #include "robots/random.h"
 #include "robots/stats.h"
 
-#define GRACE_MS 2000 /* how long past the deadline the robot still waits, so that a late reply is seen and counted */
-#define RADIAN   0.017453292519943295
+#define TERMINAL_WEIGHT 2.0 /* on top of the last step's 1: a short horizon has to look at where it ends */
+#define GRACE_MS        2000 /* how long past the deadline the robot still waits, so that a late reply is seen and counted */
+#define RADIAN          0.017453292519943295
 
 /* The test distribution of the box-pushing task, px / 100. */
 void esp_push_draw_episode(uint64_t seed, int index, esp_push_episode *ret_episode) {
@@ -217,20 +218,25 @@ static bool sum_up(const esp_push_opts *opts, esp_push_run *run) {
     return true;
 }
 
+/* The L1 distance of the keypoints in the world to the goal's. */
+static json_t *keypoint_term(double weight) {
+    json_t *index = json_array();
+    for (int i = 0; i < ESP_PUSH_NK; i++) json_array_append_new(index, json_integer(i));
+    return json_pack("{s:s,s:o,s:f,s:s,s:s}", "on", "y", "index", index, "weight", weight, "norm", "l1", "target", "goal");
+}
+
 static bool store_task(esp_push_demo *demo, esp_push_run *run, esp_client_error *reterr) {
     const esp_push_model *model = &demo->model[run->model];
     char name[64];
     snprintf(name, sizeof name, "pushing-%s-%d", run->method, model->relu);
-    json_t *index = json_array(), *planner = json_pack("{s:s}", "method", run->method), *reply = NULL;
-    for (int i = 0; i < ESP_PUSH_NK; i++) json_array_append_new(index, json_integer(i));
+    json_t *planner = json_pack("{s:s}", "method", run->method), *reply = NULL;
     if (strcmp(run->method, "mip") == 0) {
         json_object_set_new(planner, "gap", json_real(0.01));
         json_object_set_new(planner, "absolute_gap", json_real(0.02)); /* at the goal 1 % of nearly nothing would never be met */
     }
-    json_t *task =
-        json_pack("{s:s,s:s,s:i,s:{s:[{s:s,s:o,s:f,s:s,s:s}]},s:{s:[f,f],s:[f,f],s:[f,f]},s:o}", "name", name, "model", model->id, "horizon",
-                  demo->opts->horizon, "cost", "stage", "on", "y", "index", index, "weight", 1.0, "norm", "l1", "target", "goal", "input", "lower",
-                  -ESP_PUSH_U_MAX, -ESP_PUSH_U_MAX, "upper", ESP_PUSH_U_MAX, ESP_PUSH_U_MAX, "safe", 0.0, 0.0, "planner", planner);
+    json_t *task = json_pack("{s:s,s:s,s:i,s:{s:[o],s:[o]},s:{s:[f,f],s:[f,f],s:[f,f]},s:o}", "name", name, "model", model->id, "horizon",
+                             demo->opts->horizon, "cost", "stage", keypoint_term(1.0), "terminal", keypoint_term(TERMINAL_WEIGHT), "input", "lower",
+                             -ESP_PUSH_U_MAX, -ESP_PUSH_U_MAX, "upper", ESP_PUSH_U_MAX, ESP_PUSH_U_MAX, "safe", 0.0, 0.0, "planner", planner);
     esp_client_code code = esp_client_call(demo->client, "POST", "/v1/tasks", task, 10000, &reply, reterr);
     json_decref(task);
     if (code != ESP_CLIENT_OK) return false;

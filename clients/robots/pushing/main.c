@@ -12,9 +12,10 @@
 
 #include "robots/pushing/demo.h"
 
-static const char usage[] = "usage: espalier-pushing data --out FILE [--transitions 50000] [--seed 1]\n"
-                            "       espalier-pushing demo --server URL --out DIR [--quick] [--transitions N] [--epochs N] [--rung-epochs N]\n"
-                            "                             [--episodes N] [--steps N] [--horizon N] [--deadline-ms N] [--threads N] [--seed S]\n";
+static const char usage[] =
+    "usage: espalier-pushing data --out FILE [--transitions 50000] [--seed 1]\n"
+    "       espalier-pushing demo --server URL --out DIR [--quick] [--transitions N] [--epochs N] [--rung-epochs N] [--rollout N]\n"
+    "                             [--episodes N] [--steps N] [--horizon N] [--deadline-ms N] [--threads N] [--seed S]\n";
 
 enum {
     OPT_OUT = 1,
@@ -23,6 +24,7 @@ enum {
     OPT_TRANSITIONS,
     OPT_EPOCHS,
     OPT_RUNG_EPOCHS,
+    OPT_ROLLOUT,
     OPT_EPISODES,
     OPT_STEPS,
     OPT_HORIZON,
@@ -37,6 +39,7 @@ static const struct option options[] = {{"out", required_argument, NULL, OPT_OUT
                                         {"transitions", required_argument, NULL, OPT_TRANSITIONS},
                                         {"epochs", required_argument, NULL, OPT_EPOCHS},
                                         {"rung-epochs", required_argument, NULL, OPT_RUNG_EPOCHS},
+                                        {"rollout", required_argument, NULL, OPT_ROLLOUT},
                                         {"episodes", required_argument, NULL, OPT_EPISODES},
                                         {"steps", required_argument, NULL, OPT_STEPS},
                                         {"horizon", required_argument, NULL, OPT_HORIZON},
@@ -46,21 +49,23 @@ static const struct option options[] = {{"out", required_argument, NULL, OPT_OUT
                                         {NULL, 0, NULL, 0}};
 
 static const esp_push_opts full = {.transitions = 50000,
-                                   .epochs = 20,
-                                   .rung_epochs = 8,
+                                   .epochs = 50,
+                                   .rung_epochs = 30,
+                                   .rollout = 3,
                                    .certify_s = 3,
                                    .ladder = {64, 36, 24, 18, 15},
                                    .n_ladder = 5,
                                    .episodes = 20,
                                    .steps = 15,
                                    .horizon = 5,
-                                   .deadline_ms = 300,
+                                   .deadline_ms = 200,
                                    .threads = 2,
                                    .seed = 1};
 static const esp_push_opts quick = {.quick = true,
-                                    .transitions = 10000,
-                                    .epochs = 12,
-                                    .rung_epochs = 8,
+                                    .transitions = 20000,
+                                    .epochs = 40,
+                                    .rung_epochs = 40,
+                                    .rollout = 3,
                                     .certify_s = 2,
                                     .ladder = {24, 15},
                                     .n_ladder = 2,
@@ -90,6 +95,7 @@ static void take_option(esp_push_opts *opts, int which, const char *name, const 
     case OPT_TRANSITIONS: opts->transitions = take_int(name, text, 1, 10000000); break;
     case OPT_EPOCHS: opts->epochs = take_int(name, text, 1, 10000); break;
     case OPT_RUNG_EPOCHS: opts->rung_epochs = take_int(name, text, 1, 10000); break;
+    case OPT_ROLLOUT: opts->rollout = take_int(name, text, 1, 20); break;
     case OPT_EPISODES: opts->episodes = take_int(name, text, 1, ESP_PUSH_MAX_EPISODES); break;
     case OPT_STEPS: opts->steps = take_int(name, text, 1, ESP_PUSH_MAX_STEPS); break;
     case OPT_HORIZON: opts->horizon = take_int(name, text, 1, ESP_PUSH_MAX_HORIZON); break;

@@ -33,17 +33,25 @@ static void set_columns(esp_table *table, const char *const *heads) {
 /* ---- tables ------------------------------------------------------------------------------------------------------ */
 
 void esp_push_print_certificates(const esp_push_demo *demo, FILE *out, bool markdown) {
-    static const char *const heads[] = {
-        "lmodel", "rReLUs", "rRMSE", "rdifference to", "r<=", "rreached", "lmethod", "lstrength", "rs", "lclosed form C_k, median (max) per layer",
-        NULL};
+    static const char *const heads[] = {"lmodel",
+                                        "rReLUs",
+                                        "rRMSE",
+                                        "rdifference to",
+                                        "r<=",
+                                        "rreached",
+                                        "lmethod",
+                                        "lstrength",
+                                        "rs",
+                                        "rlargest C_k over the box",
+                                        "lclosed-form C_k per layer, median over states",
+                                        NULL};
     esp_table table;
     set_columns(&table, heads);
     for (int i = 0; i < demo->n_models; i++) {
         const esp_push_model *m = &demo->model[i];
         int row = esp_table_row(&table);
         char c[ESP_TABLE_CELL] = "";
-        for (int l = 0; l < m->n_layers; l++)
-            snprintf(c + strlen(c), sizeof c - strlen(c), "%s%.3g (%.3g)", l > 0 ? ", " : "", m->c_median[l], m->c_max[l]);
+        for (int l = 0; l < m->n_layers; l++) snprintf(c + strlen(c), sizeof c - strlen(c), "%s%.3g", l > 0 ? ", " : "", m->c_median[l]);
         esp_table_set(&table, row, 0, "%s/%d", m->name, m->version);
         esp_table_set(&table, row, 1, "%d", m->relu);
         esp_table_set(&table, row, 2, "%.4f", m->rmse);
@@ -53,7 +61,8 @@ void esp_push_print_certificates(const esp_push_demo *demo, FILE *out, bool mark
         esp_table_set(&table, row, 6, "%s", m->bound_method);
         esp_table_set(&table, row, 7, "%s", m->bound_strength);
         if (!isnan(m->bound)) esp_table_set(&table, row, 8, "%.1f", m->bound_s);
-        esp_table_set(&table, row, 9, "%s", c);
+        if (!isnan(m->c_box)) esp_table_set(&table, row, 9, "%.3g", m->c_box);
+        esp_table_set(&table, row, 10, "%s", c);
     }
     print(&table, out, markdown);
 }
@@ -222,12 +231,12 @@ static json_t *models_json(const esp_push_demo *demo) {
         json_t *c = json_array(),
                *item = json_pack("{s:s,s:s,s:i,s:i,s:o,s:s,s:s}", "id", m->id, "name", m->name, "version", m->version, "relu", m->relu,
                                  "validation_rmse", real_or_null(m->rmse), "bound_method", m->bound_method, "bound_strength", m->bound_strength);
-        for (int l = 0; l < m->n_layers; l++)
-            json_array_append_new(c, json_pack("{s:o,s:o}", "median", real_or_null(m->c_median[l]), "max", real_or_null(m->c_max[l])));
+        for (int l = 0; l < m->n_layers; l++) json_array_append_new(c, real_or_null(m->c_median[l]));
         json_object_set_new(item, "parent", m->parent >= 0 ? json_string(demo->model[m->parent].id) : json_null());
         json_object_set_new(item, "difference_bound", real_or_null(m->bound));
         json_object_set_new(item, "difference_reached", real_or_null(m->bound_lower));
-        json_object_set_new(item, "closed_form", c);
+        json_object_set_new(item, "closed_form_median", c);
+        json_object_set_new(item, "closed_form_box", real_or_null(m->c_box));
         json_array_append_new(models, item);
     }
     return models;
@@ -257,7 +266,7 @@ static json_t *runs_json(const esp_push_demo *demo) {
                                  "fallback", r->fallback, "failed", r->failed, "late", r->late, "episodes", episodes);
         json_object_set_new(
             item, "plan_ms",
-            json_pack("{s:o,s:o,s:o}", "p50", real_or_null(r->p50_ms), "p99", real_or_null(r->p99_ms), "max", real_or_null(r->max_ms)));
+            json_pack("{s:o,s:o,s:o}", "p50", real_or_null(r->p50_ms), "p99", real_or_null(r->p99_ms), "box", real_or_null(r->max_ms)));
         json_object_set_new(item, "final_error",
                             json_pack("{s:o,s:o,s:o,s:o}", "mean", real_or_null(r->error_mean), "q25", real_or_null(r->error_quartile[0]), "median",
                                       real_or_null(r->error_quartile[1]), "q75", real_or_null(r->error_quartile[2])));
