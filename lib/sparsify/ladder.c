@@ -48,7 +48,8 @@ void esp_ladder_free(esp_ladder *ladder) {
 }
 
 void esp_ladder_reset(esp_ladder *ladder) {
-    for (size_t i = 0; i < ESP_CLASSES * ladder->n; i++) ladder->logits[i] = (float)log(1.0 / 3.0);
+    static const double start[ESP_CLASSES] = {0.8, 0.1, 0.1};
+    for (size_t i = 0; i < ESP_CLASSES * ladder->n; i++) ladder->logits[i] = (float)log(start[i % ESP_CLASSES]);
 }
 
 static void softmax(const double a[ESP_CLASSES], double ret[ESP_CLASSES]) {

@@ -7,7 +7,7 @@
  *     ReLU (1, 0)     identity (1, 1)     zero (0, 0)     mask z: z1 ReLU(p) + z2 p + z3 0, that is (z1 + z2, z2).
  *
  * Each neuron is *undecided* or *frozen*. An undecided neuron has logits a (3, in the order ReLU, identity, zero) with
- * pi = softmax(a), log 1/3 each at the start. esp_ladder_sample draws
+ * pi = softmax(a). esp_ladder_sample draws
  *     z = softmax((log pi + Gumbel noise) / tau)                                                   (equation 6)
  * once for the whole minibatch: the paper's mask is over neurons, the draw is then one network for one batch, and 3
  * logarithms per neuron are nothing beside the batch. With straight-through the forward pass takes the one-hot of the largest z
@@ -15,6 +15,9 @@
  *
  * Going down one rung (esp_ladder_freeze) ranks the undecided by max(pi2, pi3), freezes the top ones to identity when
  * pi2 >= pi3 and to zero otherwise, and sets the logits of the rest back to the start. Frozen stays frozen.
+ *
+ * The start is pi = (0.8, 0.1, 0.1), not 1/3 each: from thirds the first draws switch off two neurons in three, the rest
+ * adapts to a broken network, and the ranking is of that one.
  *
  * Life: create; relu (emit, fine-tune) or sample + backward (search); freeze; ... ; free. One object, one thread. */
 #ifndef ESP_SPARSIFY_LADDER_H
@@ -60,7 +63,7 @@ typedef struct esp_ladder_opts {
 ESP_MUST_CHECK esp_code esp_ladder_create(size_t n, const esp_ladder_opts *opts, esp_ladder **ret_ladder, esp_error *reterr);
 void esp_ladder_free(esp_ladder *ladder);
 
-/* Logits of the undecided back to log 1/3. */
+/* All logits back to the start. */
 void esp_ladder_reset(esp_ladder *ladder);
 /* pi of neuron i. */
 void esp_ladder_pi(const esp_ladder *ladder, size_t i, double ret_pi[ESP_CLASSES]);

@@ -13,15 +13,12 @@ void esp_train_opts_init(esp_train_opts *opts) {
                              .hidden = {64, 64},
                              .history = 1,
                              .rollout = 1,
-                             .epochs = 100,
-                             .rung_epochs = 60,
                              .batch = 256,
-                             .learning_rate = 1e-3,
                              .validation = 0.1,
-                             .lambda = 1e-3,
+                             .lambda = 1e-4,
                              .lambda_id = 0.005,
                              .tau = 0.5,
-                             .logit_rate = 0.01,
+                             .logit_rate = 0.03,
                              .straight_through = true};
 }
 
@@ -103,10 +100,10 @@ typedef struct number_field {
 static const number_field number_fields[] = {
     INTEGER(history, 1, ESP_MAX_HISTORY),
     INTEGER(rollout, 1, MAX_ROLLOUT),
-    INTEGER(epochs, 1, MAX_EPOCHS),
-    INTEGER(rung_epochs, 1, MAX_EPOCHS),
+    INTEGER(epochs, 0, MAX_EPOCHS),
+    INTEGER(rung_epochs, 0, MAX_EPOCHS),
     INTEGER(batch, 1, MAX_BATCH),
-    NUMBER(learning_rate, 1e-9, 10),
+    NUMBER(learning_rate, 0, 10),
     NUMBER(input_noise, 0, 10),
     NUMBER(weight_decay, 0, 100),
     NUMBER(clip, 0, 1e9),

@@ -26,21 +26,21 @@ typedef struct esp_train_opts {
     int hidden[ESP_MAX_HIDDEN];
     int history; /* 1 */
     int rollout; /* 1: steps of the rollout loss */
-    int epochs; /* of the dense stage */
-    int rung_epochs; /* of each rung, Gumbel and fine-tuning together */
+    int epochs; /* of the dense stage; 0, the default: as many as make some 16,000 minibatches, 10 to 2000 */
+    int rung_epochs; /* of each rung, searching and settling together; 0, the default: the same; at least 2 are run */
     int batch; /* 256 */
-    double learning_rate; /* 1e-3, cosine to 1 % within each stage */
+    double learning_rate; /* cosine to 1 % within each phase; 0, the default: 0.01, less in proportion when a layer is over 64 wide */
     double input_noise; /* standard deviation, in normalised units; 0 */
-    double weight_decay; /* 0 */
+    double weight_decay; /* 0; decoupled, weights only */
     double clip; /* gradient norm; 0 = none */
     double validation; /* 0.1 */
     uint64_t seed;
     int n_rungs;
     int ladder[ESP_MAX_RUNGS]; /* falling ReLU counts; none = only the dense model */
-    double lambda; /* weight of R(pi): ReLUs */
-    double lambda_id; /* weight of R(pi): identities */
+    double lambda; /* weight of R(pi) = sum pi1 + lambda_id sum pi2; 1e-4 */
+    double lambda_id; /* weight of identities in R, beside ReLUs; 0.005 */
     double tau; /* Gumbel temperature, 0.5 */
-    double logit_rate; /* of Adam on the masks' logits */
+    double logit_rate; /* of Adam on the masks' logits, 0.03, constant */
     bool straight_through; /* true */
     esp_frame frame; /* matrices borrowed */
     int f_in, f_out; /* the network's inputs and outputs as a LINEAR frame has them; unread otherwise */

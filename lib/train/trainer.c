@@ -46,7 +46,7 @@ static void seed(esp_trainer *t) {
 }
 
 esp_code esp_trainer_create(const esp_dataset *dataset, const esp_train_opts *opts, const esp_train_hooks *hooks, const esp_stop *stop,
-                            int total_epochs, esp_trainer **ret_trainer, esp_error *reterr) {
+                            esp_trainer **ret_trainer, esp_error *reterr) {
     esp_ladder_opts masks = {opts->lambda, opts->lambda_id, opts->tau, opts->straight_through};
     esp_trainer *t = calloc(1, sizeof *t);
     if (!t) return esp_fail(reterr, ESP_NOMEM, "training");
@@ -54,7 +54,6 @@ esp_code esp_trainer_create(const esp_dataset *dataset, const esp_train_opts *op
     t->opts = opts;
     t->hooks = hooks;
     t->stop = stop;
-    t->total_epochs = total_epochs;
     t->begin_ns = t->told_ns = esp_clock_now_ns();
     t->progress = (esp_train_progress){.stage = "data", .loss = NAN, .validation_rmse = NAN, .eta_s = NAN};
     esp_code code = esp_windows_create(dataset, opts, &t->windows, reterr);
@@ -119,8 +118,9 @@ esp_code esp_trainer_pulse(void *trainer, esp_error *reterr) {
 }
 
 static esp_code diverged(const esp_trainer *t, const esp_phase *phase, int epoch, esp_error *reterr) {
-    return esp_fail(reterr, ESP_NUMERIC, "the loss is no longer finite (stage %s, epoch %d): lower /learning_rate (%g)%s%s", phase->stage, epoch + 1,
-                    t->opts->learning_rate, t->opts->rollout > 1 ? " or /rollout" : "", t->opts->clip > 0 ? "" : ", or set /clip to 1");
+    return esp_fail(reterr, ESP_NUMERIC, "the loss is no longer finite (stage %s, epoch %d): lower /learning_rate (%g)%s%s", phase->stage,
+                    phase->stage_begin + epoch + 1, t->rate, t->opts->rollout > 1 ? " or /rollout" : "",
+                    t->opts->clip > 0 ? "" : ", or set /clip to 1");
 }
 
 /* Gradient of one minibatch into grads and, in a search, the ladder's. Returns the loss without the penalty. */
@@ -176,10 +176,10 @@ esp_code esp_trainer_phase(esp_trainer *t, const esp_phase *phase, esp_error *re
     esp_adam_reset(&t->adam);
     esp_adam_reset(&t->logit_adam);
     t->progress.stage = phase->stage;
-    t->progress.epochs = phase->epochs;
+    t->progress.epochs = phase->stage_epochs;
     esp_ladder_relu(t->ladder);
     for (int epoch = 0; epoch < phase->epochs; epoch++) {
-        t->progress.epoch = epoch + 1;
+        t->progress.epoch = phase->stage_begin + epoch + 1;
         esp_code code = run_epoch(t, phase, epoch, reterr);
         if (code != ESP_OK) return code;
         t->epochs_done++;

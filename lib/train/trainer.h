@@ -32,10 +32,14 @@ typedef struct esp_trainer {
     float *memory;
     esp_rng shuffle_rng, mask_rng, noise_rng;
 
+    /* the run's lengths and rate, the automatic ones worked out; set before the first phase */
+    int epochs, rung_epochs, total_epochs;
+    double rate;
+
     /* the clock and what it last said */
     int64_t begin_ns, checked_ns, told_ns;
     double told_samples;
-    int total_epochs, epochs_done; /* of the whole run */
+    int epochs_done; /* of total_epochs */
     double samples; /* windows times steps, since the start */
     double loss_sum; /* over the batches since the last report */
     long loss_count;
@@ -44,7 +48,8 @@ typedef struct esp_trainer {
 
 typedef struct esp_phase {
     const char *stage; /* for progress and errors; outlives the phase */
-    int epochs;
+    int epochs; /* may be 0 */
+    int stage_begin, stage_epochs; /* for progress: epochs of the stage before this phase, and in all */
     bool search; /* draw masks and train logits; otherwise masks are fixed and the undecided are ReLU */
     double rate; /* of Adam at the start; falls to 1 % by a cosine */
     double logit_rate;
@@ -52,7 +57,7 @@ typedef struct esp_phase {
 
 /* Errors: those of esp_windows_create, NOMEM. */
 ESP_MUST_CHECK esp_code esp_trainer_create(const esp_dataset *dataset, const esp_train_opts *opts, const esp_train_hooks *hooks, const esp_stop *stop,
-                                           int total_epochs, esp_trainer **ret_trainer, esp_error *reterr);
+                                           esp_trainer **ret_trainer, esp_error *reterr);
 void esp_trainer_free(esp_trainer *trainer);
 
 /* Errors: NUMERIC when the loss is not finite, CANCELLED, DEADLINE. */

@@ -411,7 +411,7 @@ static const struct refusal {
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"ladder\":[8]}", "/ladder/0", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"ladder\":[6,3,3]}", "/ladder/2", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"ladder\":[6,-1]}", "/ladder/1", ESP_INVALID},
-    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"epochs\":0}", "/epochs", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"epochs\":-1}", "/epochs", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"epochs\":2.5}", "/epochs", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"learning_rate\":-1}", "/learning_rate", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"tau\":0}", "/tau", ESP_INVALID},
