@@ -8,7 +8,7 @@
  *                                      |                  ^
  *                                      +--> SUSPENDED ----+   (reply resumes the connection)
  *
- * Locks, outermost first: http->lock (streams, counters), watch->lock, call->lock, stream->lock. None is held while a
+ * Locks, outermost first: http->lock (streams), watch->lock, call->lock, stream->lock, conns_lock. None is held while a
  * handler, a producer or a hangup runs. */
 #ifndef ESP_SERVER_CALL_H
 #define ESP_SERVER_CALL_H
@@ -85,7 +85,13 @@ struct esp_stream {
     struct esp_stream *next, **prev; /* in http->streams */
 };
 
+/* Where a connection is with its request: before the end of its headers, in its body, being answered. */
+typedef enum esp_conn_phase { ESP_CONN_HEADERS, ESP_CONN_BODY, ESP_CONN_BUSY } esp_conn_phase;
+typedef struct esp_conn esp_conn;
+
 typedef struct esp_watch {
+    void (*tick)(void *user); /* about every 250 ms */
+    void *user;
     pthread_t thread;
     bool started, stopping;
     int wake_fd;
@@ -114,6 +120,8 @@ struct esp_http {
     pthread_mutex_t lock;
     esp_stream *streams;
     bool stopping;
+    pthread_mutex_t conns_lock;
+    esp_conn *conns;
 };
 
 /* call.c */
@@ -132,12 +140,17 @@ ESP_MUST_CHECK esp_code esp_handlers_start(esp_http *http, int n_threads, esp_er
 bool esp_handlers_push(esp_http *http, esp_call *call); /* false: full */
 void esp_handlers_stop(esp_http *http); /* runs what is queued first */
 /* watch.c */
-ESP_MUST_CHECK esp_code esp_watch_start(esp_watch *watch, esp_error *reterr);
+/* `tick` runs on the thread about every 250 ms. */
+ESP_MUST_CHECK esp_code esp_watch_start(esp_watch *watch, void (*tick)(void *user), void *user, esp_error *reterr);
 uint64_t esp_watch_add(esp_watch *watch, int fd, void (*hangup)(void *user), void *user); /* 0 when memory is out */
 /* After this the hangup does not run; waits for one that is running, unless called from within it. */
 void esp_watch_remove(esp_watch *watch, uint64_t id);
 void esp_watch_stop(esp_watch *watch);
 int esp_connection_fd(struct MHD_Connection *connection);
+/* conn.c */
+void esp_conn_notify(void *user, struct MHD_Connection *connection, void **context, enum MHD_ConnectionNotificationCode code);
+void esp_conn_set(struct MHD_Connection *connection, esp_conn_phase phase);
+void esp_conns_reap(void *user); /* the http */
 /* stream.c */
 void esp_streams_end(esp_http *http); /* wakes every stream to its end */
 

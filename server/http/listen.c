@@ -88,6 +88,7 @@ static enum MHD_Result on_headers(esp_http *http, struct MHD_Connection *connect
     esp_call *call = esp_call_create(http, connection, url);
     if (!call) return MHD_NO;
     *context = call;
+    esp_conn_set(connection, ESP_CONN_BODY);
     esp_call_match(call, method);
     bool framed = framing_ok(call);
     check_draining(call);
@@ -137,6 +138,7 @@ static enum MHD_Result run_inline(esp_call *call) {
 
 /* The request is all there. */
 static enum MHD_Result on_complete(esp_call *call) {
+    esp_conn_set(call->connection, ESP_CONN_BUSY);
     if (call->refused) return answer_refusal(call);
     atomic_fetch_add(&call->refs, 1); /* the handler's */
     if (call->route->flags & ESP_ROUTE_INLINE) return run_inline(call);
@@ -170,9 +172,10 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 
 /* The reply has been sent, or the client has gone: MHD lets go of the call. */
 static void on_completed(void *user, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode how) {
-    (void)user, (void)connection;
+    (void)user;
     esp_call *call = *context;
     *context = NULL;
+    esp_conn_set(connection, ESP_CONN_HEADERS);
     if (!call) return;
     if (call->response) MHD_destroy_response(call->response);
     call->response = NULL;
@@ -185,11 +188,6 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **c
 }
 
 /* ---- MHD's odds and ends -------------------------------------------------------------------------------------------- */
-
-static void on_connection(void *user, struct MHD_Connection *connection, void **context, enum MHD_ConnectionNotificationCode code) {
-    (void)user, (void)connection, (void)context;
-    esp_metric_add(ESP_METRIC_CONNECTIONS, code == MHD_CONNECTION_NOTIFY_STARTED ? 1 : -1);
-}
 
 static int hex(char c) {
     if (c >= '0' && c <= '9') return c - '0';
@@ -285,7 +283,7 @@ static esp_code start_mhd(esp_http *http, const address *a, int fd, esp_error *r
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, 32 << 10, NULL},
         {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, http},
-        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, http},
+        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)esp_conn_notify, http},
         {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)on_unescape, http},
         /* A pool of one is refused by MHD: without the option there is one thread. */
         {config->http_threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, config->http_threads, NULL},
@@ -307,7 +305,8 @@ esp_code esp_http_start(struct esp_server *server, const char *host, int port, e
     http->server = server;
     http->quiesced_fd = -1;
     pthread_mutex_init(&http->lock, NULL);
-    code = esp_watch_start(&http->watch, reterr);
+    pthread_mutex_init(&http->conns_lock, NULL);
+    code = esp_watch_start(&http->watch, esp_conns_reap, http, reterr);
     if (!code) code = esp_handlers_start(http, server->config.handler_threads, reterr);
     if (!code) code = open_socket(&a, &fd, &http->port, reterr);
     if (!code) code = start_mhd(http, &a, fd, reterr);
@@ -335,6 +334,7 @@ void esp_http_stop(esp_http *http) {
     if (http->daemon) MHD_stop_daemon(http->daemon);
     if (http->quiesced_fd >= 0) close(http->quiesced_fd); /* quiescing made it ours; otherwise MHD has closed it */
     esp_watch_stop(&http->watch);
+    pthread_mutex_destroy(&http->conns_lock);
     pthread_mutex_destroy(&http->lock);
     free(http);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One thread that notices clients who go while their connection is suspended: MHD neither polls a suspended socket nor
- * times it out, so this thread polls it for POLLRDHUP.
+ * times it out, so this thread polls it for POLLRDHUP. It also keeps the time for the table of connections (conn.c).
  *
  * A socket cannot be reused under the thread's hands: an entry is removed before its connection is resumed, and MHD
  * closes a socket only after that; an event of a removed entry is recognised by its id and dropped. */
@@ -12,6 +12,10 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+#include "base/clock.h"
+
+enum { TICK_MS = 250 };
 
 int esp_connection_fd(struct MHD_Connection *connection) {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -110,13 +114,14 @@ static void take_snapshot(esp_watch *watch, snapshot *s) {
 static void *watch_main(void *user) {
     esp_watch *watch = user;
     snapshot s = {0};
+    int64_t ticked = esp_clock_now_ns();
     for (;;) {
         pthread_mutex_lock(&watch->lock);
         bool stopping = watch->stopping;
         take_snapshot(watch, &s);
         pthread_mutex_unlock(&watch->lock);
         if (stopping) break;
-        int n = poll(s.fds, (nfds_t)s.n, s.n ? -1 : 100);
+        int n = poll(s.fds, (nfds_t)s.n, TICK_MS);
         if (n < 0 && errno != EINTR) break; /* cannot happen: our own arrays */
         for (size_t i = 0; n > 0 && i < s.n; i++) {
             if (!s.fds[i].revents) continue;
@@ -128,13 +133,18 @@ static void *watch_main(void *user) {
                 fire(watch, s.ids[i]);
             }
         }
+        if (esp_clock_now_ns() - ticked < TICK_MS * ESP_NS_PER_MS) continue;
+        ticked = esp_clock_now_ns();
+        watch->tick(watch->user);
     }
     free(s.fds);
     free(s.ids);
     return NULL;
 }
 
-esp_code esp_watch_start(esp_watch *watch, esp_error *reterr) {
+esp_code esp_watch_start(esp_watch *watch, void (*tick)(void *user), void *user, esp_error *reterr) {
+    watch->tick = tick;
+    watch->user = user;
     pthread_mutex_init(&watch->lock, NULL);
     pthread_cond_init(&watch->idle, NULL);
     watch->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
