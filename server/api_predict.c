@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * POST /v1/models/{ref}/predict and /v1/bounds/query: arithmetic that a caller waits for, done by a plan worker.
  *
- * Both may wait 30 s, queueing included; then DEADLINE. A worker that dies costs one try on another. */
+ * Both may wait 10 s, queueing included; then DEADLINE. A worker that dies costs one try on another. */
 #include "api.h"
 
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "server.h"
 
 enum { REF_MAX = 2 * ESP_NAME_MAX + 32, ROWS_MAX = 1 << 20 };
-#define ANSWER_WITHIN_NS (30 * ESP_NS_PER_S)
+#define ANSWER_WITHIN_NS (10 * ESP_NS_PER_S)
 #define POINTS_ARENA     ((size_t)256 << 20)
 
 /* A call on its way through a worker. The request's text is made before, so nothing of the call's is needed. */

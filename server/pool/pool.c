@@ -35,7 +35,9 @@ static esp_code make_processes(esp_pool *pool, esp_error *reterr) {
     pool->cap_heap = (size_t)pool->limit[ESP_CLASS_PLAN] + (size_t)pool->limit[ESP_CLASS_BATCH];
     pool->processes = calloc((size_t)pool->n_processes, sizeof *pool->processes);
     pool->heap = calloc(pool->cap_heap, sizeof *pool->heap);
-    if (!pool->processes || !pool->heap) return esp_fail(reterr, ESP_NOMEM, "no memory for the pool");
+    pool->spawns = calloc((size_t)pool->n_processes, sizeof *pool->spawns);
+    pool->spawn_results = calloc((size_t)pool->n_processes, sizeof *pool->spawn_results);
+    if (!pool->processes || !pool->heap || !pool->spawns || !pool->spawn_results) return esp_fail(reterr, ESP_NOMEM, "no memory for the pool");
     for (int k = 0; k < pool->n_processes; k++) {
         process *p = &pool->processes[k];
         p->index = k;
@@ -72,13 +74,16 @@ esp_code esp_pool_start(const esp_config *config, esp_pool **ret_pool, esp_error
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->started, &monotonic);
+    pthread_cond_init(&pool->spawn_asked, NULL);
     pthread_condattr_destroy(&monotonic);
     esp_code code = make_processes(pool, reterr);
     if (!code) code = open_fds(pool, reterr);
     if (!code) {
-        int failed = pthread_create(&pool->thread, NULL, supervisor_main, pool);
-        pool->thread_started = !failed;
-        code = failed ? esp_fail(reterr, ESP_NOMEM, "cannot start the supervisor: %s", strerror(failed)) : wait_ready(pool, reterr);
+        int failed = pthread_create(&pool->spawner, NULL, spawner_main, pool);
+        pool->spawner_started = !failed;
+        if (!failed) failed = pthread_create(&pool->thread, NULL, supervisor_main, pool);
+        pool->thread_started = pool->spawner_started && !failed;
+        code = failed ? esp_fail(reterr, ESP_NOMEM, "cannot start the pool's threads: %s", strerror(failed)) : wait_ready(pool, reterr);
     }
     if (code) {
         esp_pool_stop(pool);
@@ -93,7 +98,7 @@ uint64_t esp_pool_id(esp_pool *pool) {
     return atomic_fetch_add_explicit(&pool->next_id, 1, memory_order_relaxed);
 }
 
-static void ring(esp_pool *pool) {
+void pool_ring(esp_pool *pool) {
     const uint64_t one = 1;
     ssize_t written = write(pool->bell, &one, sizeof one);
     (void)written; /* EAGAIN: it has been ringing for 2^64 commands */
@@ -138,7 +143,7 @@ esp_code esp_pool_submit(esp_pool *pool, uint64_t id, const esp_work *work, esp_
         atomic_fetch_sub(&pool->pending[work->class], 1);
         return closed ? esp_fail(reterr, ESP_DRAINING, "the service is shutting down") : esp_fail(reterr, ESP_NOMEM, "no memory for the work");
     }
-    ring(pool);
+    pool_ring(pool);
     return ESP_OK;
 }
 
@@ -146,7 +151,7 @@ void esp_pool_cancel(esp_pool *pool, uint64_t id) {
     pthread_mutex_lock(&pool->lock);
     bool pushed = !pool->closed && push(pool, (command){.cancel = id}); /* without memory its deadline ends it */
     pthread_mutex_unlock(&pool->lock);
-    if (pushed) ring(pool);
+    if (pushed) pool_ring(pool);
 }
 
 int esp_pool_ready(const esp_pool *pool) {
@@ -157,15 +162,30 @@ int esp_pool_pending(const esp_pool *pool) {
     return atomic_load(&pool->pending[ESP_CLASS_PLAN]) + atomic_load(&pool->pending[ESP_CLASS_BATCH]);
 }
 
-void esp_pool_stop(esp_pool *pool) {
-    if (!pool || !pool->thread_started) return;
+static void stop_supervisor(esp_pool *pool) {
     pthread_mutex_lock(&pool->lock);
     /* `closed` reaches the supervisor with the next ring: no command, so no memory, is needed to stop. */
     pool->closed = true;
     pthread_mutex_unlock(&pool->lock);
-    ring(pool);
+    pool_ring(pool);
     pthread_join(pool->thread, NULL);
     pool->thread_started = false;
+}
+
+/* After the supervisor: it waits for what the spawner is making, and the workers die with this thread. */
+static void stop_spawner(esp_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    pool->spawner_stop = true;
+    pthread_cond_signal(&pool->spawn_asked);
+    pthread_mutex_unlock(&pool->lock);
+    pthread_join(pool->spawner, NULL);
+    pool->spawner_started = false;
+}
+
+void esp_pool_stop(esp_pool *pool) {
+    if (!pool) return;
+    if (pool->thread_started) stop_supervisor(pool);
+    if (pool->spawner_started) stop_spawner(pool);
 }
 
 void esp_pool_free(esp_pool *pool) {
@@ -181,6 +201,9 @@ void esp_pool_free(esp_pool *pool) {
     esp_buf_done(&pool->payload);
     pthread_mutex_destroy(&pool->lock);
     pthread_cond_destroy(&pool->started);
+    pthread_cond_destroy(&pool->spawn_asked);
+    free(pool->spawns);
+    free(pool->spawn_results);
     free(pool->processes);
     free(pool->heap);
     free(pool->commands);

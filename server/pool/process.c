@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Worker processes: spawned, fed, read, buried.
+ * Worker processes: started, fed, read, buried.
  *
- * A worker gets a socket as fd 3, a pipe as standard output and error, and nothing else of ours. It is started by
- * posix_spawn from the supervisor's thread, which lives as long as the daemon: the worker asks for a signal at its
- * parent's death, and that is the death of the parent's thread. */
+ * Every call here returns at once: sockets and pipes do not block, a death is noticed by its pidfd before it is waited
+ * for, and starting a process is the spawner's (spawn.c). */
 #include "pool/supervisor.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,61 +21,14 @@
 #include "metrics.h"
 
 #define START_NS     (30 * ESP_NS_PER_S)
-#define PING_NS      (2 * ESP_NS_PER_S)
-#define PONG_NS      (10 * ESP_NS_PER_S)
+#define PING_NS      (1 * ESP_NS_PER_S)
+#define PONG_NS      (3 * ESP_NS_PER_S)
 #define DYING_NS     (1 * ESP_NS_PER_S)
 #define LONG_LIFE_NS (10 * ESP_NS_PER_S) /* a worker that lived this long did not die of starting */
 enum { READ_CHUNK = 1 << 16, READ_TURNS = 8, BACKOFF_MS = 100, BACKOFF_MAX_MS = 10000 };
 
 static const char *class_name(const process *p) {
     return p->class == ESP_CLASS_PLAN ? "plan" : "batch";
-}
-
-/* ---- spawn ---- */
-
-/* The daemon's environment with BLAS pinned to one thread; the strings are borrowed. */
-static char **worker_environment(void) {
-    static char blas[] = "OPENBLAS_NUM_THREADS=1", omp[] = "OMP_NUM_THREADS=1";
-    size_t n = 0, kept = 0;
-    while (environ[n]) n++;
-    char **list = calloc(n + 3, sizeof *list);
-    if (!list) return NULL;
-    for (size_t k = 0; k < n; k++)
-        if (strncmp(environ[k], "OPENBLAS_NUM_THREADS=", 21) != 0 && strncmp(environ[k], "OMP_NUM_THREADS=", 16) != 0) list[kept++] = environ[k];
-    list[kept++] = blas;
-    list[kept++] = omp;
-    return list;
-}
-
-/* The child's fd 3 and standard streams; all else is close-on-exec. The pipe goes first: its number may be 3. */
-static int spawn(const esp_pool *pool, const process *p, int sock, int words, pid_t *ret_pid) {
-    char memory[16], niceness[8], parent[16];
-    snprintf(memory, sizeof memory, "%d", pool->config.worker_memory_mib);
-    snprintf(niceness, sizeof niceness, "%d", p->class == ESP_CLASS_BATCH ? 10 : 0);
-    snprintf(parent, sizeof parent, "%d", (int)getpid());
-    char name[] = "espalier-worker";
-    char *argv[] = {name, memory, niceness, parent, NULL};
-    char **environment = worker_environment();
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    sigset_t none, all;
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawn_file_actions_init(&files);
-    posix_spawnattr_init(&attributes);
-    int failed = environment ? 0 : ENOMEM;
-    if (!failed) failed = posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    if (!failed) failed = posix_spawn_file_actions_adddup2(&files, words, STDOUT_FILENO);
-    if (!failed) failed = posix_spawn_file_actions_adddup2(&files, words, STDERR_FILENO);
-    if (!failed) failed = posix_spawn_file_actions_adddup2(&files, sock, 3);
-    if (!failed) failed = posix_spawnattr_setsigmask(&attributes, &none);
-    if (!failed) failed = posix_spawnattr_setsigdefault(&attributes, &all);
-    if (!failed) failed = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    if (!failed) failed = posix_spawn(ret_pid, pool->config.worker, &files, &attributes, argv, environment);
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&files);
-    free(environment);
-    return failed;
 }
 
 static void watch(esp_pool *pool, const process *p, int fd, source kind, uint32_t events, int how) {
@@ -122,44 +71,23 @@ static void spawn_failed(esp_pool *pool, process *p, const char *what, int numbe
     tell_starter(pool, words);
 }
 
-void process_spawn(esp_pool *pool, process *p) {
-    int pair[2] = {-1, -1}, pipes[2] = {-1, -1};
-    const char *what = "socketpair";
-    int failed = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) ? errno : 0;
-    if (!failed) {
-        what = "pipe";
-        failed = pipe2(pipes, O_CLOEXEC) ? errno : 0;
-    }
-    pid_t pid = 0;
-    if (!failed) {
-        what = "posix_spawn";
-        failed = spawn(pool, p, pair[1], pipes[1], &pid);
-    }
-    close_fd(&pair[1]);
-    close_fd(&pipes[1]);
-    int pidfd = -1;
-    if (!failed) {
-        what = "pidfd_open";
-        pidfd = pidfd_open(pid, 0);
-        failed = pidfd < 0 ? errno : 0;
-        if (failed) {
-            kill(pid, SIGKILL);
-            waitpid(pid, NULL, 0);
-        }
-    }
-    if (failed) {
-        close_fd(&pair[0]);
-        close_fd(&pipes[0]);
-        spawn_failed(pool, p, what, failed);
+void process_start(esp_pool *pool, process *p) {
+    p->state = PROCESS_SPAWNING;
+    p->timer_ns = ESP_NEVER;
+    spawn_ask(pool, p);
+}
+
+void process_adopt(esp_pool *pool, process *p) {
+    spawned made;
+    if (p->state != PROCESS_SPAWNING || !spawn_take(pool, p, &made)) return;
+    if (!made.pid) {
+        spawn_failed(pool, p, made.what, made.number);
         return;
     }
-    /* Only our ends may not block: the worker writes at its own pace. */
-    fcntl(pair[0], F_SETFL, fcntl(pair[0], F_GETFL) | O_NONBLOCK);
-    fcntl(pipes[0], F_SETFL, fcntl(pipes[0], F_GETFL) | O_NONBLOCK);
-    p->pid = pid;
-    p->pidfd = pidfd;
-    p->sock = pair[0];
-    p->words_fd = pipes[0];
+    p->pid = made.pid;
+    p->pidfd = made.pidfd;
+    p->sock = made.sock;
+    p->words_fd = made.words_fd;
     p->state = PROCESS_STARTING;
     p->spawned_ns = esp_clock_now_ns();
     p->timer_ns = p->spawned_ns + START_NS;
@@ -172,7 +100,7 @@ void process_spawn(esp_pool *pool, process *p) {
     watch(pool, p, p->sock, SOURCE_SOCKET, EPOLLIN, EPOLL_CTL_ADD);
     watch(pool, p, p->pidfd, SOURCE_DEATH, EPOLLIN, EPOLL_CTL_ADD);
     watch(pool, p, p->words_fd, SOURCE_WORDS, EPOLLIN, EPOLL_CTL_ADD);
-    esp_log(ESP_LOG_DEBUG, "worker_start", "class=%s pid=%d", class_name(p), (int)pid);
+    esp_log(ESP_LOG_DEBUG, "worker_start", "class=%s pid=%d", class_name(p), (int)p->pid);
 }
 
 /* ---- frames out ---- */
@@ -414,7 +342,8 @@ void process_on_death(esp_pool *pool, process *p) {
 
 void process_on_timer(esp_pool *pool, process *p, int64_t now_ns) {
     switch (p->state) {
-    case PROCESS_DOWN: process_spawn(pool, p); return;
+    case PROCESS_DOWN: process_start(pool, p); return;
+    case PROCESS_SPAWNING: break;
     case PROCESS_STARTING: process_kill(p, "it did not start"); break;
     case PROCESS_STOPPING: process_kill(p, "it did not stop"); break;
     case PROCESS_IDLE:

@@ -276,6 +276,7 @@ static void turn(esp_pool *pool) {
     run_deadlines(pool);
     for (int k = 0; k < n; k++) handle(pool, events[k].data.u64);
     take_commands(pool);
+    for (int k = 0; k < pool->n_processes; k++) process_adopt(pool, &pool->processes[k]);
     run_deadlines(pool);
     dispatch(pool);
     set_gauges(pool);
@@ -283,32 +284,42 @@ static void turn(esp_pool *pool) {
 
 static bool any_alive(const esp_pool *pool) {
     for (int k = 0; k < pool->n_processes; k++)
-        if (pool->processes[k].pid) return true;
+        if (pool->processes[k].pid || pool->processes[k].state == PROCESS_SPAWNING) return true;
     return false;
+}
+
+/* Also one that was only just started. */
+static void send_off(process *p, int64_t kill_at) {
+    if (!p->pid) {
+        p->timer_ns = ESP_NEVER;
+    } else if (p->sock >= 0) {
+        p->state = PROCESS_STOPPING;
+        p->timer_ns = kill_at;
+        close(p->sock);
+        p->sock = -1;
+    }
 }
 
 /* Everything ends; the workers see the end of their socket, and are killed when that is not enough. */
 static void leave(esp_pool *pool) {
     for (esp_class c = 0; c < ESP_CLASSES; c++)
         while (pool->head[c]) item_end(pool, pool->head[c], ESP_END_CANCELLED, NULL, 0, NULL);
-    int64_t kill_at = esp_clock_now_ns() + LEAVE_NS;
     for (int k = 0; k < pool->n_processes; k++) {
-        process *p = &pool->processes[k];
-        if (p->item) item_end(pool, p->item, p->item->stopping ? p->item->stop_end : ESP_END_CANCELLED, NULL, 0, NULL);
-        p->timer_ns = p->pid ? kill_at : ESP_NEVER;
-        if (!p->pid) continue;
-        p->state = PROCESS_STOPPING;
-        close(p->sock);
-        p->sock = -1;
+        item *i = pool->processes[k].item;
+        if (i) item_end(pool, i, i->stopping ? i->stop_end : ESP_END_CANCELLED, NULL, 0, NULL);
     }
-    while (any_alive(pool)) turn(pool);
+    int64_t kill_at = esp_clock_now_ns() + LEAVE_NS;
+    do {
+        for (int k = 0; k < pool->n_processes; k++) send_off(&pool->processes[k], kill_at);
+        turn(pool);
+    } while (any_alive(pool));
 }
 
 void *supervisor_main(void *user) {
     esp_pool *pool = user;
     /* Deadlines are this thread's: where the system allows it, it goes before the HTTP threads. */
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), -5);
-    for (int k = 0; k < pool->n_processes; k++) process_spawn(pool, &pool->processes[k]);
+    for (int k = 0; k < pool->n_processes; k++) process_start(pool, &pool->processes[k]);
     while (!pool->stopping) turn(pool);
     leave(pool);
     return NULL;

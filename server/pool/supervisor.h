@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Inside the pool: what the supervisor thread owns. Nothing here but `commands` is touched by another thread.
  *
- *     pool.c        the public calls: commands in, the thread's start and end
+ *     pool.c        the public calls: commands in, the threads' start and end
  *     supervisor.c  the loop; work items: queues, deadlines, ends
- *     process.c     worker processes: spawn, frames in and out, death */
+ *     process.c     worker processes: started, fed, read, buried
+ *     spawn.c       the spawner thread: posix_spawn waits for the child's exec, which on a loaded machine takes tens of
+ *                   milliseconds that no deadline has to spare */
 #ifndef ESP_SERVER_POOL_SUPERVISOR_H
 #define ESP_SERVER_POOL_SUPERVISOR_H
 
@@ -21,6 +23,7 @@ typedef enum source { SOURCE_BELL, SOURCE_TIMER, SOURCE_SOCKET, SOURCE_DEATH, SO
 
 typedef enum process_state {
     PROCESS_DOWN, /* none; `timer_ns` says when to start one */
+    PROCESS_SPAWNING, /* the spawner has been asked */
     PROCESS_STARTING, /* spawned, READY not seen; killed at timer_ns */
     PROCESS_IDLE, /* pinged at timer_ns; killed at it when `pinged` */
     PROCESS_BUSY,
@@ -67,6 +70,17 @@ typedef struct command {
     uint64_t cancel; /* the id */
 } command;
 
+/* What the spawner made of a request. */
+typedef struct spawned {
+    pid_t pid; /* 0: it failed */
+    int pidfd, sock, words_fd;
+    const char *what; /* the call that failed */
+    int number; /* its errno */
+} spawned;
+
+/* A process's place with the spawner; `lock`. */
+typedef enum spawn_state { SPAWN_NONE, SPAWN_ASKED, SPAWN_READY } spawn_state;
+
 struct esp_pool {
     esp_config config;
     pthread_t thread;
@@ -80,6 +94,11 @@ struct esp_pool {
     bool closed;
     char start_words[256]; /* why a worker did not start */
     int bell; /* eventfd */
+    pthread_t spawner;
+    bool spawner_started, spawner_stop;
+    pthread_cond_t spawn_asked;
+    spawn_state *spawns; /* one per process */
+    spawned *spawn_results;
     atomic_uint_fast64_t next_id;
     atomic_int ready, pending[ESP_CLASSES];
     atomic_int start_deaths; /* workers that died before READY */
@@ -105,8 +124,19 @@ void item_end(esp_pool *pool, item *i, esp_end end, const char *payload, size_t 
 /* Its worker is gone: once more, or the end. */
 void item_orphaned(esp_pool *pool, item *i, const esp_error *error);
 
+/* --- spawn.c --- */
+void *spawner_main(void *pool);
+void spawn_ask(esp_pool *pool, const process *p);
+/* What has come of it; false while nothing has. */
+bool spawn_take(esp_pool *pool, const process *p, spawned *ret);
+
+/* --- pool.c --- */
+void pool_ring(esp_pool *pool);
+
 /* --- process.c --- */
-void process_spawn(esp_pool *pool, process *p);
+void process_start(esp_pool *pool, process *p);
+/* What the spawner has made, if it has. */
+void process_adopt(esp_pool *pool, process *p);
 void process_run(esp_pool *pool, process *p, item *i);
 /* Tells it to stop its task, and when it will be killed otherwise. */
 void process_stop_task(esp_pool *pool, process *p, int64_t grace_ns);

@@ -136,7 +136,8 @@ http_reply rail_wait_end(const test_daemon *daemon, const char *id, int wait_s) 
 
 /* ---- processes ---- */
 
-static bool is_child(pid_t pid, pid_t parent) {
+/* State and parent of a process; false when it is gone. */
+static bool look_up(pid_t pid, char *ret_state, int *ret_parent) {
     char path[64], text[512] = "";
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     FILE *file = fopen(path, "r");
@@ -145,9 +146,19 @@ static bool is_child(pid_t pid, pid_t parent) {
     fclose(file);
     text[n] = '\0';
     const char *close = strrchr(text, ')'); /* the name before it may hold anything */
-    int ppid = 0;
+    return close && sscanf(close + 1, " %c %d", ret_state, ret_parent) == 2;
+}
+
+bool rail_alive(pid_t pid) {
     char state = '?';
-    return close && sscanf(close + 1, " %c %d", &state, &ppid) == 2 && ppid == (int)parent && state != 'Z';
+    int parent = 0;
+    return look_up(pid, &state, &parent) && state != 'Z' && state != 'X';
+}
+
+static bool is_child(pid_t pid, pid_t wanted) {
+    char state = '?';
+    int parent = 0;
+    return look_up(pid, &state, &parent) && state != 'Z' && parent == (int)wanted;
 }
 
 int rail_workers(const test_daemon *daemon, rail_class class, pid_t *ret_pids, int room) {

@@ -28,4 +28,7 @@ typedef enum rail_class { RAIL_PLAN, RAIL_BATCH } rail_class;
 /* Worker processes of the daemon, told apart by their niceness; at most `room`. */
 int rail_workers(const test_daemon *daemon, rail_class class, pid_t *ret_pids, int room);
 
+/* Runs, or is stopped; a zombie does not. */
+bool rail_alive(pid_t pid);
+
 #endif

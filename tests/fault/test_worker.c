@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What happens when a worker, or the daemon, dies or hangs: never a hang of the caller, never the daemon, never a job
+ * twice. Workers are found as children of the daemon and hit with real signals. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <time.h>
+
+#include "support/rail.h"
+
+enum { PIDS = 16 };
+static test_daemon d;
+
+static void sleep_ms(long ms) {
+    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
+}
+
+static void setup(void) {
+    rail_upload_data(&d, "rail", 60);
+    rail_upload_line(&d, "line");
+    rail_upload_random(&d, "hard", 32, 1);
+    rail_store_task(&d, "reach", "hard", 16);
+}
+
+static pid_t hit[PIDS];
+static int n_hit;
+
+static void hit_all(rail_class class, int sig) {
+    n_hit = rail_workers(&d, class, hit, PIDS);
+    ck_assert_int_gt(n_hit, 0);
+    for (int i = 0; i < n_hit; i++) kill(hit[i], sig);
+}
+
+static http_reply plan(int deadline_ms, const char *more) {
+    char body[512];
+    snprintf(body, sizeof body, "{\"task\":\"reach\",\"y\":[[0.3,0.1]],\"goal\":[0.5],\"deadline_ms\":%d%s}", deadline_ms, more);
+    return http_json(&d, "POST", "/v1/plans", body);
+}
+
+/* Workers may be busy being killed and started for a moment; then they must be there again. */
+static void expect_recovered(void) {
+    for (int turn = 0; turn < 100; turn++) {
+        http_reply reply = http_json(&d, "POST", "/v1/models/line/predict", "{\"x\":[[1,1]]}");
+        int status = reply.status;
+        if (status == 200) ck_assert_double_eq_tol(reply_number(&reply, "/y/0/0"), 1.5, 1e-12);
+        http_done(&reply);
+        pid_t pids[PIDS];
+        if (status == 200 && rail_workers(&d, RAIL_PLAN, pids, PIDS) == 2) return;
+        sleep_ms(50);
+    }
+    ck_abort_msg("the workers did not come back");
+}
+
+/* The worker that had the plan is killed and replaced at once. The other hangs too, but idle: the daemon finds that out
+ * when it does not answer a ping, which takes seconds; here it is not waited for. */
+static void expect_replaced(const pid_t *before, int n) {
+    int gone = 0;
+    for (int turn = 0; turn < 100 && !gone; turn++) {
+        for (int i = 0; i < n; i++) gone += !rail_alive(before[i]);
+        sleep_ms(20);
+    }
+    ck_assert_int_ge(gone, 1);
+    for (int i = 0; i < n; i++)
+        if (rail_alive(before[i])) kill(before[i], SIGKILL);
+    expect_recovered();
+}
+
+/* A killer at random moments, from a child process so that plans and kills overlap. */
+START_TEST(plan__is_answered_whoever_kills_its_worker) {
+    unsigned state = 7;
+    pid_t killer = fork();
+    ck_assert_int_ge(killer, 0);
+    if (killer == 0) {
+        for (int i = 0; i < 40; i++) {
+            pid_t pids[PIDS];
+            int n = rail_workers(&d, RAIL_PLAN, pids, PIDS);
+            state = state * 1664525u + 1013904223u;
+            if (n) kill(pids[(state >> 16) % (unsigned)n], SIGKILL);
+            sleep_ms(20 + (long)(state >> 20) % 80);
+        }
+        _exit(0);
+    }
+    for (int i = 0; i < 16; i++) {
+        http_reply reply = plan(150, "");
+        expect_status(reply, 200);
+        const char *status = reply_text(&reply, "/status");
+        ck_assert_msg(strcmp(status, "optimal") == 0 || strcmp(status, "feasible") == 0 || strcmp(status, "fallback") == 0, "%s", reply.body);
+        ck_assert_uint_eq(reply_count(&reply, "/inputs"), 16);
+        http_done(&reply);
+    }
+    int exited = 0;
+    ck_assert_int_eq(waitpid(killer, &exited, 0), killer);
+    expect_recovered();
+}
+END_TEST
+
+/* A worker that hangs from the start never says anything: the safe input, marked as what it is, by the deadline. */
+START_TEST(plan__falls_back_when_the_workers_hang) {
+    expect_recovered();
+    hit_all(RAIL_PLAN, SIGSTOP);
+    http_reply reply = plan(200, "");
+    expect_status(reply, 200);
+    ck_assert_str_eq(reply_text(&reply, "/status"), "fallback");
+    ck_assert_str_eq(reply_text(&reply, "/method"), "safe");
+    ck_assert_uint_eq(reply_count(&reply, "/inputs"), 16);
+    ck_assert_double_eq(reply_number(&reply, "/inputs/3/0"), 0);
+    ck_assert(!reply_has(&reply, "/objective"));
+    ck_assert_msg(strstr(reply.body, "\"verified\":false"), "%s", reply.body);
+    http_done(&reply);
+    expect_replaced(hit, n_hit);
+}
+END_TEST
+
+/* With a session the previous plan goes on, one step later. */
+START_TEST(plan__falls_back_on_the_sessions_plan) {
+    expect_recovered();
+    double before[16];
+    char pointer[64];
+    http_reply reply = plan(300, ",\"session\":\"robot-7\"");
+    expect_status(reply, 200);
+    for (int t = 0; t < 16; t++) {
+        snprintf(pointer, sizeof pointer, "/inputs/%d/0", t);
+        before[t] = reply_number(&reply, pointer);
+    }
+    http_done(&reply);
+    hit_all(RAIL_PLAN, SIGSTOP);
+    reply = plan(200, ",\"session\":\"robot-7\"");
+    ck_assert_str_eq(reply_text(&reply, "/status"), "fallback");
+    ck_assert_str_eq(reply_text(&reply, "/method"), "previous");
+    for (int t = 0; t < 16; t++) {
+        snprintf(pointer, sizeof pointer, "/inputs/%d/0", t);
+        ck_assert_double_eq(reply_number(&reply, pointer), before[t < 15 ? t + 1 : 15]);
+    }
+    http_done(&reply);
+    expect_replaced(hit, n_hit);
+}
+END_TEST
+
+/* The worker is stopped in the middle of a search: what it had found by then is the answer. */
+START_TEST(plan__keeps_what_was_found_before_a_hang) {
+    expect_recovered();
+    n_hit = rail_workers(&d, RAIL_PLAN, hit, PIDS);
+    pid_t stopper = fork();
+    ck_assert_int_ge(stopper, 0);
+    if (stopper == 0) {
+        sleep_ms(400);
+        for (int i = 0; i < n_hit; i++) kill(hit[i], SIGSTOP);
+        _exit(0);
+    }
+    http_reply reply = plan(900, "");
+    expect_status(reply, 200);
+    ck_assert_str_eq(reply_text(&reply, "/status"), "feasible");
+    ck_assert_msg(strstr(reply.body, "\"verified\":true"), "%s", reply.body);
+    ck_assert(reply_has(&reply, "/objective"));
+    http_done(&reply);
+    int exited = 0;
+    ck_assert_int_eq(waitpid(stopper, &exited, 0), stopper);
+    expect_replaced(hit, n_hit);
+}
+END_TEST
+
+/* ---- jobs ---- */
+
+static void expect_state(const char *id, const char *wanted) {
+    http_reply job = rail_wait_state(&d, id, wanted);
+    ck_assert_msg(strcmp(reply_text(&job, "/state"), wanted) == 0, "not %s: %.600s", wanted, job.body);
+    http_done(&job);
+}
+
+START_TEST(job__runs_again_when_its_worker_is_lost_and_fails_in_the_end) {
+    char id[64];
+    rail_submit(&d, rail_long_job, id);
+    expect_state(id, "running");
+    sleep_ms(100);
+    hit_all(RAIL_BATCH, SIGKILL);
+    http_reply job = {0};
+    for (int turn = 0; turn < 100; turn++) { /* until the second attempt runs */
+        job = rail_wait_state(&d, id, "running");
+        if (reply_number(&job, "/attempt") == 2) break;
+        http_done(&job);
+        sleep_ms(20);
+    }
+    ck_assert_double_eq(reply_number(&job, "/attempt"), 2);
+    ck_assert_double_eq(reply_number(&job, "/crashes"), 1);
+    http_done(&job);
+    sleep_ms(300); /* the new worker has it */
+    hit_all(RAIL_BATCH, SIGKILL);
+    job = rail_wait_end(&d, id, 10);
+    ck_assert_str_eq(reply_text(&job, "/state"), "failed");
+    ck_assert_str_eq(reply_text(&job, "/error/code"), "WORKER_LOST");
+    ck_assert_ptr_nonnull(strstr(reply_text(&job, "/error/detail"), "signal 9"));
+    http_done(&job);
+}
+END_TEST
+
+START_TEST(cancel__reaches_a_worker_that_hangs) {
+    char id[64], path[128];
+    rail_submit(&d, rail_long_job, id);
+    expect_state(id, "running");
+    sleep_ms(200);
+    hit_all(RAIL_BATCH, SIGSTOP);
+    snprintf(path, sizeof path, "/v1/jobs/%s", id);
+    http_reply reply = http_delete(&d, path);
+    expect_status(reply, 202);
+    ck_assert_str_eq(reply_text(&reply, "/state"), "cancelling");
+    http_done(&reply);
+    expect_state(id, "cancelled");
+}
+END_TEST
+
+/* kill -9 of the daemon in the middle of a ladder: the job runs again, and what both runs made is there once. */
+START_TEST(daemon__finishes_a_job_that_it_was_killed_in) {
+    static const char job_json[] =
+        "{\"kind\":\"train\",\"spec\":{\"dataset\":\"rail\",\"name\":\"survivor\",\"model\":{\"type\":\"mlp\",\"hidden\":[16,16]},"
+        "\"frame\":\"residual\",\"epochs\":3,\"rung_epochs\":60,\"batch\":64,\"ladder\":[12,8,4],\"seed\":1}}";
+    test_daemon own = {0};
+    daemon_start(&own, NULL);
+    rail_upload_data(&own, "rail", 200);
+    char id[64];
+    rail_submit(&own, job_json, id);
+    for (int turn = 0; turn < 500; turn++) { /* until the dense model is there */
+        http_reply model = http_get(&own, "/v1/models/survivor");
+        int status = model.status;
+        http_done(&model);
+        if (status == 200) break;
+        sleep_ms(10);
+    }
+    pid_t orphans[PIDS];
+    int n = rail_workers(&own, RAIL_BATCH, orphans, PIDS);
+    ck_assert_int_eq(n, 1);
+    daemon_kill(&own);
+    daemon_start(&own, NULL);
+    ck_assert_msg(!rail_alive(orphans[0]), "the worker outlived its daemon");
+    http_reply job = rail_wait_end(&own, id, 60);
+    ck_assert_str_eq(reply_text(&job, "/state"), "succeeded");
+    ck_assert_double_eq(reply_number(&job, "/attempt"), 2);
+    ck_assert_double_eq(reply_number(&job, "/crashes"), 0);
+    ck_assert_uint_eq(reply_count(&job, "/result/models"), 4);
+    ck_assert_double_eq(reply_number(&job, "/result/models/0/version"), 1);
+    http_done(&job);
+    http_reply models = http_get(&own, "/v1/models?name=survivor");
+    ck_assert_uint_eq(reply_count(&models, "/items"), 4);
+    http_done(&models);
+    ck_assert_int_eq(daemon_finish(&own, 0), 0);
+}
+END_TEST
+
+/* SIGTERM with a job running: it goes back to the queue without a crash, and the next daemon runs it. */
+START_TEST(daemon__gives_a_job_back_when_it_drains) {
+    test_daemon own = {0};
+    char id[64], path[128];
+    daemon_start(&own, NULL);
+    rail_upload_data(&own, "rail", 60);
+    rail_submit(&own, rail_long_job, id);
+    http_reply job = rail_wait_state(&own, id, "running");
+    http_done(&job);
+    ck_assert_int_eq(daemon_stop(&own), 0);
+    daemon_start(&own, NULL);
+    job = rail_wait_state(&own, id, "running");
+    ck_assert_str_eq(reply_text(&job, "/state"), "running");
+    ck_assert_double_eq(reply_number(&job, "/attempt"), 2);
+    ck_assert_double_eq(reply_number(&job, "/crashes"), 0);
+    http_done(&job);
+    snprintf(path, sizeof path, "/v1/jobs/%s", id);
+    job = http_delete(&own, path);
+    http_done(&job);
+    ck_assert_int_eq(daemon_finish(&own, 0), 0);
+}
+END_TEST
+
+START_TEST(daemon__refuses_to_start_without_a_worker) {
+    char text[4096];
+    int status = daemon_try((const char *const[]){"--worker", "/nowhere/espalier-worker", NULL}, text, sizeof text);
+    ck_assert_int_eq(status, 1);
+    ck_assert_msg(strstr(text, "/nowhere/espalier-worker"), "%s", text);
+    status = daemon_try((const char *const[]){"--worker", "/bin/false", NULL}, text, sizeof text);
+    ck_assert_int_eq(status, 1);
+    ck_assert_msg(strstr(text, "exit status 1"), "%s", text);
+    status = daemon_try((const char *const[]){"--wrokers", "1", NULL}, text, sizeof text);
+    ck_assert_int_eq(status, 2);
+    ck_assert_msg(strstr(text, "--wrokers"), "%s", text);
+}
+END_TEST
+
+int main(void) {
+    daemon_start(&d, NULL);
+    Suite *suite = suite_create("worker");
+    TCase *tc = tcase_create("worker");
+    tcase_set_timeout(tc, 120);
+    tcase_add_unchecked_fixture(tc, setup, NULL);
+    tcase_add_test(tc, plan__is_answered_whoever_kills_its_worker);
+    tcase_add_test(tc, plan__falls_back_when_the_workers_hang);
+    tcase_add_test(tc, plan__falls_back_on_the_sessions_plan);
+    tcase_add_test(tc, plan__keeps_what_was_found_before_a_hang);
+    tcase_add_test(tc, job__runs_again_when_its_worker_is_lost_and_fails_in_the_end);
+    tcase_add_test(tc, cancel__reaches_a_worker_that_hangs);
+    tcase_add_test(tc, daemon__finishes_a_job_that_it_was_killed_in);
+    tcase_add_test(tc, daemon__gives_a_job_back_when_it_drains);
+    tcase_add_test(tc, daemon__refuses_to_start_without_a_worker);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return daemon_finish(&d, failed);
+}
