@@ -239,7 +239,7 @@ void expect_problem(const http_reply *reply, int status, const char *code, const
 
 /* ---- raw ------------------------------------------------------------------------------------------------------------ */
 
-static size_t raw(const test_daemon *daemon, const char *bytes, size_t len, bool half, char *ret_text, size_t room) {
+int http_raw_send(const test_daemon *daemon, const char *bytes, size_t len, bool half) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)daemon->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_ge(fd, 0);
@@ -250,6 +250,10 @@ static size_t raw(const test_daemon *daemon, const char *bytes, size_t len, bool
         done += (size_t)n;
     }
     if (half) shutdown(fd, SHUT_WR);
+    return fd;
+}
+
+size_t http_raw_read(int fd, char *ret_text, size_t room) {
     size_t got = 0;
     struct pollfd p = {.fd = fd, .events = POLLIN};
     while (got + 1 < room && poll(&p, 1, 5000) == 1) {
@@ -263,9 +267,5 @@ static size_t raw(const test_daemon *daemon, const char *bytes, size_t len, bool
 }
 
 size_t http_raw(const test_daemon *daemon, const char *bytes, size_t len, char *ret_text, size_t room) {
-    return raw(daemon, bytes, len, false, ret_text, room);
-}
-
-size_t http_raw_half(const test_daemon *daemon, const char *bytes, size_t len, char *ret_text, size_t room) {
-    return raw(daemon, bytes, len, true, ret_text, room);
+    return http_raw_read(http_raw_send(daemon, bytes, len, false), ret_text, room);
 }

@@ -47,8 +47,10 @@ size_t reply_count(const http_reply *reply, const char *pointer); /* of an array
 /* Bytes as they stand on a fresh connection, and everything that comes back until the other side closes or 5 s pass. */
 size_t http_raw(const test_daemon *daemon, const char *bytes, size_t len, char *ret_text, size_t room);
 
-/* The same, but our side says that it has no more to send: a request cut short is not waited for. */
-size_t http_raw_half(const test_daemon *daemon, const char *bytes, size_t len, char *ret_text, size_t room);
+/* Its two halves, for many at a time. `half`: our side says that it has no more to send, so that a request cut short is
+ * not waited for. The read closes the connection. */
+int http_raw_send(const test_daemon *daemon, const char *bytes, size_t len, bool half);
+size_t http_raw_read(int fd, char *ret_text, size_t room);
 
 #define expect_status(reply, wanted) ck_assert_msg((reply).status == (wanted), "status %d, not %d: %.600s", (reply).status, (wanted), (reply).body)
 /* A problem of this status and code; and, when pointer is not NULL, with errors[0].pointer equal to it. */
