@@ -188,11 +188,16 @@ void esp_jobs_drain(esp_jobs *jobs) {
 
 /* ---- the thread ---- */
 
+/* A kick waits while every batch worker has a job: the end of a run kicks again. Under the lock. */
+static bool can_dispatch(const esp_jobs *jobs) {
+    return jobs->kicked && !jobs->draining && !jobs->stopping && jobs->n_runs < jobs->server->config.batch_workers;
+}
+
 /* Sleeps until there is something to do; false at the end. */
 static bool rest(esp_jobs *jobs) {
     int64_t now = esp_clock_now_ns(), until = now + TURN_NS;
     pthread_mutex_lock(&jobs->lock);
-    bool due = jobs->stopping || jobs->kicked;
+    bool due = jobs->stopping || can_dispatch(jobs);
     for (const job_waiter *w = jobs->waiters; w; w = w->next) {
         due = due || w->due;
         if (w->until_ns < until) until = w->until_ns;
@@ -209,7 +214,7 @@ static bool rest(esp_jobs *jobs) {
 static void dispatch(esp_jobs *jobs) {
     for (;;) {
         pthread_mutex_lock(&jobs->lock);
-        bool more = jobs->kicked && !jobs->draining && !jobs->stopping && jobs->n_runs < jobs->server->config.batch_workers;
+        bool more = can_dispatch(jobs);
         /* Before the claim: a job that comes after it kicks again. */
         if (more) jobs->kicked = false;
         pthread_mutex_unlock(&jobs->lock);
