@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -317,8 +315,6 @@ static void leave(esp_pool *pool) {
 
 void *supervisor_main(void *user) {
     esp_pool *pool = user;
-    /* Deadlines are this thread's: where the system allows it, it goes before the HTTP threads. */
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), -5);
     for (int k = 0; k < pool->n_processes; k++) process_start(pool, &pool->processes[k]);
     while (!pool->stopping) turn(pool);
     leave(pool);

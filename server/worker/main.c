@@ -29,7 +29,7 @@ static void set_limits(long memory_mib, int niceness) {
     const struct rlimit memory = {(rlim_t)memory_mib << 20, (rlim_t)memory_mib << 20};
     setrlimit(RLIMIT_CORE, &none);
     if (LIMIT_MEMORY && memory_mib > 0) setrlimit(RLIMIT_AS, &memory);
-    if (niceness) setpriority(PRIO_PROCESS, 0, niceness);
+    setpriority(PRIO_PROCESS, 0, niceness); /* the daemon's own may be better, and is inherited */
 }
 
 /* The daemon's death is ours; it may have died before we asked to be told. */
