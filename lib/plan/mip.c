@@ -14,6 +14,7 @@
 #define TIGHTEN_SECONDS 30.0 /* and never longer */
 #define MARGIN_SHARE    0.1 /* of the time left, kept back: CBC's limit is soft */
 #define MARGIN_SECONDS  0.005
+#define LEAST_SECONDS   0.01 /* less is not worth starting CBC for, which would overrun it */
 
 /* Seconds CBC may have. */
 static double search_seconds(const esp_track *track) {
@@ -78,7 +79,7 @@ static esp_code search(esp_root *root, const esp_encoding *e, double *x, esp_mip
         .cutoff = cutoff, .gap = share * task->gap, .absolute_gap = share * task->absolute_gap, .seconds = search_seconds(track)};
     esp_cbc_result answer = {0};
     *ret_outcome = SEARCH_OVER;
-    if (!(options.seconds > 0.0)) return ESP_OK;
+    if (!(options.seconds > LEAST_SECONDS)) return ESP_OK;
     esp_code code = esp_cbc_solve(&e->lp, &options, x, &answer, reterr);
     if (code != ESP_OK) return code;
     track->nodes += answer.nodes;

@@ -16,6 +16,7 @@
 #include "plan/problem.h"
 #include "plan/sample.h"
 #include "plan/tighten.h"
+#include "plan/tree.h"
 #include "plan/verify.h"
 
 const char *const esp_plan_status_names[] = {"optimal", "feasible", "fallback", "infeasible", "unknown", NULL};
@@ -121,7 +122,8 @@ static esp_code bound_by_ranges(esp_track *track, esp_tightened *tightened, answ
 
 static esp_code improve_briefly(esp_planner *planner, esp_track *track, esp_error *reterr) {
     uint64_t seed = track->problem->task->seed;
-    esp_sample_options cem = {.samples = 150, .iterations = 30, .starts = 4, .seconds = HEURISTIC_SHARE * esp_track_left(track), .seed = seed};
+    esp_sample_options cem = {
+        .samples = 150, .iterations = 30, .starts = 4, .patience = 6, .seconds = HEURISTIC_SHARE * esp_track_left(track), .seed = seed};
     esp_gradient_options descent = {.iterations = 60, .starts = 1, .rate = 0.02, .seconds = HEURISTIC_SHARE * esp_track_left(track), .seed = seed};
     esp_code code = esp_cem_run(planner->sampler, track, &cem, reterr);
     return code == ESP_OK ? esp_gradient_run(track, &descent, reterr) : code;
@@ -190,6 +192,14 @@ static esp_code check_task(const esp_planner *planner, const esp_task *task, esp
     return ESP_OK;
 }
 
+/* Asked for by name, an engine is used or refused, never replaced. */
+static esp_code check_engine(const esp_problem *problem, esp_error *reterr) {
+    const esp_task *task = problem->task;
+    if (task->method != ESP_METHOD_MIP || task->engine != ESP_ENGINE_TREE || esp_tree_takes(problem)) return ESP_OK;
+    return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/planner/engine",
+                       "\"tree\" takes l1 and linf costs, no input values and no boxes to avoid; \"cbc\" takes all");
+}
+
 esp_code esp_plan_run(esp_planner *planner, const esp_task *task, const esp_plan_request *request, const esp_plan_hooks *hooks, const esp_stop *stop,
                       esp_plan_result *ret_result, esp_error *reterr) {
     esp_problem *problem = NULL;
@@ -199,6 +209,7 @@ esp_code esp_plan_run(esp_planner *planner, const esp_task *task, const esp_plan
     if (code == ESP_OK)
         code = esp_problem_create(task, planner->step, planner->model->history, planner->y_lower, planner->y_upper, request, &problem, reterr);
     if (code == ESP_OK) code = esp_track_init(problem, hooks, stop, &track, reterr);
+    if (code == ESP_OK) code = check_engine(problem, reterr);
     if (code != ESP_OK) goto out;
     esp_track_bound(&track, 0.0); /* no term of a cost is negative */
     if (!problem->empty) code = offer_starts(&track, request->start, reterr);

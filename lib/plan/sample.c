@@ -151,6 +151,17 @@ static bool enough(const esp_track *track, int64_t started, const esp_sample_opt
     return esp_track_stop(track) || esp_track_met(track) || esp_clock_seconds_since(started) >= options->seconds;
 }
 
+static bool stalled(const esp_track *track, int patience, double *mark, int *since) {
+    if (patience == 0 || !track->found) return false;
+    double best = track->best.objective;
+    if (best < *mark - 1e-4 * fabs(best)) {
+        *mark = best;
+        *since = 0;
+        return false;
+    }
+    return ++*since >= patience;
+}
+
 static esp_code run(esp_sampler *s, esp_track *track, const esp_sample_options *options, const method *how, esp_error *reterr) {
     const esp_problem *p = track->problem;
     assert(options->samples >= 2 && options->samples <= ESP_SAMPLES);
@@ -163,6 +174,8 @@ static esp_code run(esp_sampler *s, esp_track *track, const esp_sample_options *
         esp_rng_init(&rng, options->seed, (uint64_t)start);
         start_mean(s, track, start, &rng);
         start_spread(s, p, FIRST_SPREAD);
+        double mark = INFINITY;
+        int since = 0;
         for (int iteration = 0; iteration < options->iterations; iteration++) {
             if (enough(track, started, options)) return ESP_OK;
             if (how->anneal) start_spread(s, p, FIRST_SPREAD * pow(shrink, iteration));
@@ -170,6 +183,7 @@ static esp_code run(esp_sampler *s, esp_track *track, const esp_sample_options *
             esp_sampler_rollout(s, p, options->samples);
             offer_best(s, track, options->samples, how->name);
             if (rank_keys(s, options->samples)) how->update(s, p, options->samples);
+            if (stalled(track, options->patience, &mark, &since)) break;
         }
     }
     return ESP_OK;

@@ -28,6 +28,7 @@ typedef struct esp_sample_options {
     int iterations; /* per start */
     int starts; /* at least 1 */
     double seconds; /* stop after this long, INFINITY for no limit of its own */
+    int patience; /* a start ends after this many iterations without a better plan (by a share 1e-4); 0: never */
     uint64_t seed;
 } esp_sample_options;
 

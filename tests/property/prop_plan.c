@@ -107,7 +107,8 @@ static void put_task(esp_buf *b, esp_rng *rng, int ny, int nu, int horizon, int 
     }
     esp_buf_puts(b, "}");
     if (chance(rng, 0.6)) put_state(b, rng, ny);
-    esp_buf_printf(b, ",'planner':{'gap':%g,'absolute_gap':1e-5,'seed':%d}}", GAP, between(rng, 0, 1000));
+    const char *engine = chance(rng, 0.5) ? "auto" : "cbc";
+    esp_buf_printf(b, ",'planner':{'engine':'%s','gap':%g,'absolute_gap':1e-5,'seed':%d}}", engine, GAP, between(rng, 0, 1000));
 }
 
 typedef struct drawn {
@@ -175,7 +176,7 @@ static optimum enumerate(const drawn *d) {
 
 START_TEST(plan__finds_the_optimum_of_finite_inputs) {
     int optimal = 0, infeasible = 0, all = 0;
-    seed_range range = seeds(120);
+    seed_range range = seeds(60);
     for (uint64_t seed = range.first; seed <= range.last; seed++) {
         drawn d;
         draw(&d, seed, true);
@@ -225,7 +226,7 @@ static double sampled_best(const drawn *d, const esp_plan_result *result, esp_rn
 
 START_TEST(plan__no_sample_beats_what_is_proved) {
     int optimal = 0, all = 0;
-    seed_range range = seeds(120);
+    seed_range range = seeds(60);
     for (uint64_t seed = range.first; seed <= range.last; seed++) {
         drawn d;
         esp_rng rng;

@@ -45,7 +45,7 @@ START_TEST(plan__proves_the_optimum_of_a_kinked_cost) {
     plan_case c = case_of(
         absolute_model(),
         "{'horizon':2,'cost':{'stage':[{'on':'y','index':[0],'weight':1,'norm':'l1','target':[0.5]},{'on':'y','index':[1],'weight':2,'norm':'l1',"
-        "'target':[-0.2]}]},'input':{'lower':[-1],'upper':[1]},'planner':{'gap':0.0001}}");
+        "'target':[-0.2]}]},'input':{'lower':[-1],'upper':[1]},'planner':{'engine':'cbc','gap':0.0001}}");
     esp_plan_request request = {.y = origin};
     esp_plan_result r;
     run(&c, &request, INFINITY, &r);
@@ -280,16 +280,36 @@ START_TEST(plan__requests_are_checked) {
 }
 END_TEST
 
-START_TEST(plan__engine_tree_is_refused) {
-    plan_case c =
-        case_of(linear_model(1, 1, 1, adder),
-                "{'horizon':2,'cost':{'stage':[{'on':'y','weight':1,'norm':'l1'}]},'input':{'lower':[-1],'upper':[1]},'planner':{'engine':'tree'}}");
-    esp_plan_request request = {.y = origin};
-    esp_plan_result r;
-    esp_error error = {0};
-    ck_assert_int_eq(case_run(&c, &request, 1, &r, &error), ESP_UNPROCESSABLE);
-    ck_assert_str_eq(error.pointer, "/planner/engine");
-    case_done(&c);
+START_TEST(plan__engine_asked_for_is_used_or_refused) {
+    static const char *const text =
+        "{'horizon':2,'cost':{'stage':[{'on':'y','weight':1,'norm':'%s','target':[0.5,-0.2]}]},'input':{'lower':[-1],'upper':[1]%s},"
+        "'planner':{'engine':'%s','gap':0.001}%s}";
+    static const struct {
+        const char *norm, *values, *engine, *state, *method;
+    } asked[] = {{"l1", "", "tree", "", "mip/tree"},
+                 {"linf", "", "cbc", "", "mip/cbc"},
+                 {"l2sq", "", "tree", "", NULL},
+                 {"l1", ",'values':[[0],[0.5]]", "tree", "", NULL},
+                 {"l1", "", "tree", ",'state':{'avoid':[{'index':[0],'lower':[0.1],'upper':[0.2]}]}", NULL},
+                 {"l2sq", "", "auto", "", "mip/cbc"}};
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        char task[512];
+        (void)snprintf(task, sizeof task, text, asked[i].norm, asked[i].values, asked[i].engine, asked[i].state);
+        plan_case c = case_of(absolute_model(), task);
+        esp_plan_request request = {.y = origin};
+        esp_plan_result r;
+        esp_error error = {0};
+        esp_code code = case_run(&c, &request, INFINITY, &r, &error);
+        ck_assert_int_eq(code, asked[i].method ? ESP_OK : ESP_UNPROCESSABLE);
+        if (asked[i].method) {
+            ck_assert_str_eq(r.method, asked[i].method);
+            ck_assert_int_eq(r.status, ESP_PLAN_OPTIMAL);
+            esp_plan_result_done(&r);
+        } else {
+            ck_assert_str_eq(error.pointer, "/planner/engine");
+        }
+        case_done(&c);
+    }
 }
 END_TEST
 
@@ -408,7 +428,7 @@ int main(void) {
     tcase_set_timeout(tc, 60);
     add_answers(tc);
     tcase_add_test(tc, plan__requests_are_checked);
-    tcase_add_test(tc, plan__engine_tree_is_refused);
+    tcase_add_test(tc, plan__engine_asked_for_is_used_or_refused);
     tcase_add_test(tc, plan__needs_a_dynamics_model_with_inputs);
     tcase_add_test(tc, plan__streams_what_it_returns);
     tcase_add_test(tc, plan__cancelled_keeps_what_it_has);
