@@ -92,12 +92,11 @@ esp_code esp_alias_find(esp_db *db, const char *name, const char *alias, int64_t
     esp_code code = esp_stmt_open(db, &s, reterr, at_ms < 0 ? ALIAS_NOW : ALIAS_THEN, at_ms < 0 ? "tt" : "tti", name, alias, at_ms);
     if (!code) code = esp_rows_one(s, "alias", alias, reterr);
     if (!code) {
-        strcpy(ret_row->name, name);
-        strcpy(ret_row->alias, alias);
-        ret_row->version = esp_stmt_int(s, 0);
-        ret_row->event = esp_stmt_int(s, 1);
-        ret_row->updated_ms = esp_stmt_int(s, 2);
-        esp_stmt_copy(s, 3, ret_row->model, sizeof ret_row->model);
+        esp_alias_row row = {.version = esp_stmt_int(s, 0), .event = esp_stmt_int(s, 1), .updated_ms = esp_stmt_int(s, 2)};
+        strcpy(row.name, name); /* which may be ret_row's own */
+        strcpy(row.alias, alias);
+        esp_stmt_copy(s, 3, row.model, sizeof row.model);
+        *ret_row = row;
     }
     esp_stmt_close(s);
     return code;

@@ -209,7 +209,7 @@ START_TEST(datasets__list_in_every_form_with_etag) {
     static const char *const as_csv[] = {"Accept: text/csv", NULL}, *const as_nothing[] = {"Accept: image/png", NULL};
     char etag[128], header[160], type[64];
     for (int i = 0; i < 3; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "listed%d", i);
         http_reply reply = upload(name, NDJSON, good);
         expect_status(reply, 201);

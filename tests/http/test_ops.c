@@ -87,7 +87,7 @@ END_TEST
 
 START_TEST(ops__refuses_to_listen_beyond_loopback) {
     static const char *const addresses[] = {"0.0.0.0:0", "[::]:0", "192.0.2.1:0"};
-    char dir[80], said[4096];
+    char dir[100], said[4096];
     for (int i = 0; i < 3; i++) {
         snprintf(dir, sizeof dir, "%s/other%d", d.dir, i);
         const char *options[] = {"--listen", addresses[i], "--data", dir, NULL};
@@ -98,7 +98,7 @@ START_TEST(ops__refuses_to_listen_beyond_loopback) {
 END_TEST
 
 START_TEST(ops__second_daemon_on_the_directory_is_refused) {
-    char dir[80], said[4096];
+    char dir[100], said[4096];
     snprintf(dir, sizeof dir, "%s/data", d.dir);
     const char *options[] = {"--listen", "127.0.0.1:0", "--data", dir, NULL};
     ck_assert_int_ne(daemon_try(options, said, sizeof said), 0);
