@@ -18,8 +18,8 @@ typedef struct descent {
     double *latent, *inputs; /* H x nu: before and after projection */
     double *predicted; /* H x ny */
     double *pre; /* H x n_r: pre-activations */
-    double *du, *dy;         /* H x nu, H x ny: gradient of the cost */
-    double *outward;         /* H x nu: gradient of the penalties */
+    double *du, *dy; /* H x nu, H x ny: gradient of the cost */
+    double *outward; /* H x nu: gradient of the penalties */
     double *dx, *work; /* n_x, n_r */
     double *m, *v; /* Adam's moments, H x nu */
 } descent;

@@ -23,10 +23,10 @@ typedef struct esp_term {
     esp_on on;
     esp_cost_norm norm;
     int n;
-    int *index;     /* n components of y, u or du */
+    int *index; /* n components of y, u or du */
     double *weight; /* n, >= 0 */
     bool target_is_goal; /* target comes with the request: goal[0 .. n-1] */
-    double *target;      /* n; zeros when absent; NULL when target_is_goal */
+    double *target; /* n; zeros when absent; NULL when target_is_goal */
 } esp_term;
 
 typedef struct esp_halfspace {
@@ -54,8 +54,8 @@ typedef struct esp_task {
     double *u_lower, *u_upper; /* nu, finite */
     int n_values;
     double *values; /* n_values x nu, or NULL: the finite set of allowed inputs */
-    double *rate;   /* nu: |du| <= rate, or NULL */
-    double *safe;   /* nu, or NULL: the input to fall back on */
+    double *rate; /* nu: |du| <= rate, or NULL */
+    double *safe; /* nu, or NULL: the input to fall back on */
     double *y_lower, *y_upper; /* ny (may be infinite), or NULL */
     int n_halfspaces;
     esp_halfspace *halfspaces;
@@ -65,7 +65,7 @@ typedef struct esp_task {
     double trust_margin; /* share of the data box's width added on each side (data), or unused */
     esp_method method;
     esp_engine engine;
-    double gap;          /* relative, 0.01 */
+    double gap; /* relative, 0.01 */
     double absolute_gap; /* 0 */
     uint64_t seed;
 } esp_task;
