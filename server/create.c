@@ -10,6 +10,7 @@
 #include "registry/query.h"
 
 enum { KEY_MAX = 128 };
+#define KEPT_MS INT64_C(86400000)
 
 typedef struct creation {
     const char *key, *route; /* key NULL: not asked for */
@@ -49,7 +50,7 @@ static int find_earlier(esp_db *db, creation *c, esp_error *reterr) {
     esp_stmt *s = NULL;
     esp_code code = esp_stmt_open(
         db, &s, reterr, "SELECT fingerprint, status, ifnull(location, ''), body FROM idempotency WHERE key = ? AND route = ? AND created_ms > ?",
-        "tti", c->key, c->route, esp_clock_wall_ms() - INT64_C(86400000));
+        "tti", c->key, c->route, esp_clock_wall_ms() - KEPT_MS);
     int step = code ? code : esp_stmt_step(s, reterr);
     if (step == 1 && strcmp(esp_stmt_text(s, 0, NULL), c->fingerprint) != 0) {
         step = esp_fail_at(reterr, ESP_CONFLICT, "Idempotency-Key", "this key was used for a different request");
@@ -71,6 +72,8 @@ static esp_code run(esp_db *db, void *user, esp_error *reterr) {
     esp_code code = c->insert(db, c->user, &w, c->location, reterr);
     if (!code && c->body.failed) code = esp_fail(reterr, ESP_NOMEM, "no memory for the reply");
     if (code || !c->key) return code;
+    code = esp_db_run(db, reterr, "DELETE FROM idempotency WHERE created_ms < ?", "i", esp_clock_wall_ms() - KEPT_MS);
+    if (code) return code;
     return esp_db_run(
         db, reterr, "INSERT OR REPLACE INTO idempotency (key, route, fingerprint, status, location, body, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
         "tttiebi", c->key, c->route, c->fingerprint, (int64_t)c->status, c->location, c->body.data, (int64_t)c->body.len, esp_clock_wall_ms());
