@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/rng.h"
@@ -250,6 +251,25 @@ START_TEST(bad_input__mutated_requests) {
 }
 END_TEST
 
+/* A byte now and then never lets the idle timeout run out: the whole of the headers has a time too. */
+START_TEST(bad_input__dripped_headers_are_cut) {
+    static const char *const options[] = {"--idle-s", "1", "--workers", "1", NULL};
+    test_daemon slow = {0};
+    char text[256];
+    daemon_start(&slow, options);
+    int fd = http_raw_send(&slow, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Drip: ", 41, false), sent = 0;
+    while (sent < 100 && send(fd, "a", 1, MSG_NOSIGNAL) == 1) {
+        usleep(100000);
+        sent++;
+    }
+    ck_assert_int_lt(sent, 100);
+    close(fd);
+    fd = http_raw_send(&slow, "", 0, false); /* and one that says nothing */
+    ck_assert_uint_eq(http_raw_read(fd, text, sizeof text), 0);
+    ck_assert_int_eq(daemon_finish(&slow, 0), 0);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("bad_input");
     TCase *c = tcase_create("bad_input");
@@ -263,6 +283,7 @@ int main(void) {
     tcase_add_test(c, bad_input__awkward_queries);
     tcase_add_test(c, bad_input__two_requests_in_one_packet_are_both_answered);
     tcase_add_test(c, bad_input__mutated_requests);
+    tcase_add_test(c, bad_input__dripped_headers_are_cut);
     suite_add_tcase(suite, c);
     SRunner *runner = srunner_create(suite);
     daemon_start(&d, NULL);
