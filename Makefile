@@ -6,7 +6,7 @@
 VARIANT ?= release
 B := build/$(VARIANT)
 
-LIB_DIRS := base data net train sparsify certify plan
+LIB_DIRS := base data net sparsify train certify plan
 SERVER_DIRS := . http registry pool jobs
 
 # ---- flags -----------------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ lib: $(LIB)
 $(B)/lib/certify/%.o $(B)/lib/plan/verify.o: CFLAGS += $(EXACT)
 $(B)/server/%.o $(B)/tests/%.o: CPPFLAGS += -Iserver
 $(B)/clients/%.o $(B)/tests/%.o: CPPFLAGS += -Iclients
-$(B)/tests/%.o: CPPFLAGS += -Itests
+$(B)/tests/%.o: CPPFLAGS += -Itests -include tests/support/select.h
 $(B)/tests/%.o: CFLAGS += -Wno-pedantic -Wno-conversion -Wno-double-promotion
 
 $(B)/%.o: %.c
@@ -130,9 +130,9 @@ test: deps ## from a fresh machine: build, lint and every cheap tier
 check: all $(TESTS) ## lint and every cheap tier, packages already installed
 	@tests/run $(B) $(TESTS)
 
-t: all ## one test: make t F=test_error [C=case]
+t: all ## one test file, or those of its tests whose name contains C: make t F=test_error [C=errno]
 	@$(MAKE) --no-print-directory $(filter %/$(F),$(TESTS))
-	@CK_VERBOSITY=verbose CK_RUN_CASE=$(C) ESPALIER_BUILD=$(B) $(filter %/$(F),$(TESTS))
+	@CK_VERBOSITY=verbose $(if $(C),ESP_CASE=$(C)) ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(filter %/$(F),$(TESTS))
 
 asan: ## the tests under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory -j$(JOBS) VARIANT=asan check
