@@ -49,9 +49,9 @@ static const struct option options[] = {{"out", required_argument, NULL, OPT_OUT
                                         {NULL, 0, NULL, 0}};
 
 static const esp_push_opts full = {.transitions = 50000,
-                                   .epochs = 50,
-                                   .rung_epochs = 30,
-                                   .rollout = 3,
+                                   .epochs = 0, /* the service's own choice */
+                                   .rung_epochs = 0,
+                                   .rollout = 1,
                                    .certify_s = 3,
                                    .ladder = {64, 36, 24, 18, 15},
                                    .n_ladder = 5,
@@ -63,9 +63,9 @@ static const esp_push_opts full = {.transitions = 50000,
                                    .seed = 1};
 static const esp_push_opts quick = {.quick = true,
                                     .transitions = 20000,
-                                    .epochs = 40,
-                                    .rung_epochs = 40,
-                                    .rollout = 3,
+                                    .epochs = 150,
+                                    .rung_epochs = 150,
+                                    .rollout = 1,
                                     .certify_s = 2,
                                     .ladder = {24, 15},
                                     .n_ladder = 2,
@@ -93,8 +93,8 @@ static void take_option(esp_push_opts *opts, int which, const char *name, const 
     case OPT_SERVER: opts->server = text; break;
     case OPT_QUICK: break;
     case OPT_TRANSITIONS: opts->transitions = take_int(name, text, 1, 10000000); break;
-    case OPT_EPOCHS: opts->epochs = take_int(name, text, 1, 10000); break;
-    case OPT_RUNG_EPOCHS: opts->rung_epochs = take_int(name, text, 1, 10000); break;
+    case OPT_EPOCHS: opts->epochs = take_int(name, text, 0, 10000); break;
+    case OPT_RUNG_EPOCHS: opts->rung_epochs = take_int(name, text, 0, 10000); break;
     case OPT_ROLLOUT: opts->rollout = take_int(name, text, 1, 20); break;
     case OPT_EPISODES: opts->episodes = take_int(name, text, 1, ESP_PUSH_MAX_EPISODES); break;
     case OPT_STEPS: opts->steps = take_int(name, text, 1, ESP_PUSH_MAX_STEPS); break;
