@@ -71,7 +71,7 @@ $(B)/clients/%.o $(B)/tests/%.o: CPPFLAGS += -Iclients
 $(B)/tests/%.o: CPPFLAGS += -Itests -include tests/support/select.h
 $(B)/tests/%.o: CFLAGS += -Wno-pedantic -Wno-conversion -Wno-double-promotion
 
-$(B)/%.o: %.c
+$(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
