@@ -24,10 +24,9 @@
 #define MAX_WAVES    8
 
 /* Automatic lengths, in minibatches, and their limits in epochs. */
-#define AUTO_DENSE_BATCHES 16000
-#define AUTO_RUNG_BATCHES  10000 /* more gives the low rungs nothing */
-#define AUTO_LEAST         10
-#define AUTO_MOST          2000
+#define AUTO_BATCHES 16000
+#define AUTO_LEAST   10
+#define AUTO_MOST    2000
 /* Automatic rate: this one up to the width, falling as 1 / width beyond. */
 #define AUTO_RATE       0.01
 #define AUTO_RATE_WIDTH 64
@@ -80,8 +79,8 @@ static esp_code run_rung(esp_trainer *t, size_t relu, const char *stage, esp_err
     return emit(t, reterr);
 }
 
-static int automatic_epochs(const esp_trainer *t, size_t wanted) {
-    size_t batches = t->windows->n_starts / (size_t)t->opts->batch, epochs = wanted / batches;
+static int automatic_epochs(const esp_trainer *t) {
+    size_t batches = t->windows->n_starts / (size_t)t->opts->batch, epochs = AUTO_BATCHES / batches;
     return epochs < AUTO_LEAST ? AUTO_LEAST : epochs > AUTO_MOST ? AUTO_MOST : (int)epochs;
 }
 
@@ -89,8 +88,8 @@ static int automatic_epochs(const esp_trainer *t, size_t wanted) {
 static void settle_lengths(esp_trainer *t) {
     const esp_train_opts *opts = t->opts;
     int widest = esp_mlp_widest(&t->mlp);
-    t->epochs = opts->epochs > 0 ? opts->epochs : automatic_epochs(t, AUTO_DENSE_BATCHES);
-    t->rung_epochs = opts->rung_epochs > 0 ? opts->rung_epochs : automatic_epochs(t, AUTO_RUNG_BATCHES);
+    t->epochs = opts->epochs > 0 ? opts->epochs : automatic_epochs(t);
+    t->rung_epochs = opts->rung_epochs > 0 ? opts->rung_epochs : automatic_epochs(t);
     if (t->rung_epochs < 2) t->rung_epochs = 2; /* one to search, one to settle */
     t->rate = opts->learning_rate > 0 ? opts->learning_rate : widest > AUTO_RATE_WIDTH ? AUTO_RATE * AUTO_RATE_WIDTH / widest : AUTO_RATE;
     t->total_epochs = t->epochs + opts->n_rungs * t->rung_epochs;

@@ -27,7 +27,7 @@ typedef struct esp_train_opts {
     int history; /* 1 */
     int rollout; /* 1: steps of the rollout loss */
     int epochs; /* of the dense stage; 0, the default: as many as make some 16,000 minibatches, 10 to 2000 */
-    int rung_epochs; /* of each rung, searching and settling together; 0, the default: some 10,000 minibatches; at least 2 are run */
+    int rung_epochs; /* of each rung, searching and settling together; 0, the default: the same; at least 2 are run */
     int batch; /* 256 */
     double learning_rate; /* cosine to 1 % within each phase; 0, the default: 0.01, less in proportion when a layer is over 64 wide */
     double input_noise; /* standard deviation, in normalised units; 0 */
