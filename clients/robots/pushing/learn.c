@@ -86,7 +86,7 @@ static int on_training(void *user, const char *state, const json_t *progress) {
     const json_t *metrics = json_object_get(progress, "metrics");
     time_t now = time(NULL);
     bool new_stage = strcmp(stage, t->stage) != 0;
-    if (!t->tty && !new_stage && now - t->last < 5) return 0;
+    if (!t->tty && !new_stage && now - t->last < 10) return 0;
     snprintf(t->stage, sizeof t->stage, "%s", stage);
     t->last = now;
     char line[200];
@@ -95,7 +95,7 @@ static int on_training(void *user, const char *state, const json_t *progress) {
     if (!isnan(loss)) add(line, sizeof line, "  loss %.5f", loss);
     if (!isnan(rmse)) add(line, sizeof line, "  RMSE %.5f", rmse);
     if (!isnan(relu)) add(line, sizeof line, "  %.0f ReLUs left", relu);
-    if (!isnan(eta)) add(line, sizeof line, "  %.0f s to go", eta);
+    if (!isnan(eta) && number(progress, "fraction") >= 0.01) add(line, sizeof line, "  %.0f s to go", eta);
     printf(t->tty ? "\r%s\033[K" : "%s\n", line);
     fflush(stdout);
     return 0;
@@ -185,7 +185,7 @@ bool esp_push_train(esp_push_demo *demo, esp_client_error *reterr) {
 
 /* ---- certificates ------------------------------------------------------------------------------------------------ */
 
-static json_t *numbers(const double *values, int n) {
+json_t *esp_push_numbers(const double *values, int n) {
     json_t *array = json_array();
     for (int i = 0; i < n; i++) json_array_append_new(array, json_real(values[i]));
     return array;
@@ -217,8 +217,8 @@ static void take_certificates(esp_push_model *model, const json_t *job) {
 
 /* Of the dense model the closed form alone is asked: it has no parent to differ from. */
 static json_t *certify_spec(const esp_push_demo *demo, int i) {
-    json_t *spec = json_pack("{s:s,s:{s:o,s:o},s:i}", "model", demo->model[i].id, "domain", "lower", numbers(demo->data.lower, ESP_PUSH_NX), "upper",
-                             numbers(demo->data.upper, ESP_PUSH_NX), "time_limit_s", demo->opts->certify_s);
+    json_t *spec = json_pack("{s:s,s:{s:o,s:o},s:i}", "model", demo->model[i].id, "domain", "lower", esp_push_numbers(demo->data.lower, ESP_PUSH_NX),
+                             "upper", esp_push_numbers(demo->data.upper, ESP_PUSH_NX), "time_limit_s", demo->opts->certify_s);
     if (demo->model[i].parent >= 0) {
         json_object_set_new(spec, "reference", json_string(demo->model[demo->model[i].parent].id));
         json_object_set_new(spec, "norm", json_string("linf"));
@@ -230,7 +230,7 @@ static json_t *certify_spec(const esp_push_demo *demo, int i) {
 
 static bool query_closed_form(esp_push_demo *demo, esp_push_model *model, esp_client_error *reterr) {
     json_t *states = json_array(), *reply = NULL, *body = NULL;
-    for (int i = 0; i < demo->data.n_samples; i++) json_array_append_new(states, numbers(demo->data.sample[i], ESP_PUSH_NX));
+    for (int i = 0; i < demo->data.n_samples; i++) json_array_append_new(states, esp_push_numbers(demo->data.sample[i], ESP_PUSH_NX));
     body = json_pack("{s:s,s:o}", "model", model->id, "states", states);
     esp_client_code code = esp_client_call(demo->client, "POST", "/v1/bounds/query", body, TIMEOUT_MS, &reply, reterr);
     json_decref(body);

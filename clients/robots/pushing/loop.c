@@ -49,12 +49,6 @@ static double l1_error(const double *y, esp_pose goal) {
 
 /* ---- one plan ---------------------------------------------------------------------------------------------------- */
 
-static json_t *numbers(const double *values, int n) {
-    json_t *array = json_array();
-    for (int i = 0; i < n; i++) json_array_append_new(array, json_real(values[i]));
-    return array;
-}
-
 static bool read_numbers(const json_t *array, double *ret_values, size_t n) {
     if (json_array_size(array) != n) return false;
     for (size_t i = 0; i < n; i++) {
@@ -101,8 +95,8 @@ static bool ask_plan(stage *s, esp_client *client, int index, const double *goal
     const esp_push_opts *opts = s->demo->opts;
     char session[96];
     snprintf(session, sizeof session, "pushing-%s-%d-%d", s->run->method, s->demo->model[s->run->model].relu, index);
-    json_t *body = json_pack("{s:s,s:[o],s:o,s:i,s:s}", "task", s->run->task, "y", numbers(record->y, ESP_PUSH_NY), "goal",
-                             numbers(goal, ESP_PUSH_NK), "deadline_ms", opts->deadline_ms, "session", session);
+    json_t *body = json_pack("{s:s,s:[o],s:o,s:i,s:s}", "task", s->run->task, "y", esp_push_numbers(record->y, ESP_PUSH_NY), "goal",
+                             esp_push_numbers(goal, ESP_PUSH_NK), "deadline_ms", opts->deadline_ms, "session", session);
     json_t *reply = NULL;
     esp_client_code code = esp_client_call(client, "POST", "/v1/plans", body, opts->deadline_ms + GRACE_MS, &reply, reterr);
     json_decref(body);
