@@ -17,16 +17,19 @@
 
 /* ---- requests ------------------------------------------------------------------------------------------------------- */
 
-/* One handle per process, so that connections are kept; check forks for each case. */
+/* One handle per process, so that connections are kept; check forks for each case. A parent's handle is left alone, its
+ * connections are the parent's, but stays in the table, so that it is no leak. */
 static CURL *handle(void) {
-    static CURL *curl;
-    static pid_t owner;
-    if (!curl || owner != getpid()) {
-        curl = curl_easy_init(); /* the parent's is left alone: its connections are the parent's */
-        owner = getpid();
-    }
-    curl_easy_reset(curl);
-    return curl;
+    static struct {
+        pid_t owner;
+        CURL *curl;
+    } handles[8];
+    size_t i = 0;
+    while (i < 7 && handles[i].curl && handles[i].owner != getpid()) i++;
+    if (!handles[i].curl || handles[i].owner != getpid()) handles[i].curl = curl_easy_init();
+    handles[i].owner = getpid();
+    curl_easy_reset(handles[i].curl);
+    return handles[i].curl;
 }
 
 static size_t take(char *bytes, size_t size, size_t n, void *user) {
