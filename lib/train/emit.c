@@ -36,6 +36,19 @@ static void copy_masks(const esp_mlp *mlp, const esp_ladder *ladder, esp_net *ne
         }
 }
 
+/* What leads to a zero neuron and from it has no effect: it is zero in the model too, and is not counted as a weight. */
+static void clear_zeros(esp_net *net) {
+    for (int l = 0; l < net->n_layers - 1; l++) {
+        esp_layer *layer = &net->layers[l], *next = layer + 1;
+        for (int i = 0; i < layer->n_out; i++) {
+            if (layer->act[i] != ESP_ACT_ZERO) continue;
+            for (int j = 0; j < layer->n_in; j++) layer->w[(size_t)i * (size_t)layer->n_in + (size_t)j] = 0;
+            layer->b[i] = 0;
+            for (int k = 0; k < next->n_out; k++) next->w[(size_t)k * (size_t)next->n_in + (size_t)i] = 0;
+        }
+    }
+}
+
 esp_code esp_emit_model(const esp_mlp *mlp, const float *params, const esp_ladder *ladder, const esp_windows *windows, const esp_frame *frame, int nu,
                         esp_model **ret_model, esp_error *reterr) {
     esp_net *net;
@@ -45,6 +58,7 @@ esp_code esp_emit_model(const esp_mlp *mlp, const float *params, const esp_ladde
     fold_inputs(windows, &net->layers[0]);
     fold_outputs(windows, &net->layers[net->n_layers - 1]);
     copy_masks(mlp, ladder, net);
+    clear_zeros(net);
     code = esp_net_check(net, reterr);
     if (code != ESP_OK) {
         esp_net_free(net);
