@@ -7,7 +7,7 @@
 #include "base/error.h"
 
 typedef struct esp_config {
-#define TEXT(name, dflt, doc) char name[1024];
+#define TEXT(name, dflt, doc)                char name[1024];
 #define INT(name, dflt, min, max, unit, doc) int name;
 #include "config.def"
 #undef TEXT
@@ -17,7 +17,7 @@ typedef struct esp_config {
 void esp_config_init(esp_config *config);
 /* `--config FILE` is read first, wherever it stands. Errors name the setting. */
 ESP_MUST_CHECK esp_code esp_config_parse(esp_config *config, int argc, char **argv, esp_error *reterr);
-void esp_config_help(esp_buf *out);   /* the options, for --help */
+void esp_config_help(esp_buf *out); /* the options, for --help */
 void esp_config_sample(esp_buf *out); /* a commented configuration file, for --sample-config */
 
 #endif

@@ -135,13 +135,13 @@ static void drain(esp_server *server, const sigset_t *signals) {
     int64_t until = esp_clock_now_ns() + server->config.drain_s * ESP_NS_PER_S;
     esp_log(ESP_LOG_NOTICE, "drain", "pending=%d", esp_pool_pending(server->pool));
     atomic_store(&server->draining, true);
-    esp_http_quiesce(server->http);
     esp_jobs_drain(server->jobs);
     while ((esp_pool_pending(server->pool) || esp_jobs_running(server->jobs)) && esp_clock_now_ns() < until) {
         if (!wait_signal(signals, 20 * ESP_NS_PER_MS)) continue;
         esp_log(ESP_LOG_NOTICE, "exit", "reason=\"second signal\"");
         _exit(EXIT_START); /* the workers' parent-death signal takes them along */
     }
+    esp_http_quiesce(server->http); /* till here /readyz and refusals could be heard */
 }
 
 /* The opposite order of start: what replies to calls stops before the listener, the registry last but for its users. */

@@ -9,32 +9,32 @@
 #include "base/buf.h"
 
 /* COUNTER(SYMBOL, "name", "help")  GAUGE(...)  HISTOGRAM(...) : names get the prefix espalier_. */
-#define ESP_METRICS                                                                                  \
-    COUNTER(PLANS_OPTIMAL, "plans_total{status=\"optimal\"}", "Plans answered, by status")           \
-    COUNTER(PLANS_FEASIBLE, "plans_total{status=\"feasible\"}", "")                                  \
-    COUNTER(PLANS_FALLBACK, "plans_total{status=\"fallback\"}", "")                                  \
-    COUNTER(PLANS_INFEASIBLE, "plans_total{status=\"infeasible\"}", "")                              \
-    COUNTER(PLANS_UNKNOWN, "plans_total{status=\"unknown\"}", "")                                    \
-    COUNTER(DEADLINE_MISSED, "deadline_missed_total", "Plans answered after their deadline")         \
-    COUNTER(SHED, "shed_total", "Requests refused because the service was full or draining")        \
-    COUNTER(WORKERS_LOST, "worker_restarts_total{cause=\"lost\"}", "Workers started again, by cause") \
-    COUNTER(WORKERS_KILLED, "worker_restarts_total{cause=\"killed\"}", "")                           \
-    COUNTER(JOBS_SUCCEEDED, "jobs_total{state=\"succeeded\"}", "Jobs ended, by state")               \
-    COUNTER(JOBS_FAILED, "jobs_total{state=\"failed\"}", "")                                         \
-    COUNTER(JOBS_CANCELLED, "jobs_total{state=\"cancelled\"}", "")                                   \
-    COUNTER(JOBS_TIMED_OUT, "jobs_total{state=\"timed_out\"}", "")                                   \
-    GAUGE(PLAN_QUEUE, "queue_depth{class=\"plan\"}", "Work waiting for a worker")                    \
-    GAUGE(JOB_QUEUE, "queue_depth{class=\"batch\"}", "")                                             \
-    GAUGE(WORKERS_IDLE, "workers{state=\"idle\"}", "Worker processes")                               \
-    GAUGE(WORKERS_BUSY, "workers{state=\"busy\"}", "")                                               \
-    GAUGE(CONNECTIONS, "http_connections", "Open connections")                                       \
-    HISTOGRAM(PLAN_QUEUE_WAIT, "queue_wait_seconds{class=\"plan\"}", "Time from arrival to a worker") \
-    HISTOGRAM(PLAN_SOLVE, "solve_duration_seconds{class=\"plan\"}", "Time a worker had for a plan")  \
+#define ESP_METRICS                                                                                                                                  \
+    COUNTER(PLANS_OPTIMAL, "plans_total{status=\"optimal\"}", "Plans answered, by status")                                                           \
+    COUNTER(PLANS_FEASIBLE, "plans_total{status=\"feasible\"}", "")                                                                                  \
+    COUNTER(PLANS_FALLBACK, "plans_total{status=\"fallback\"}", "")                                                                                  \
+    COUNTER(PLANS_INFEASIBLE, "plans_total{status=\"infeasible\"}", "")                                                                              \
+    COUNTER(PLANS_UNKNOWN, "plans_total{status=\"unknown\"}", "")                                                                                    \
+    COUNTER(DEADLINE_MISSED, "deadline_missed_total", "Plans answered after their deadline")                                                         \
+    COUNTER(SHED, "shed_total", "Requests refused because the service was full or draining")                                                         \
+    COUNTER(WORKERS_LOST, "worker_restarts_total{cause=\"lost\"}", "Workers started again, by cause")                                                \
+    COUNTER(WORKERS_KILLED, "worker_restarts_total{cause=\"killed\"}", "")                                                                           \
+    COUNTER(JOBS_SUCCEEDED, "jobs_total{state=\"succeeded\"}", "Jobs ended, by state")                                                               \
+    COUNTER(JOBS_FAILED, "jobs_total{state=\"failed\"}", "")                                                                                         \
+    COUNTER(JOBS_CANCELLED, "jobs_total{state=\"cancelled\"}", "")                                                                                   \
+    COUNTER(JOBS_TIMED_OUT, "jobs_total{state=\"timed_out\"}", "")                                                                                   \
+    GAUGE(PLAN_QUEUE, "queue_depth{class=\"plan\"}", "Work waiting for a worker")                                                                    \
+    GAUGE(JOB_QUEUE, "queue_depth{class=\"batch\"}", "")                                                                                             \
+    GAUGE(WORKERS_IDLE, "workers{state=\"idle\"}", "Worker processes")                                                                               \
+    GAUGE(WORKERS_BUSY, "workers{state=\"busy\"}", "")                                                                                               \
+    GAUGE(CONNECTIONS, "http_connections", "Open connections")                                                                                       \
+    HISTOGRAM(PLAN_QUEUE_WAIT, "queue_wait_seconds{class=\"plan\"}", "Time from arrival to a worker")                                                \
+    HISTOGRAM(PLAN_SOLVE, "solve_duration_seconds{class=\"plan\"}", "Time a worker had for a plan")                                                  \
     HISTOGRAM(COMMIT, "sqlite_commit_seconds", "Time of a registry commit")
 
 typedef enum esp_metric {
-#define COUNTER(symbol, name, help) ESP_METRIC_##symbol,
-#define GAUGE(symbol, name, help) ESP_METRIC_##symbol,
+#define COUNTER(symbol, name, help)   ESP_METRIC_##symbol,
+#define GAUGE(symbol, name, help)     ESP_METRIC_##symbol,
 #define HISTOGRAM(symbol, name, help) ESP_METRIC_##symbol,
     ESP_METRICS
 #undef COUNTER
@@ -43,8 +43,8 @@ typedef enum esp_metric {
         ESP_METRIC_COUNT
 } esp_metric;
 
-void esp_metric_add(esp_metric metric, int64_t by);         /* counters and gauges */
-void esp_metric_set(esp_metric metric, int64_t value);      /* gauges */
+void esp_metric_add(esp_metric metric, int64_t by); /* counters and gauges */
+void esp_metric_set(esp_metric metric, int64_t value); /* gauges */
 void esp_metric_observe(esp_metric metric, double seconds); /* histograms */
 /* http_requests_total{route,code} and http_request_duration_seconds{route}; `route` indexes esp_routes, -1 = none matched. */
 void esp_metric_http(int route, int status, double seconds);

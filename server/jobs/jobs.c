@@ -223,12 +223,21 @@ static void dispatch(esp_jobs *jobs) {
     }
 }
 
+static void set_gauge(esp_jobs *jobs) {
+    int64_t queued = 0;
+    esp_db *db = NULL;
+    if (esp_registry_read_begin(jobs->server->registry, &db, NULL)) return;
+    if (!esp_job_count_queued(db, &queued, NULL)) esp_metric_set(ESP_METRIC_JOB_QUEUE, queued);
+    esp_registry_read_end(jobs->server->registry, db);
+}
+
 static void *dispatcher_main(void *user) {
     esp_jobs *jobs = user;
     while (rest(jobs)) {
         dispatch(jobs);
         answer_waiters(jobs);
         job_streams_beat(jobs);
+        set_gauge(jobs);
     }
     answer_waiters(jobs);
     return NULL;
