@@ -20,9 +20,9 @@ static int find_model(const esp_push_demo *demo, int relu) {
 
 /* Exact planning on the sparse rungs that were trained; the index of the model it does best on. */
 static bool run_exact(esp_push_demo *demo, int *ret_best, esp_client_error *reterr) {
-    static const int full[] = {24, 18, 15}, quick[] = {15};
+    static const int full[] = {36, 24, 18, 15}, quick[] = {15};
     const int *relus = demo->opts->quick ? quick : full;
-    int n = demo->opts->quick ? 1 : 3, best = -1;
+    int n = demo->opts->quick ? 1 : 4, best = -1;
     for (int i = 0; i < n; i++) {
         int model = find_model(demo, relus[i]), run;
         if (model < 0) continue;

@@ -49,8 +49,8 @@ static const struct option options[] = {{"out", required_argument, NULL, OPT_OUT
                                         {NULL, 0, NULL, 0}};
 
 static const esp_push_opts full = {.transitions = 50000,
-                                   .epochs = 0, /* the service's own choice */
-                                   .rung_epochs = 0,
+                                   .epochs = 200,
+                                   .rung_epochs = 300,
                                    .rollout = 1,
                                    .certify_s = 3,
                                    .ladder = {64, 36, 24, 18, 15},
