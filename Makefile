@@ -68,7 +68,7 @@ lib: $(LIB)
 $(B)/lib/certify/%.o $(B)/lib/plan/verify.o: CFLAGS += $(EXACT)
 $(B)/server/%.o $(B)/tests/%.o: CPPFLAGS += -Iserver
 $(B)/clients/%.o $(B)/tests/%.o: CPPFLAGS += -Iclients
-$(B)/tests/%.o: CPPFLAGS += -Itests -include tests/support/select.h
+$(B)/tests/%.o: CPPFLAGS += -Itests -include tests/support/suite.h
 $(B)/tests/%.o: CFLAGS += -Wno-pedantic -Wno-conversion -Wno-double-promotion -Wno-format-nonliteral
 
 $(B)/%.o: %.c Makefile

@@ -217,9 +217,5 @@ int main(void) {
     tcase_add_test(c, kill__half_an_upload_leaves_nothing);
     tcase_add_test(c, kill__client_who_leaves_an_upload_leaves_nothing);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -338,9 +338,5 @@ int main(void) {
     tcase_add_test(tc, daemon__finishes_a_plan_when_it_drains);
     tcase_add_test(tc, daemon__refuses_to_start_without_a_worker);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return daemon_finish(&d, failed);
+    return daemon_finish(&d, run_suite(suite));
 }

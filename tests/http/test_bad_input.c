@@ -285,10 +285,6 @@ int main(void) {
     tcase_add_test(c, bad_input__mutated_requests);
     tcase_add_test(c, bad_input__dripped_headers_are_cut);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
     daemon_start(&d, NULL);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return daemon_finish(&d, failed);
+    return daemon_finish(&d, run_suite(suite));
 }

@@ -157,10 +157,6 @@ int main(void) {
     tcase_add_test(c, bounds__filters);
     tcase_add_test(c, bounds__one_certificate_has_its_record);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
     daemon_start(&d, NULL);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return daemon_finish(&d, failed);
+    return daemon_finish(&d, run_suite(suite));
 }

@@ -275,10 +275,6 @@ int main(void) {
     tcase_add_test(c, datasets__idempotency_key_replays_and_refuses_another_request);
     tcase_add_test(c, datasets__list_in_every_form_with_etag);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
     daemon_start(&d, NULL);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return daemon_finish(&d, failed);
+    return daemon_finish(&d, run_suite(suite));
 }

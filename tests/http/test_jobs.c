@@ -317,9 +317,5 @@ int main(void) {
     tcase_add_test(tc, create__refuses_by_field);
     tcase_add_test(tc, job__fails_with_the_workers_reason);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return daemon_finish(&d, failed);
+    return daemon_finish(&d, run_suite(suite));
 }

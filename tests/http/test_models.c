@@ -266,10 +266,6 @@ int main(void) {
     tcase_add_test(c, models__etag_changes_with_an_alias);
     tcase_add_test(c, aliases__move_under_conditions_and_remember);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
     daemon_start(&d, NULL);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return daemon_finish(&d, failed);
+    return daemon_finish(&d, run_suite(suite));
 }

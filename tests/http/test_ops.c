@@ -142,10 +142,6 @@ int main(void) {
     tcase_add_test(c, ops__second_daemon_on_the_directory_is_refused);
     tcase_add_test(c, ops__clients_who_leave_free_their_connections);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
     daemon_start(&d, NULL);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return daemon_finish(&d, failed);
+    return daemon_finish(&d, run_suite(suite));
 }

@@ -197,9 +197,5 @@ int main(void) {
     tcase_add_test(tc, batch__refuses_an_empty_body);
     tcase_add_test(tc, plan__is_refused_when_the_queue_is_full);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return daemon_finish(&d, failed);
+    return daemon_finish(&d, run_suite(suite));
 }

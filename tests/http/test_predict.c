@@ -106,9 +106,5 @@ int main(void) {
     tcase_add_test(tc, query__bounds_the_difference_of_a_candidate);
     tcase_add_test(tc, query__refuses_by_field);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return daemon_finish(&d, failed);
+    return daemon_finish(&d, run_suite(suite));
 }

@@ -150,9 +150,5 @@ int main(void) {
     suite_add_tcase(suite, tcase);
     daemon_start(&espalierd, NULL);
     setenv("ESPALIER", espalierd.base, 1);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return daemon_finish(&espalierd, failed);
+    return daemon_finish(&espalierd, run_suite(suite));
 }

@@ -100,10 +100,6 @@ int main(void) {
     tcase_add_test(c, tasks__are_stored_and_found);
     tcase_add_test(c, tasks__refusals_name_the_field);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
     daemon_start(&d, NULL);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return daemon_finish(&d, failed);
+    return daemon_finish(&d, run_suite(suite));
 }

@@ -287,9 +287,5 @@ int main(void) {
     tcase_add_test(tcase, bounds__known_ranges_only_tighten_and_a_later_start_stays_sound);
     tcase_add_test(tcase, bounds__contain_functionals);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -310,9 +310,5 @@ int main(void) {
     tcase_add_test(tcase, closed_form__box_constant_holds_in_the_box_and_is_no_looser_than_the_norm_form);
     tcase_add_test(tcase, closed_form__is_attained_on_an_aligned_chain);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

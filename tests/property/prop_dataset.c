@@ -101,9 +101,5 @@ int main(void) {
     tcase_set_timeout(tc, 30);
     tcase_add_test(tc, dataset__any_bytes_in_any_pieces);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

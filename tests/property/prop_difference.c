@@ -216,9 +216,5 @@ int main(void) {
     tcase_add_test(tcase, difference__more_boxes_never_loosen);
     tcase_add_test(tcase, difference__of_a_sum_of_hinges_is_exact);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -317,9 +317,5 @@ int main(void) {
     tcase_add_test(law, gradient__three_step_rollout_is_the_central_difference);
     tcase_add_test(law, gradient__seven_step_rollout_is_the_central_difference);
     suite_add_tcase(suite, law);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

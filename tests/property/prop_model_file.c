@@ -110,9 +110,5 @@ int main(void) {
     tcase_add_test(tc, model_file__every_truncation_is_refused);
     tcase_add_test(tc, model_file__flipped_bytes_are_refused_or_are_another_model);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -258,9 +258,5 @@ int main(void) {
     tcase_add_test(tc, plan__finds_the_optimum_of_finite_inputs);
     tcase_add_test(tc, plan__no_sample_beats_what_is_proved);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

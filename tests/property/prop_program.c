@@ -250,9 +250,5 @@ int main(void) {
     tcase_add_test(tc, program__batch_is_forward_in_float);
     tcase_add_test(tc, program__backward_is_the_central_difference);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -110,9 +110,5 @@ int main(void) {
     tcase_add_test(tc, tree__finds_what_cbc_finds);
     tcase_add_test(tc, tree__no_sampled_plan_is_below_the_bound);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -4,8 +4,7 @@
  *
  *     static test_daemon d;                        int main(void) {
  *     START_TEST(x) { ... http_get(&d, "/healthz")     daemon_start(&d, NULL);
- *                                                      ... srunner_run_all ...
- *                                                      return daemon_finish(&d, failed);
+ *                                                      return daemon_finish(&d, run_suite(suite));
  *
  * Started in main, before check forks, so that every case of a file shares one daemon. */
 #ifndef ESP_TESTS_DAEMON_H

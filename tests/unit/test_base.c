@@ -232,9 +232,5 @@ int main(void) {
     tcase_add_test(tc, linalg__spectral_norm_of_known_matrices);
     tcase_add_test(tc, linalg__least_squares_is_minimum_norm);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

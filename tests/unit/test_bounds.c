@@ -237,9 +237,5 @@ int main(void) {
     tcase_add_test(tcase, bounds__stopped_run_is_the_interval_one);
     tcase_add_test(tcase, ranges__norm_is_rounded_up);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

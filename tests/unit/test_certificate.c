@@ -66,9 +66,5 @@ int main(void) {
     tcase_add_test(tcase, box__refuses_what_is_no_box);
     tcase_add_test(tcase, box__hash_is_of_the_set);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

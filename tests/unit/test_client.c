@@ -339,9 +339,5 @@ int main(void) {
     suite_add_tcase(suite, calls);
     suite_add_tcase(suite, jobs);
     suite_add_tcase(suite, parts);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return run_suite(suite);
 }

@@ -187,9 +187,5 @@ int main(void) {
     tcase_add_test(tcase, closed_form__candidate_must_have_the_frame);
     tcase_add_test(tcase, norms__edges);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

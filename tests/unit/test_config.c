@@ -151,10 +151,7 @@ int main(void) {
     tcase_add_test(tc, config_sample__is_the_defaults);
     tcase_add_test(tc, config_help__names_every_setting);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int status = run_suite(suite);
     unlink(path);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return status;
 }

@@ -391,9 +391,5 @@ int main(void) {
     tcase_add_test(tc, dataset__split_is_a_seeded_permutation);
     tcase_add_test(tc, dataset__box_covers_every_window_and_no_more);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

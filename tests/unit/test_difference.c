@@ -204,9 +204,5 @@ int main(void) {
     tcase_add_test(tcase, difference__box_limit_is_said);
     tcase_add_test(tcase, difference__refuses_bad_boxes_and_gaps);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -84,9 +84,5 @@ int main(void) {
     tcase_add_test(tc, error__null_is_allowed);
     tcase_add_test(tc, error__catalogue_numbers_names_and_statuses_agree);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -281,9 +281,5 @@ int main(void) {
     tcase_add_test(tcase, examples__prediction_is_the_networks);
     tcase_add_test(tcase, examples__plan_is_what_it_says);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -93,9 +93,5 @@ int main(void) {
     tcase_add_test(tc, frame_next__waits_for_every_missing_byte);
     tcase_add_test(tc, frame_next__refuses_what_is_not_a_frame);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

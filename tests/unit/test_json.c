@@ -181,9 +181,5 @@ int main(void) {
     tcase_add_test(tc, json__writer_makes_strict_json);
     tcase_add_test(tc, json__canonical_does_not_depend_on_order_or_space);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

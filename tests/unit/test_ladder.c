@@ -302,9 +302,5 @@ int main(void) {
     tcase_add_loop_test(run, ladder__emitted_model_is_the_network_in_training, 0, 3);
     suite_add_tcase(suite, masks);
     suite_add_tcase(suite, run);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

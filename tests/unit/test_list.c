@@ -285,9 +285,5 @@ int main(void) {
     tcase_add_test(plain, time__agrees_with_the_c_library);
     tcase_add_test(plain, pattern__matches_by_literal_text);
     suite_add_tcase(suite, plain);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -213,9 +213,5 @@ int main(void) {
     tcase_add_test(tc, model_file__bad_activations_numbers_and_trailing_bytes);
     tcase_add_test(tc, model_file__load_reads_what_was_written);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

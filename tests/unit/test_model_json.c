@@ -216,9 +216,5 @@ int main(void) {
     tcase_add_test(tc, model_json__round_trip_is_exact);
     tcase_add_test(tc, model_json__create_refuses_what_does_not_fit);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -119,9 +119,5 @@ int main(void) {
     tcase_add_test(tc, net__caps_are_kept);
     tcase_add_test(tc, net__check_finds_what_is_not_finite);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

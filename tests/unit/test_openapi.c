@@ -268,9 +268,5 @@ int main(void) {
     tcase_add_test(tcase, openapi__task_fields_are_the_librarys);
     tcase_add_test(tcase, openapi__filters_are_the_columns);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

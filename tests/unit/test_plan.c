@@ -434,9 +434,5 @@ int main(void) {
     tcase_add_test(tc, plan__cancelled_keeps_what_it_has);
     tcase_add_test(tc, plan__planner_is_reusable);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -242,9 +242,5 @@ int main(void) {
     tcase_add_test(tc, program__too_many_relus_and_unequal_sizes_are_refused);
     tcase_add_test(tc, program__a_batch_of_none_and_of_affine_maps);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

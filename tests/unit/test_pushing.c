@@ -358,9 +358,5 @@ int main(void) {
     suite_add_tcase(suite, world);
     suite_add_tcase(suite, data);
     suite_add_tcase(suite, report);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return run_suite(suite);
 }

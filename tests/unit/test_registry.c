@@ -613,9 +613,5 @@ int main(void) {
     tcase_add_test(c, jobs__trigger_allows_exactly_the_moves_of_states_def);
     tcase_add_test(c, names__and_ids);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

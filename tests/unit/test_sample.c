@@ -128,9 +128,5 @@ int main(void) {
     tcase_add_loop_test(tc, sample__one_seed_one_plan, 0, 3);
     tcase_add_loop_test(tc, sample__never_worse_than_the_given_start, 0, 3);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

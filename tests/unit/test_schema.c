@@ -148,9 +148,5 @@ int main(void) {
     tcase_add_test(tcase, schema__takes_default_for_problems_only);
     tcase_add_test(tcase, schema__checks_requests_and_lines);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -251,9 +251,5 @@ int main(void) {
     tcase_add_test(tc, task__overrides_replace_members_and_merge_the_planner);
     tcase_add_test(tc, task__overrides_of_other_fields_are_refused);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

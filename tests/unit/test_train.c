@@ -456,9 +456,5 @@ int main(void) {
     suite_add_tcase(suite, learn);
     suite_add_tcase(suite, stop);
     suite_add_tcase(suite, spec);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -219,9 +219,5 @@ int main(void) {
     tcase_add_test(tc, verify__projection_fits_box_rate_and_values);
     tcase_add_test(tc, verify__track_streams_strict_improvements_only);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }
