@@ -6,9 +6,11 @@
  * found it, a plan is replayed through the program in double and every limit rechecked (plan/verify.h) before it is
  * handed out, and the final status is derived from that, never from what a solver claims.
  *
- *     problem.h   the present substituted: unrolled program, input box, ranges, resolved targets
- *     sample.h    MPPI and CEM     coin.h  big-M model (eq. 11 of the sparse-dynamics paper) in CBC
- *     verify.h    replay           */
+ *     task.h      the problem without its present      problem.h   the present substituted
+ *     sample.h    MPPI and CEM                         gradient.h  projected Adam
+ *     tighten.h   sound ranges over the horizon        encode.h    rows and columns, relaxed or big-M (eq. 11)
+ *     mip.h       root.h, then a search: tree.h (branch and bound over ReLU phases) or CBC (coin.h)
+ *     verify.h    replay, and the best plan and bound so far */
 #ifndef ESP_PLAN_PLAN_H
 #define ESP_PLAN_PLAN_H
 
