@@ -34,22 +34,106 @@ void esp_encoding_done(esp_encoding *e) {
     e->arena = NULL;
 }
 
+void esp_encoding_range(const esp_encoding *e, int k, double low, double high, double *lower, double *upper) {
+    int plus = e->y[k], minus = e->y_minus[k];
+    if (plus < 0) return;
+    if (minus >= 0) {
+        low = nextafter(low - e->y_at[k], -INFINITY);
+        high = nextafter(high - e->y_at[k], INFINITY);
+        lower[minus] = fmax(0.0, -high);
+        upper[minus] = fmax(0.0, -low);
+    }
+    lower[plus] = minus >= 0 ? fmax(0.0, low) : low;
+    upper[plus] = minus >= 0 ? fmax(0.0, high) : high;
+}
+
 typedef struct writer {
     const esp_problem *p;
     const esp_ranges *ranges;
     esp_encoding *e;
+    int horizon;
     bool big_m;
     int group;
+    bool *needed; /* per output */
+    double *weight; /* per output: of its l1 costs, which all have the target y_at; ALONE when it takes a single column */
+    double *row; /* n_x: the difference of two rows of A */
 } writer;
+
+#define ALONE (-1.0)
+
+/* ---- which outputs are needed, and how --------------------------------------------------------------------------- */
+
+static void cost_uses(writer *w) {
+    for (int c = 0; c < w->p->n_pieces; c++) {
+        const esp_piece *piece = &w->p->pieces[c];
+        if (piece->on != ESP_ON_Y || piece->t >= w->horizon) continue;
+        for (int k = 0; k < piece->n; k++) {
+            int at = piece->t * w->p->ny + piece->index[k];
+            double *weight = &w->weight[at], *target = &w->e->y_at[at];
+            if (!(piece->weight[k] > 0.0)) continue;
+            w->needed[at] = true;
+            bool joins = piece->norm == ESP_COST_L1 && (*weight == 0.0 || (*weight > 0.0 && *target == piece->target[k]));
+            *weight = joins ? *weight + piece->weight[k] : ALONE;
+            *target = piece->target[k];
+        }
+    }
+}
+
+static void limit_uses(writer *w) {
+    const esp_problem *p = w->p;
+    for (int k = 0; k < w->e->n_y; k++) {
+        if (isfinite(p->y_lower[k]) || isfinite(p->y_upper[k])) w->needed[k] = true;
+        for (int h = 0; h < p->task->n_halfspaces; h++)
+            if (p->task->halfspaces[h].a[k % p->ny] != 0.0) w->needed[k] = true;
+        for (int b = 0; b < p->task->n_avoid; b++)
+            for (int i = 0; i < p->task->avoid[b].n; i++)
+                if (p->task->avoid[b].index[i] == k % p->ny) {
+                    w->needed[k] = true;
+                    w->weight[k] = ALONE;
+                }
+    }
+}
+
+static void window_uses(writer *w, int t, const double *row) {
+    for (int s = 0; s < w->p->history; s++, row += w->p->ny) {
+        int at = esp_window_y(w->p, t, s);
+        for (int i = 0; at >= 0 && i < w->p->ny; i++)
+            if (row[i] != 0.0) w->needed[at * w->p->ny + i] = true;
+    }
+}
+
+static void mark_uses(writer *w) {
+    const esp_program *step = w->p->step;
+    cost_uses(w);
+    limit_uses(w);
+    for (int t = w->horizon - 1; t >= 0; t--) {
+        for (int j = 0; j < step->n_r; j++)
+            if (w->ranges->p_upper[t * step->n_r + j] > 0.0) window_uses(w, t, step->c + (size_t)j * (size_t)step->n_x);
+        for (int i = 0; i < w->p->ny; i++)
+            if (w->needed[t * w->p->ny + i]) window_uses(w, t, step->a + (size_t)i * (size_t)step->n_x);
+    }
+}
+
+/* ---- columns ----------------------------------------------------------------------------------------------------- */
 
 static void input_columns(writer *w) {
     for (int k = 0; k < w->e->n_u; k++) w->e->u[k] = esp_lp_add_col(&w->e->lp, 0.0, w->p->u_lower[k], w->p->u_upper[k], false);
 }
 
 static void output_columns(writer *w) {
+    esp_encoding *e = w->e;
+    esp_lp *lp = &e->lp;
     for (int k = 0; k < w->e->n_y; k++) {
         double lower = fmax(w->ranges->y_lower[k], w->p->y_lower[k]), upper = fmin(w->ranges->y_upper[k], w->p->y_upper[k]);
-        w->e->y[k] = esp_lp_add_col(&w->e->lp, 0.0, lower, upper, false);
+        double weight = w->weight[k];
+        e->y[k] = e->y_minus[k] = -1;
+        if (!w->needed[k]) continue;
+        e->y[k] = esp_lp_add_col(lp, fmax(0.0, weight), 0.0, 0.0, false);
+        if (weight > 0.0)
+            e->y_minus[k] = esp_lp_add_col(lp, weight, 0.0, 0.0, false);
+        else
+            e->y_at[k] = 0.0;
+        if (!lp->failed) esp_encoding_range(e, k, lower, fmax(lower, upper), lp->col_lower, lp->col_upper);
     }
 }
 
@@ -67,29 +151,41 @@ static void relu_columns(writer *w) {
     }
 }
 
+/* ---- rows -------------------------------------------------------------------------------------------------------- */
+
+static void put_output(writer *w, int k, double scale) {
+    const esp_encoding *e = w->e;
+    if (scale == 0.0) return;
+    assert(e->y[k] >= 0);
+    esp_lp_put(&w->e->lp, e->y[k], scale);
+    if (e->y_minus[k] < 0) return;
+    esp_lp_put(&w->e->lp, e->y_minus[k], -scale);
+    esp_lp_shift(&w->e->lp, scale * e->y_at[k], fabs(scale * e->y_at[k]));
+}
+
 /* Minus `row` of a matrix over x = [Y, U] of step t: columns, and constants for what lies in the past. */
 static void put_window(writer *w, int t, const double *row) {
     const esp_problem *p = w->p;
-    double constant = 0.0;
+    double constant = 0.0, size = 0.0;
     for (int s = 0; s < p->history; s++, row += p->ny) {
         int at = esp_window_y(p, t, s);
         for (int i = 0; i < p->ny; i++) {
-            if (at < 0)
-                constant -= row[i] * p->y_past[(p->history + at) * p->ny + i];
-            else
-                esp_lp_put(&w->e->lp, w->e->y[at * p->ny + i], -row[i]);
+            double past = at < 0 ? row[i] * p->y_past[(p->history + at) * p->ny + i] : 0.0;
+            constant -= past;
+            size += fabs(past);
+            if (at >= 0) put_output(w, at * p->ny + i, -row[i]);
         }
     }
     for (int s = 0; s < p->history; s++, row += p->nu) {
         int at = esp_window_u(p, t, s);
         for (int i = 0; i < p->nu; i++) {
-            if (at < 0)
-                constant -= row[i] * p->u_past[(p->history - 1 + at) * p->nu + i];
-            else
-                esp_lp_put(&w->e->lp, w->e->u[at * p->nu + i], -row[i]);
+            double past = at < 0 ? row[i] * p->u_past[(p->history - 1 + at) * p->nu + i] : 0.0;
+            constant -= past;
+            size += fabs(past);
+            if (at >= 0) esp_lp_put(&w->e->lp, w->e->u[at * p->nu + i], -row[i]);
         }
     }
-    esp_lp_shift(&w->e->lp, constant);
+    esp_lp_shift(&w->e->lp, constant, size * (p->step->n_x + 1));
 }
 
 static void put_relus(writer *w, int t, const double *row, int n) {
@@ -117,6 +213,40 @@ static void relu_rows(writer *w, int q) {
     esp_lp_put(&e->lp, e->w[q], m / l);
 }
 
+/* a - b without rounding. */
+static bool exact_difference(double a, double b, double *ret) {
+    double d = a - b, back = a - d, error = (a - (d + back)) + (back - b);
+    *ret = d;
+    return error == 0.0;
+}
+
+/* An earlier output in use at step t with output i's row of B, and w->row = A_i - A_k; -1 when there is none. */
+static int twin(writer *w, int t, int i) {
+    const esp_program *step = w->p->step;
+    size_t n_x = (size_t)step->n_x, n_r = (size_t)step->n_r;
+    for (int k = 0; k < i; k++) {
+        bool same = w->needed[t * w->p->ny + k] && n_r > 0;
+        for (size_t j = 0; same && j < n_r; j++) same = step->b[(size_t)i * n_r + j] == step->b[(size_t)k * n_r + j];
+        for (size_t j = 0; same && j < n_x; j++) same = exact_difference(step->a[(size_t)i * n_x + j], step->a[(size_t)k * n_x + j], &w->row[j]);
+        if (same) return k;
+    }
+    return -1;
+}
+
+static void output_row(writer *w, int t, int i) {
+    const esp_program *step = w->p->step;
+    const double *a = step->a + (size_t)i * (size_t)step->n_x;
+    int k = twin(w, t, i);
+    (void)esp_lp_add_row(&w->e->lp, step->c0[i], step->c0[i]);
+    put_output(w, t * w->p->ny + i, 1.0);
+    if (k >= 0) {
+        put_output(w, t * w->p->ny + k, -1.0);
+        esp_lp_shift(&w->e->lp, step->c0[k], 0.0);
+    }
+    put_window(w, t, k >= 0 ? w->row : a);
+    if (k < 0) put_relus(w, t, step->b + (size_t)i * (size_t)step->n_r, step->n_r);
+}
+
 static void step_rows(writer *w, int t) {
     const esp_problem *p = w->p;
     const esp_program *step = p->step;
@@ -131,12 +261,8 @@ static void step_rows(writer *w, int t) {
         put_relus(w, t, step->d + (size_t)j * (size_t)step->n_r, j);
         if (e->w[q] >= 0) relu_rows(w, q);
     }
-    for (int i = 0; i < p->ny; i++) {
-        (void)esp_lp_add_row(&e->lp, step->c0[i], step->c0[i]);
-        esp_lp_put(&e->lp, e->y[t * p->ny + i], 1.0);
-        put_window(w, t, step->a + (size_t)i * (size_t)step->n_x);
-        put_relus(w, t, step->b + (size_t)i * (size_t)step->n_r, step->n_r);
-    }
+    for (int i = 0; i < p->ny; i++)
+        if (w->needed[t * p->ny + i]) output_row(w, t, i);
 }
 
 static void rate_rows(writer *w) {
@@ -156,7 +282,7 @@ static void value_rows(writer *w) {
     const esp_task *task = p->task;
     esp_lp *lp = &w->e->lp;
     if (!task->values) return;
-    for (int t = 0; t < p->horizon; t++) {
+    for (int t = 0; t < w->horizon; t++) {
         int first = lp->n_cols;
         for (int k = 0; k < task->n_values; k++) (void)esp_lp_add_col(lp, 0.0, 0.0, 1.0, true);
         (void)esp_lp_add_row(lp, 1.0, 1.0);
@@ -171,17 +297,18 @@ static void value_rows(writer *w) {
 
 static void halfspace_rows(writer *w) {
     const esp_problem *p = w->p;
-    for (int t = 0; t < p->horizon; t++) {
+    for (int t = 0; t < w->horizon; t++) {
         for (int k = 0; k < p->task->n_halfspaces; k++) {
             (void)esp_lp_add_row(&w->e->lp, -INFINITY, p->task->halfspaces[k].b);
-            for (int i = 0; i < p->ny; i++) esp_lp_put(&w->e->lp, w->e->y[t * p->ny + i], p->task->halfspaces[k].a[i]);
+            for (int i = 0; i < p->ny; i++) put_output(w, t * p->ny + i, p->task->halfspaces[k].a[i]);
         }
     }
 }
 
 /* x[y] <= bound when z = 1, by the column's own limits when z = 0; the same for >=. */
-static void add_face(writer *w, int y, int side, double bound) {
+static void add_face(writer *w, int output, int side, double bound) {
     esp_lp *lp = &w->e->lp;
+    int y = w->e->y[output];
     double lower = lp->col_lower[y], upper = lp->col_upper[y];
     if (side < 0 ? lower > bound : upper < bound) return;
     int z = esp_lp_add_col(lp, 0.0, 0.0, 1.0, true);
@@ -194,7 +321,7 @@ static void add_face(writer *w, int y, int side, double bound) {
         esp_lp_put(lp, y, 1.0);
         esp_lp_put(lp, z, lower - bound);
     }
-    w->e->faces[w->e->n_faces++] = (esp_face){w->group, z, y, side, bound};
+    w->e->faces[w->e->n_faces++] = (esp_face){w->group, z, y, side, output, bound};
 }
 
 /* Already outside by the ranges alone: no binaries. */
@@ -209,16 +336,16 @@ static bool clear_of(const writer *w, const esp_avoid *avoid, int t) {
 
 static void avoid_rows(writer *w) {
     const esp_problem *p = w->p;
-    for (int t = 0; t < p->horizon; t++) {
+    for (int t = 0; t < w->horizon; t++) {
         for (int b = 0; b < p->task->n_avoid; b++) {
             const esp_avoid *avoid = &p->task->avoid[b];
             if (clear_of(w, avoid, t)) continue;
             int first = w->e->n_faces;
             w->group++;
             for (int k = 0; k < avoid->n; k++) {
-                int y = w->e->y[t * p->ny + avoid->index[k]];
-                add_face(w, y, -1, avoid->lower[k]);
-                add_face(w, y, 1, avoid->upper[k]);
+                int output = t * p->ny + avoid->index[k];
+                add_face(w, output, -1, avoid->lower[k]);
+                add_face(w, output, 1, avoid->upper[k]);
             }
             (void)esp_lp_add_row(&w->e->lp, 1.0, INFINITY);
             for (int f = first; f < w->e->n_faces; f++) esp_lp_put(&w->e->lp, w->e->faces[f].z, 1.0);
@@ -232,8 +359,8 @@ static esp_square component(const writer *w, const esp_piece *piece, int k) {
     int i = piece->index[k];
     esp_square d = {.before = -1, .shift = piece->target[k]};
     esp_tighten_component(p, w->ranges, piece, k, &d.lower, &d.upper);
-    d.lower -= piece->target[k];
-    d.upper -= piece->target[k];
+    d.lower = nextafter(d.lower - piece->target[k], -INFINITY);
+    d.upper = nextafter(d.upper - piece->target[k], INFINITY);
     if (piece->on == ESP_ON_Y)
         d.col = w->e->y[piece->t * p->ny + i];
     else
@@ -246,7 +373,7 @@ static esp_square component(const writer *w, const esp_piece *piece, int k) {
 static void put_component(writer *w, const esp_square *d, double scale) {
     esp_lp_put(&w->e->lp, d->col, scale);
     if (d->before >= 0) esp_lp_put(&w->e->lp, d->before, -scale);
-    esp_lp_shift(&w->e->lp, -scale * d->shift);
+    esp_lp_shift(&w->e->lp, -scale * d->shift, 2.0 * fabs(scale * d->shift));
 }
 
 static void l1_component(writer *w, const esp_square *d, double weight) {
@@ -280,9 +407,11 @@ static void linf_piece(writer *w, const esp_piece *piece) {
 static void cost_rows(writer *w) {
     for (int c = 0; c < w->p->n_pieces; c++) {
         const esp_piece *piece = &w->p->pieces[c];
+        if (piece->t >= w->horizon) continue;
         if (piece->norm == ESP_COST_LINF) linf_piece(w, piece);
         for (int k = 0; piece->norm != ESP_COST_LINF && k < piece->n; k++) {
-            if (!(piece->weight[k] > 0.0)) continue;
+            bool paired = piece->on == ESP_ON_Y && w->e->y_minus[piece->t * w->p->ny + piece->index[k]] >= 0;
+            if (!(piece->weight[k] > 0.0) || paired) continue;
             esp_square d = component(w, piece, k);
             if (piece->norm == ESP_COST_L1)
                 l1_component(w, &d, piece->weight[k]);
@@ -326,36 +455,51 @@ static int count_faces(const esp_problem *p) {
     return n * p->horizon;
 }
 
-static bool take(esp_encoding *e, const esp_problem *p) {
+static bool take(writer *w) {
+    esp_encoding *e = w->e;
+    const esp_problem *p = w->p;
     e->arena = esp_arena_create(0);
     if (!e->arena) return false;
-    e->n_u = p->horizon * p->nu;
-    e->n_y = p->horizon * p->ny;
-    e->n_r = p->horizon * p->step->n_r;
+    e->n_u = w->horizon * p->nu;
+    e->n_y = w->horizon * p->ny;
+    e->n_r = w->horizon * p->step->n_r;
     e->u = ESP_NEW(e->arena, int, e->n_u);
     e->y = ESP_NEW(e->arena, int, e->n_y);
+    e->y_minus = ESP_NEW(e->arena, int, e->n_y);
+    e->y_at = ESP_NEW(e->arena, double, e->n_y);
     e->r = ESP_NEW(e->arena, int, e->n_r + 1);
     e->w = ESP_NEW(e->arena, int, e->n_r + 1);
     e->a = ESP_NEW(e->arena, int, e->n_r + 1);
     e->knap = ESP_NEW(e->arena, int, e->n_r + 1);
     e->squares = ESP_NEW(e->arena, esp_square, count_squares(p) + 1);
     e->faces = ESP_NEW(e->arena, esp_face, count_faces(p) + 1);
-    return e->u && e->y && e->r && e->w && e->a && e->knap && e->squares && e->faces;
+    w->needed = ESP_NEW(e->arena, bool, e->n_y);
+    w->weight = ESP_NEW(e->arena, double, e->n_y);
+    w->row = ESP_NEW(e->arena, double, p->step->n_x + 1);
+    if (!e->u || !e->y || !e->y_minus || !e->y_at || !e->r || !e->w || !e->a || !e->knap || !e->squares || !e->faces || !w->needed || !w->weight ||
+        !w->row)
+        return false;
+    for (int k = 0; k < e->n_y; k++) {
+        w->needed[k] = false;
+        w->weight[k] = e->y_at[k] = 0.0;
+    }
+    return true;
 }
 
-esp_code esp_encode(const esp_problem *problem, const esp_ranges *ranges, bool big_m, const esp_tangents *tangents, esp_encoding *ret_encoding,
-                    esp_error *reterr) {
+esp_code esp_encode(const esp_problem *problem, const esp_ranges *ranges, int horizon, bool big_m, const esp_tangents *tangents,
+                    esp_encoding *ret_encoding, esp_error *reterr) {
     esp_encoding e = {0};
-    writer w = {.p = problem, .ranges = ranges, .e = &e, .big_m = big_m};
-    assert(ranges->n_r == problem->horizon * problem->step->n_r && ranges->n_y == problem->horizon * problem->ny);
-    if (!take(&e, problem)) {
+    writer w = {.p = problem, .ranges = ranges, .e = &e, .horizon = horizon, .big_m = big_m};
+    assert(horizon <= problem->horizon && ranges->n_r >= horizon * problem->step->n_r && ranges->n_y >= horizon * problem->ny);
+    if (!take(&w)) {
         esp_encoding_done(&e);
         return esp_fail(reterr, ESP_NOMEM, "a planning problem's columns");
     }
+    mark_uses(&w);
     input_columns(&w);
     output_columns(&w);
     relu_columns(&w);
-    for (int t = 0; t < problem->horizon; t++) step_rows(&w, t);
+    for (int t = 0; t < horizon; t++) step_rows(&w, t);
     rate_rows(&w);
     value_rows(&w);
     halfspace_rows(&w);

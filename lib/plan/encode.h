@@ -12,6 +12,11 @@
  *     (big-M) r_q <= u a,  w_q <= -l (1 - a)   a binary: with (pre) this is eq. 11 of the sparse-dynamics paper,
  *                                             r <= p - l (1 - a), r >= p, r <= u a, r >= 0, with each dense row once
  *
+ * An output that no cost, no limit, no ReLU and no later output in use depends on has neither column nor row. One with
+ * l1 costs to one target g is a pair of columns, y = g + e - f with e, f >= 0 and the cost on both, which saves the
+ * cost's own row. Where two outputs of a step have the same row of B (a position, and the same position seen from
+ * elsewhere), the later one's (dyn) row is written as their difference, in which the ReLUs cancel exactly.
+ *
  * A stable ReLU has no w (l >= 0) or no column at all (u <= 0). Cost: |v - g| by e+ - e- = v - g, the largest by its
  * epigraph, squares by tangents s >= 2 d0 d - d0^2, which lie below the square, so every bound stays a bound. Values,
  * boxes to avoid: binaries. Ranges of y are limits of their columns. The columns are the same in number and order for
@@ -34,6 +39,7 @@ typedef struct esp_square {
 typedef struct esp_face {
     int group; /* faces of one box at one step */
     int z, y, side;
+    int output; /* y is the column of this one */
     double bound;
 } esp_face;
 
@@ -50,7 +56,9 @@ typedef struct esp_encoding {
     esp_lp lp;
     esp_arena *arena;
     int n_u, n_y, n_r; /* H * nu, H * ny, H * relus per step */
-    int *u, *y; /* columns */
+    int *u; /* columns */
+    int *y, *y_minus; /* an output is x[y] - x[y_minus] + y_at; y -1: it has no column; y_minus -1: x[y] alone */
+    double *y_at;
     int *r, *w, *a; /* columns of each ReLU, -1 where it has none */
     int *knap; /* row, -1 where there is none */
     int n_squares, n_faces;
@@ -60,10 +68,13 @@ typedef struct esp_encoding {
     int cutoff_row; /* sum of the cost columns <= INFINITY; -1 in the big-M form */
 } esp_encoding;
 
-/* big_m false: the relaxation with (knap) rows and the cutoff row. Ranges as of esp_tighten, or tighter. */
-ESP_MUST_CHECK esp_code esp_encode(const esp_problem *problem, const esp_ranges *ranges, bool big_m, const esp_tangents *tangents,
+/* The first `horizon` steps (the problem's own, or fewer: what the later ones cost and forbid is left out, which only
+ * relaxes). big_m false: the relaxation with (knap) rows and the cutoff row. Ranges as of esp_tighten, or tighter. */
+ESP_MUST_CHECK esp_code esp_encode(const esp_problem *problem, const esp_ranges *ranges, int horizon, bool big_m, const esp_tangents *tangents,
                                    esp_encoding *ret_encoding, esp_error *reterr);
 void esp_encoding_done(esp_encoding *encoding);
+/* An output's range low <= high as limits of its columns, in arrays over all columns; widened by rounding at most. */
+void esp_encoding_range(const esp_encoding *encoding, int output, double low, double high, double *lower, double *upper);
 
 /* The first tangents of every square of a problem: ends, middle, quarters and zero of its range. */
 ESP_MUST_CHECK esp_code esp_encode_tangents(const esp_problem *problem, const esp_ranges *ranges, esp_tangents *ret_tangents, esp_error *reterr);

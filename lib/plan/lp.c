@@ -14,6 +14,7 @@ void esp_lp_done(esp_lp *lp) {
     free(lp->integer);
     free(lp->row_lower);
     free(lp->row_upper);
+    free(lp->row_error);
     free(lp->row_start);
     free(lp->col);
     free(lp->value);
@@ -57,7 +58,7 @@ int esp_lp_add_col(esp_lp *lp, double cost, double lower, double upper, bool int
 int esp_lp_add_row(esp_lp *lp, double lower, double upper) {
     if (lp->n_rows == lp->cap_rows) {
         int cap = next_cap(lp->cap_rows);
-        if (!GROW(lp->row_lower, cap) || !GROW(lp->row_upper, cap) || !GROW(lp->row_start, cap + 1)) {
+        if (!GROW(lp->row_lower, cap) || !GROW(lp->row_upper, cap) || !GROW(lp->row_error, cap) || !GROW(lp->row_start, cap + 1)) {
             lp->failed = true;
             return 0;
         }
@@ -66,6 +67,7 @@ int esp_lp_add_row(esp_lp *lp, double lower, double upper) {
     int i = lp->n_rows++;
     lp->row_lower[i] = lower;
     lp->row_upper[i] = upper;
+    lp->row_error[i] = 0.0;
     lp->row_start[i] = lp->row_start[i + 1] = lp->nnz;
     return i;
 }
@@ -85,10 +87,14 @@ void esp_lp_put(esp_lp *lp, int col, double value) {
     lp->row_start[lp->n_rows] = ++lp->nnz;
 }
 
-void esp_lp_shift(esp_lp *lp, double constant) {
+void esp_lp_shift(esp_lp *lp, double constant, double size) {
     if (lp->failed) return;
-    lp->row_lower[lp->n_rows - 1] -= constant;
-    lp->row_upper[lp->n_rows - 1] -= constant;
+    int i = lp->n_rows - 1;
+    lp->row_lower[i] -= constant;
+    lp->row_upper[i] -= constant;
+    if (isfinite(lp->row_lower[i])) size += fabs(lp->row_lower[i]);
+    if (isfinite(lp->row_upper[i])) size += fabs(lp->row_upper[i]);
+    lp->row_error[i] += DBL_EPSILON * size;
 }
 
 void esp_lp_set(esp_lp *lp, int row, int col, double value) {
@@ -122,13 +128,14 @@ esp_code esp_lp_finish(esp_lp *lp, esp_error *reterr) {
 
 /* `size` gathers the absolute value of every product; k roundings per sum lose at most about k eps of that. */
 double esp_lp_safe_bound(const esp_lp *lp, const double *cost, const double *lower, const double *upper, const double *duals, double *work) {
-    double sum = 0.0, size = 0.0;
+    double sum = 0.0, size = 0.0, charge = 0.0;
     for (int i = 0; i < lp->n_rows; i++) {
         double dual = duals[i], side = dual > 0.0 ? lp->row_lower[i] : lp->row_upper[i];
         work[i] = isfinite(side) && fabs(side) < 1e29 && isfinite(dual) ? dual : 0.0;
         if (work[i] == 0.0) continue;
         sum += work[i] * side;
         size += fabs(work[i] * side);
+        charge += fabs(work[i]) * lp->row_error[i];
     }
     for (int j = 0; j < lp->n_cols; j++) {
         double d = cost[j], d_size = fabs(cost[j]), most = fmax(fabs(lower[j]), fabs(upper[j]));
@@ -140,5 +147,5 @@ double esp_lp_safe_bound(const esp_lp *lp, const double *cost, const double *low
         sum += d > 0.0 ? d * lower[j] : d * upper[j];
         size += d_size * most;
     }
-    return sum - size * (lp->n_rows + lp->n_cols + 8) * DBL_EPSILON;
+    return sum - size * (lp->n_rows + lp->n_cols + 8) * DBL_EPSILON - 1.001 * charge;
 }

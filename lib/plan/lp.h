@@ -19,6 +19,7 @@ typedef struct esp_lp {
     double *cost, *col_lower, *col_upper; /* n_cols */
     char *integer; /* n_cols: 1 = integer */
     double *row_lower, *row_upper; /* n_rows */
+    double *row_error; /* n_rows: the finite limits of a row are off by no more, from moving constants to its side */
     int *row_start; /* n_rows + 1 */
     int *col; /* nnz, by rows */
     double *value;
@@ -35,13 +36,14 @@ int esp_lp_add_col(esp_lp *lp, double cost, double lower, double upper, bool int
 int esp_lp_add_row(esp_lp *lp, double lower, double upper);
 /* An entry of the row opened last. Zeros are dropped; a column may stand once per row. */
 void esp_lp_put(esp_lp *lp, int col, double value);
-/* Adds to the constant side of the row opened last: both its limits fall by this much. */
-void esp_lp_shift(esp_lp *lp, double constant);
+/* Adds to the constant side of the row opened last: both its limits fall by this much. `size`: how far the constant
+ * itself may be off, in units of DBL_EPSILON; for a sum of n products, n times the sum of their absolute values. */
+void esp_lp_shift(esp_lp *lp, double constant, double size);
 /* Replaces an entry that stands in the finished LP. */
 void esp_lp_set(esp_lp *lp, int row, int col, double value);
 ESP_MUST_CHECK esp_code esp_lp_finish(esp_lp *lp, esp_error *reterr);
 
-/* A lower bound on cost'x over the LP, from any row duals (n_rows), rounding accounted for:
+/* A lower bound on cost'x over the LP, from any row duals (n_rows), rounding accounted for, that of the constants too (row_error):
  *
  *     sum_i (dual_i > 0 ? dual_i row_lower_i : dual_i row_upper_i) + sum_j min(d_j lower_j, d_j upper_j),  d = cost - A' dual
  *

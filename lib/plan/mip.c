@@ -24,7 +24,7 @@ static double search_seconds(const esp_track *track) {
 
 /* The big-M model over the root's ranges and input box. */
 static esp_code encode(esp_root *root, esp_encoding *ret_encoding, esp_error *reterr) {
-    esp_code code = esp_encode(root->problem, root->ranges, true, &root->tangents, ret_encoding, reterr);
+    esp_code code = esp_encode(root->problem, root->ranges, root->problem->horizon, true, &root->tangents, ret_encoding, reterr);
     for (int k = 0; code == ESP_OK && k < ret_encoding->n_u; k++) {
         ret_encoding->lp.col_lower[ret_encoding->u[k]] = root->u_lower[k];
         ret_encoding->lp.col_upper[ret_encoding->u[k]] = root->u_upper[k];

@@ -8,7 +8,7 @@
 
 #include "certify/rounding.h"
 
-/* How the bound treats a column: an input (the region's range), half of a ReLU, or by its own limits. */
+/* How the bound treats a column: an input (the region's range), half of a ReLU or of an output, or by its own limits. */
 enum col_kind { COL_OTHER, COL_INPUT, COL_HALF };
 
 struct esp_relax {
@@ -56,15 +56,17 @@ static void mark_columns(esp_relax *relax, const esp_ranges *root) {
         relax->facet_lower[q] = root->p_lower[q];
         relax->facet_upper[q] = root->p_upper[q];
     }
+    for (int k = 0; k < e->n_y; k++)
+        if (e->y_minus[k] >= 0) relax->kind[e->y[k]] = relax->kind[e->y_minus[k]] = COL_HALF;
 }
 
-esp_code esp_relax_create(const esp_problem *problem, const esp_ranges *root, esp_relax **ret_relax, esp_error *reterr) {
+esp_code esp_relax_create(const esp_problem *problem, const esp_ranges *root, int horizon, esp_relax **ret_relax, esp_error *reterr) {
     esp_code code = check_takes(problem, reterr);
     if (code != ESP_OK) return code;
     esp_relax *relax = calloc(1, sizeof *relax);
     if (!relax) return esp_fail(reterr, ESP_NOMEM, "relaxation");
     relax->problem = problem;
-    code = esp_encode(problem, root, false, NULL, &relax->e, reterr);
+    code = esp_encode(problem, root, horizon, false, NULL, &relax->e, reterr);
     if (code == ESP_OK && !allocate(relax)) code = esp_fail(reterr, ESP_NOMEM, "relaxation of %d ReLUs", relax->e.n_r);
     if (code == ESP_OK) code = esp_clp_create(&relax->e.lp, &relax->clp, reterr);
     if (code != ESP_OK) {
@@ -145,15 +147,15 @@ void esp_relax_cutoff(esp_relax *relax, double cutoff) {
 
 /* ---- the proved bound -------------------------------------------------------------------------------------------- */
 
-/* A sum, and the sum of absolute values that its rounding is charged by. */
+/* A sum, the sum of absolute values that its rounding is charged by, and what else is charged. */
 typedef struct tally {
-    double sum, size;
+    double sum, size, charge;
 } tally;
 
 /* Keeps the multipliers whose side of the row exists, facets left out. Returns their constant part v'b. */
 static tally clean_duals(esp_relax *relax, const double *duals) {
     const esp_lp *lp = &relax->e.lp;
-    tally total = {0, 0};
+    tally total = {0, 0, 0};
     memcpy(relax->dual, duals, (size_t)lp->n_rows * sizeof *duals);
     for (int q = 0; q < relax->e.n_r; q++)
         if (relax->e.knap[q] >= 0) relax->dual[relax->e.knap[q]] = 0;
@@ -166,6 +168,7 @@ static tally clean_duals(esp_relax *relax, const double *duals) {
         }
         total.sum += v * side;
         total.size += fabs(v * side);
+        total.charge += fabs(v) * lp->row_error[i];
     }
     return total;
 }
@@ -173,9 +176,9 @@ static tally clean_duals(esp_relax *relax, const double *duals) {
 /* d_j = cost_j - A_j'v; nothing for a column that is not there. */
 static tally reduced(const esp_relax *relax, const double *cost, int col) {
     const esp_lp *lp = &relax->e.lp;
-    tally d = {0, 0};
+    tally d = {0, 0, 0};
     if (col < 0) return d;
-    if (cost) d = (tally){cost[col], fabs(cost[col])};
+    if (cost) d = (tally){cost[col], fabs(cost[col]), 0};
     for (int k = lp->col_start[col]; k < lp->col_start[col + 1]; k++) {
         double product = lp->col_value[k] * relax->dual[lp->row[k]];
         d.sum -= product;
@@ -198,17 +201,28 @@ static void add_graph(tally *total, tally plus, tally minus, double lower, doubl
     total->size += plus.size * fmax(0, upper) + minus.size * fmax(0, -lower);
 }
 
+/* An output that is a pair of columns: its graph is a ReLU's. */
+static void add_output(tally *total, const esp_relax *relax, const double *cost, int k) {
+    const esp_lp *lp = &relax->e.lp;
+    int plus = relax->e.y[k], minus = relax->e.y_minus[k];
+    if (minus < 0) return;
+    double lower = lp->col_lower[plus] > 0 ? lp->col_lower[plus] : -lp->col_upper[minus];
+    double upper = lp->col_lower[minus] > 0 ? -lp->col_lower[minus] : lp->col_upper[plus];
+    add_graph(total, reduced(relax, cost, plus), reduced(relax, cost, minus), lower, upper);
+}
+
 static double bound_of(esp_relax *relax, const double *cost, const esp_region *region, const double *duals) {
     const esp_encoding *e = &relax->e;
     const esp_lp *lp = &e->lp;
     tally total = clean_duals(relax, duals);
     for (int q = 0; q < e->n_r; q++)
         add_graph(&total, reduced(relax, cost, e->r[q]), reduced(relax, cost, e->w[q]), region->p_lower[q], region->p_upper[q]);
+    for (int k = 0; k < e->n_y; k++) add_output(&total, relax, cost, k);
     for (int col = 0; col < lp->n_cols; col++)
         if (relax->kind[col] == COL_OTHER) add_single(&total, reduced(relax, cost, col), lp->col_lower[col], lp->col_upper[col]);
     for (int k = 0; k < e->n_u; k++) add_single(&total, reduced(relax, cost, e->u[k]), region->u_lower[k], region->u_upper[k]);
     size_t roundings = (size_t)(lp->n_cols + lp->n_rows + 16);
-    double bound = total.sum - esp_round_up(total.size, roundings) * esp_gamma(roundings) - ESP_TINY * (double)lp->nnz;
+    double bound = total.sum - esp_round_up(total.size, roundings) * esp_gamma(roundings) - 1.001 * total.charge - ESP_TINY * (double)lp->nnz;
     return isnan(bound) ? -(double)INFINITY : bound;
 }
 

@@ -9,7 +9,7 @@
  * Bound. For any multipliers v of the rows (facets left out) and d = cost - A'v, weak duality gives, for every z in the
  * region,
  *     cost' z >= v' b + sum over single columns min(d lo, d hi) + sum over ReLUs min over the ReLU's true graph,
- * the graph being {(r, w) = (max(0, p), max(0, -p)): lo <= p <= hi}, tighter than the triangle. It is evaluated with
+ * the graph being {(r, w) = (max(0, p), max(0, -p)): lo <= p <= hi}, tighter than the triangle. An output that is a pair of columns (encode.h) has such a graph too. It is evaluated with
  * every rounding charged (certify/rounding.h), so it is proved whatever the solver did; at the LP's optimum it is the
  * LP's value, and with multipliers kept from another node it is still a bound. */
 #ifndef ESP_PLAN_RELAX_H
@@ -26,9 +26,9 @@ typedef struct esp_region {
 
 typedef struct esp_relax esp_relax;
 
-/* From ranges that every later region lies within; those of y are used for good. Errors: UNPROCESSABLE, naming the
+/* The first `horizon` steps, from ranges that every later region lies within; those of y are used for good. Errors: UNPROCESSABLE, naming the
  * field, for value sets, boxes to avoid and l2sq costs. Borrows the problem. */
-ESP_MUST_CHECK esp_code esp_relax_create(const esp_problem *problem, const esp_ranges *root, esp_relax **ret_relax, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_relax_create(const esp_problem *problem, const esp_ranges *root, int horizon, esp_relax **ret_relax, esp_error *reterr);
 void esp_relax_free(esp_relax *relax);
 
 esp_clp *esp_relax_clp(esp_relax *relax);

@@ -71,7 +71,7 @@ static esp_code build(esp_root *root, esp_error *reterr) {
     if (code != ESP_OK) return code;
     copy_ranges(root->ranges, known);
     code = esp_encode_tangents(p, known, &root->tangents, reterr);
-    if (code == ESP_OK) code = esp_encode(p, known, false, &root->tangents, &root->encoding, reterr);
+    if (code == ESP_OK) code = esp_encode(p, known, p->horizon, false, &root->tangents, &root->encoding, reterr);
     if (code == ESP_OK) code = esp_clp_create(&root->encoding.lp, &root->clp, reterr);
     if (code == ESP_OK && !take(root)) code = esp_fail(reterr, ESP_NOMEM, "a search's root");
     if (code != ESP_OK) return code;
@@ -204,8 +204,7 @@ static void set_faces(esp_root *root, double *lower) {
         int best = f, next = f;
         double most = -(double)INFINITY;
         for (; next < e->n_faces && e->faces[next].group == e->faces[f].group; next++) {
-            int row = e->faces[next].y - e->y[0];
-            double clear = e->faces[next].side * (root->predicted[row] - e->faces[next].bound);
+            double clear = e->faces[next].side * (root->predicted[e->faces[next].output] - e->faces[next].bound);
             if (clear <= most) continue;
             most = clear;
             best = next;
@@ -219,10 +218,12 @@ static void set_faces(esp_root *root, double *lower) {
 static void draw_in(esp_root *root, double *lower, double *upper) {
     const esp_problem *p = root->problem;
     for (int k = 0; k < root->encoding.n_y; k++) {
-        int j = root->encoding.y[k];
         double low = p->y_lower[k], high = p->y_upper[k];
-        if (low >= lower[j]) lower[j] = fmin(low + 0.5 * ESP_LIMIT_TOLERANCE * fmax(1.0, fabs(low)), upper[j]);
-        if (high <= upper[j]) upper[j] = fmax(high - 0.5 * ESP_LIMIT_TOLERANCE * fmax(1.0, fabs(high)), lower[j]);
+        if (isfinite(low)) low += 0.5 * ESP_LIMIT_TOLERANCE * fmax(1.0, fabs(low));
+        if (isfinite(high)) high -= 0.5 * ESP_LIMIT_TOLERANCE * fmax(1.0, fabs(high));
+        low = fmax(low, root->ranges->y_lower[k]);
+        high = fmin(high, root->ranges->y_upper[k]);
+        if (low <= high) esp_encoding_range(&root->encoding, k, low, high, lower, upper);
     }
 }
 
@@ -338,9 +339,8 @@ static void refresh(esp_root *root) {
     esp_encoding *e = &root->encoding;
     for (int q = 0; q < e->n_r; q++) refresh_relu(root, q);
     for (int k = 0; k < e->n_y; k++) {
-        int j = e->y[k];
-        root->lower[j] = fmin(fmax(root->lower[j], root->ranges->y_lower[k]), root->upper[j]);
-        root->upper[j] = fmax(fmin(root->upper[j], root->ranges->y_upper[k]), root->lower[j]);
+        double low = fmax(root->problem->y_lower[k], root->ranges->y_lower[k]), high = fmin(root->problem->y_upper[k], root->ranges->y_upper[k]);
+        if (low <= high) esp_encoding_range(e, k, low, high, root->lower, root->upper);
     }
     for (int k = 0; k < e->n_u; k++) {
         root->lower[e->u[k]] = root->u_lower[k];

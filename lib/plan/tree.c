@@ -344,7 +344,7 @@ esp_code esp_tree_search(esp_root *root, const esp_tree_options *options, bool *
     t.n_p = problem->horizon * problem->step->n_r;
     t.n_u = problem->horizon * problem->nu;
     t.squeezer.problem = problem;
-    esp_code code = esp_relax_create(problem, root->ranges, &t.relax, reterr);
+    esp_code code = esp_relax_create(problem, root->ranges, problem->horizon, &t.relax, reterr);
     if (code != ESP_OK) return code;
     t.squeezer.relax = t.relax;
     code = esp_crown_create(root->tightened->unrolled, &t.squeezer.crown, reterr);
