@@ -147,6 +147,25 @@ static void put_model(esp_jsonw *w, const char *key, const esp_server *server, c
     esp_jsonw_object_end(w);
 }
 
+/* Reads the request into a worker's frame. */
+typedef esp_code request_reader(asking *a, const esp_reader *root, esp_model_row *ret_model, esp_error *reterr);
+
+static void read_and_ask(esp_server *server, esp_call *call, request_reader *read, esp_frame_type type) {
+    const esp_json *json = NULL;
+    asking *a = NULL;
+    esp_model_row model;
+    esp_error error = {0};
+    esp_code code = begin(server, call, &json, &a, &error);
+    esp_reader root = esp_reader_root(json);
+    if (!code) code = read(a, &root, &model, &error);
+    if (!code) {
+        ask(a, type, model.sha256);
+        return;
+    }
+    asking_free(a);
+    esp_call_reply_error(call, &error);
+}
+
 /* ---- predict ---- */
 
 static esp_code read_predict(asking *a, const esp_reader *root, esp_model_row *ret_model, esp_error *reterr) {
@@ -166,19 +185,7 @@ static esp_code read_predict(asking *a, const esp_reader *root, esp_model_row *r
 }
 
 void esp_api_models_predict(esp_server *server, esp_call *call) {
-    const esp_json *json = NULL;
-    asking *a = NULL;
-    esp_model_row model;
-    esp_error error = {0};
-    esp_code code = begin(server, call, &json, &a, &error);
-    esp_reader root = esp_reader_root(json);
-    if (!code) code = read_predict(a, &root, &model, &error);
-    if (!code) {
-        ask(a, ESP_FRAME_PREDICT, model.sha256);
-        return;
-    }
-    asking_free(a);
-    esp_call_reply_error(call, &error);
+    read_and_ask(server, call, read_predict, ESP_FRAME_PREDICT);
 }
 
 /* ---- bounds query ---- */
@@ -219,17 +226,5 @@ static esp_code read_query(asking *a, const esp_reader *root, esp_model_row *ret
 }
 
 void esp_api_bounds_query(esp_server *server, esp_call *call) {
-    const esp_json *json = NULL;
-    asking *a = NULL;
-    esp_model_row model;
-    esp_error error = {0};
-    esp_code code = begin(server, call, &json, &a, &error);
-    esp_reader root = esp_reader_root(json);
-    if (!code) code = read_query(a, &root, &model, &error);
-    if (!code) {
-        ask(a, ESP_FRAME_QUERY, model.sha256);
-        return;
-    }
-    asking_free(a);
-    esp_call_reply_error(call, &error);
+    read_and_ask(server, call, read_query, ESP_FRAME_QUERY);
 }
