@@ -46,6 +46,7 @@ WORKER_SRC := $(sort $(wildcard server/worker/*.c))
 CLIENT_SRC := $(sort $(wildcard clients/c/*.c))
 PUSHING_SRC := $(sort $(wildcard clients/robots/*.c) $(wildcard clients/robots/pushing/*.c))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
+BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
 # One binary per file; the folders stand cheap first, which is the order they run in.
 TEST_SRC := $(foreach d,unit golden property http fault,$(sort $(wildcard tests/$(d)/*_*.c)))
 
@@ -57,7 +58,7 @@ WORKER := $(B)/espalier-worker
 PUSHING := $(B)/espalier-pushing
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t test-asan asan tsan valgrind lint format tidy deps help clean bench-plan
+.PHONY: all lib demo run test check t test-asan asan tsan valgrind lint format tidy deps help clean bench-plan bench-peers
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) ## build the daemon, the worker and the simulated robots
@@ -108,8 +109,13 @@ $(B)/tests/%: $(B)/tests/%.o $(call obj,$(SUPPORT_SRC) $(CLIENT_SRC) $(filter-ou
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_DAEMON) $(LIBS_NUMERIC) $(LIBS_BASE)
 
+# The benchmark of the planner: all of tests/bench in one binary.
+$(B)/tests/bench/bench_plan: $(call obj,$(BENCH_SRC) $(SUPPORT_SRC) $(CLIENT_SRC)) $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
+
 .PRECIOUS: $(B)/%.o
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(SUPPORT_SRC) $(TEST_SRC)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(TEST_SRC)))
 
 # ---- what people type ------------------------------------------------------------------------------------------------
 JOBS ?= $(shell nproc)
@@ -139,6 +145,16 @@ asan: ## the tests under AddressSanitizer and UBSan
 
 tsan: ## the tests under ThreadSanitizer
 	@$(MAKE) --no-print-directory -j$(JOBS) VARIANT=tsan check
+
+BENCH_VENV := build/bench-venv
+BENCH_PYTHON = $(wildcard $(BENCH_VENV)/bin/python)
+bench-plan: $(B)/tests/bench/bench_plan ## the planner against stock solvers: [PLAN_SECONDS=20] [PLAN_SIZES="15x3 15x5"] [PLAN_SEEDS=6] [PLAN_ENGINES="tree ..."]
+	@OPENBLAS_NUM_THREADS=1 $< $(if $(PLAN_SECONDS),--seconds $(PLAN_SECONDS)) $(if $(PLAN_SIZES),--sizes "$(PLAN_SIZES)") \
+		$(if $(PLAN_SEEDS),--seeds $(PLAN_SEEDS)) $(if $(PLAN_ENGINES),--engines "$(PLAN_ENGINES)") $(if $(BENCH_PYTHON),--python $(BENCH_PYTHON))
+
+bench-peers: ## HiGHS, Gurobi (its size-limited licence) and SCIP from PyPI for bench-plan, in build/bench-venv
+	@python3 -m venv $(BENCH_VENV)
+	@for peer in highspy gurobipy pyscipopt; do $(BENCH_VENV)/bin/pip install -q $$peer || echo "$$peer does not install here"; done
 
 lint: ## layering, sizes, headers, format, scripts
 	@tests/lint/run
