@@ -21,6 +21,8 @@ struct esp_relax {
     double *aim; /* n_cols: the present objective */
     double *lower, *upper; /* n_cols: the present limits */
     double *dual, *ray; /* n_rows */
+    double *step_cost; /* horizon */
+    int horizon;
 };
 
 static esp_code check_takes(const esp_problem *problem, esp_error *reterr) {
@@ -44,7 +46,9 @@ static bool allocate(esp_relax *relax) {
     relax->upper = ESP_NEW(relax->arena, double, lp->n_cols + 1);
     relax->dual = ESP_NEW(relax->arena, double, lp->n_rows + 1);
     relax->ray = ESP_NEW(relax->arena, double, lp->n_rows + 1);
-    return relax->kind && relax->facet_lower && relax->facet_upper && relax->aim && relax->lower && relax->upper && relax->dual && relax->ray;
+    relax->step_cost = ESP_NEW(relax->arena, double, relax->horizon);
+    return relax->kind && relax->facet_lower && relax->facet_upper && relax->aim && relax->lower && relax->upper && relax->dual && relax->ray &&
+           relax->step_cost;
 }
 
 static void mark_columns(esp_relax *relax, const esp_ranges *root) {
@@ -66,6 +70,7 @@ esp_code esp_relax_create(const esp_problem *problem, const esp_ranges *root, in
     esp_relax *relax = calloc(1, sizeof *relax);
     if (!relax) return esp_fail(reterr, ESP_NOMEM, "relaxation");
     relax->problem = problem;
+    relax->horizon = horizon;
     code = esp_encode(problem, root, horizon, false, NULL, &relax->e, reterr);
     if (code == ESP_OK && !allocate(relax)) code = esp_fail(reterr, ESP_NOMEM, "relaxation of %d ReLUs", relax->e.n_r);
     if (code == ESP_OK) code = esp_clp_create(&relax->e.lp, &relax->clp, reterr);
@@ -257,4 +262,35 @@ double esp_relax_facet_dual(const esp_relax *relax, int q) {
 void esp_relax_inputs(const esp_relax *relax, double *ret_u) {
     const double *z = esp_clp_solution(relax->clp);
     for (int k = 0; k < relax->e.n_u; k++) ret_u[k] = z[relax->e.u[k]];
+}
+
+/* The present value of what a piece's component k is on. */
+static double component(const esp_relax *relax, const esp_piece *piece, int k, const double *z) {
+    const esp_encoding *e = &relax->e;
+    const esp_problem *p = relax->problem;
+    int i = piece->index[k], at = piece->t * (piece->on == ESP_ON_Y ? p->ny : p->nu) + i;
+    if (piece->on == ESP_ON_U) return z[e->u[at]];
+    if (piece->on == ESP_ON_DU) return z[e->u[at]] - (piece->t > 0 ? z[e->u[at - p->nu]] : p->u_last[i]);
+    return z[e->y[at]] - (e->y_minus[at] >= 0 ? z[e->y_minus[at]] : 0) + e->y_at[at];
+}
+
+int esp_relax_last_costly(const esp_relax *relax, double least) {
+    const esp_problem *p = relax->problem;
+    const double *z = esp_clp_solution(relax->clp);
+    for (int t = 0; t < relax->horizon; t++) relax->step_cost[t] = 0;
+    for (int c = 0; c < p->n_pieces; c++) {
+        const esp_piece *piece = &p->pieces[c];
+        double most = 0, sum = 0;
+        if (piece->t >= relax->horizon) continue;
+        for (int k = 0; k < piece->n; k++) {
+            if (!(piece->weight[k] > 0)) continue;
+            double size = piece->weight[k] * fabs(component(relax, piece, k, z) - piece->target[k]);
+            sum += size;
+            most = fmax(most, size);
+        }
+        relax->step_cost[piece->t] += piece->norm == ESP_COST_LINF ? most : sum;
+    }
+    int last = relax->horizon - 1;
+    while (last > 0 && relax->step_cost[last] <= least) last--;
+    return last;
 }

@@ -51,6 +51,8 @@ double esp_relax_p(const esp_relax *relax, int q);
 double esp_relax_r(const esp_relax *relax, int q);
 double esp_relax_w(const esp_relax *relax, int q);
 double esp_relax_facet_dual(const esp_relax *relax, int q); /* price of the facet, >= 0; 0 without one */
+/* The last step whose cost at the LP's point is above `least`; 0 when there is none. */
+int esp_relax_last_costly(const esp_relax *relax, double least);
 void esp_relax_inputs(const esp_relax *relax, double *ret_u); /* H x nu */
 
 #endif

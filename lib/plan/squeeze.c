@@ -3,20 +3,57 @@
 #include "plan/squeeze.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 /* A target whose present range was already reached to within this share of its width is not solved for again. */
 #define REACHED 0.1
 
+static bool take(esp_squeezer *s) {
+    int n_p = s->horizon * s->problem->step->n_r + 1, n_u = s->horizon * s->problem->nu + 1;
+    s->arena = esp_arena_create(0);
+    if (!s->arena) return false;
+    s->p_least = ESP_NEW(s->arena, double, n_p);
+    s->p_most = ESP_NEW(s->arena, double, n_p);
+    s->u_least = ESP_NEW(s->arena, double, n_u);
+    s->u_most = ESP_NEW(s->arena, double, n_u);
+    s->u_scratch = ESP_NEW(s->arena, double, n_u);
+    return s->p_least && s->p_most && s->u_least && s->u_most && s->u_scratch;
+}
+
+esp_code esp_squeezer_create(const esp_problem *p, const esp_ranges *root, int horizon, esp_squeezer **ret_squeezer, esp_error *reterr) {
+    esp_squeezer *s = calloc(1, sizeof *s);
+    if (!s) return esp_fail(reterr, ESP_NOMEM, "bound tightening");
+    *s = (esp_squeezer){.problem = p, .horizon = horizon};
+    esp_code code = take(s) ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "bound tightening");
+    if (code == ESP_OK) code = esp_relax_create(p, root, horizon, &s->relax, reterr);
+    if (code == ESP_OK) code = esp_program_unroll(p->step, p->ny, p->nu, p->history, horizon, p->y_past, p->u_past, &s->unrolled, reterr);
+    if (code == ESP_OK) code = esp_crown_create(s->unrolled, &s->crown, reterr);
+    if (code == ESP_OK)
+        *ret_squeezer = s;
+    else
+        esp_squeezer_free(s);
+    return code;
+}
+
+void esp_squeezer_free(esp_squeezer *s) {
+    if (!s) return;
+    esp_crown_free(s->crown);
+    esp_program_free(s->unrolled);
+    esp_relax_free(s->relax);
+    esp_arena_free(s->arena);
+    free(s);
+}
+
 bool esp_squeeze_sweep(esp_squeezer *s, int t, esp_region *region) {
     const esp_problem *p = s->problem;
     esp_ranges ranges = {
-        p->horizon * p->step->n_r, p->horizon * p->ny, region->p_lower, region->p_upper, NULL, NULL}; /* no outputs: y is not asked for */
+        s->horizon * p->step->n_r, s->horizon * p->ny, region->p_lower, region->p_upper, NULL, NULL}; /* no outputs: y is not asked for */
     esp_crown_box(s->crown, region->u_lower, region->u_upper);
     return esp_crown_run(s->crown, ESP_CROWN_BACKWARD, t * s->problem->step->n_r, false, &ranges);
 }
 
 static void forget_reached(esp_squeezer *s) {
-    int n_p = s->problem->horizon * s->problem->step->n_r, n_u = s->problem->horizon * s->problem->nu;
+    int n_p = s->horizon * s->problem->step->n_r, n_u = s->horizon * s->problem->nu;
     for (int q = 0; q < n_p; q++) {
         s->p_least[q] = INFINITY;
         s->p_most[q] = -INFINITY;
@@ -28,7 +65,7 @@ static void forget_reached(esp_squeezer *s) {
 }
 
 static void note_reached(esp_squeezer *s, double *u) {
-    int n_p = s->problem->horizon * s->problem->step->n_r, n_u = s->problem->horizon * s->problem->nu;
+    int n_p = s->horizon * s->problem->step->n_r, n_u = s->horizon * s->problem->nu;
     for (int q = 0; q < n_p; q++) {
         double p = esp_relax_p(s->relax, q);
         s->p_least[q] = fmin(s->p_least[q], p);
@@ -86,7 +123,7 @@ static bool squeeze_relus(esp_squeezer *s, int t, const bool *pick, const esp_st
 }
 
 static void refresh_facets(esp_squeezer *s, int t, esp_region *region) {
-    int n = s->problem->step->n_r, end = s->problem->horizon * n;
+    int n = s->problem->step->n_r, end = s->horizon * n;
     for (int q = t * n; q < end; q++)
         if (unstable(region, q)) esp_relax_facet(s->relax, q, region->p_lower[q], region->p_upper[q]);
     esp_relax_apply(s->relax, region);
@@ -101,7 +138,7 @@ bool esp_squeeze_pass(esp_squeezer *s, int t_last, const bool *pick, double cuto
         open = squeeze_inputs(s, t, region, u) && esp_squeeze_sweep(s, t, region);
         if (open) refresh_facets(s, t, region);
         open = open && squeeze_relus(s, t, pick, stop, region, u);
-        open = open && (t + 1 >= s->problem->horizon || esp_squeeze_sweep(s, t + 1, region));
+        open = open && (t + 1 >= s->horizon || esp_squeeze_sweep(s, t + 1, region));
         if (open) refresh_facets(s, t, region);
     }
     esp_relax_cutoff(s->relax, INFINITY);

@@ -8,15 +8,24 @@
 #include "certify/crown.h"
 #include "plan/relax.h"
 
-/* What one search works with; regions and ranges have the sizes of `unrolled`. */
+/* What one search works with: the LP and the bounds of the first `horizon` steps. It takes regions of the whole problem
+ * too, and touches only the part of those steps. */
 typedef struct esp_squeezer {
     const esp_problem *problem;
+    int horizon;
     esp_relax *relax;
+    esp_program *unrolled;
     esp_crown *crown; /* of the unrolled program */
+    esp_arena *arena;
     double *p_least, *p_most, *u_least, *u_most; /* extremes that LP points of the present pass have reached */
-    double *u_scratch; /* H * nu */
+    double *u_scratch; /* horizon * nu */
     int64_t solves;
 } esp_squeezer;
+
+/* From ranges that every later region lies within. Borrows the problem. */
+ESP_MUST_CHECK esp_code esp_squeezer_create(const esp_problem *problem, const esp_ranges *root, int horizon, esp_squeezer **ret_squeezer,
+                                            esp_error *reterr);
+void esp_squeezer_free(esp_squeezer *squeezer);
 
 /* Bounds p from the region's input box and its ranges of p, ReLUs of step `t` and later. False: the region is empty. */
 bool esp_squeeze_sweep(esp_squeezer *squeezer, int t, esp_region *region);

@@ -9,11 +9,16 @@
 
 #define ON_GRAPH      1e-7 /* an LP point closer than this to a ReLU's graph counts as on it */
 #define TIME_DISCOUNT 0.7 /* per step, in the branching score */
+#define LAZY_DEPTH    8 /* levels below the last squeeze at which a node is squeezed again */
+#define LAZY_GAIN     0.05 /* a squeeze that closed this share of a node's way to the cutoff is followed by another */
+#define COSTLY        0.005 /* a step that costs less than this share of the cutoff costs nothing */
 #define FACET_SHRUNK  0.95 /* a facet is built anew when a side has shrunk below this share */
 
 typedef struct node {
     double bound;
     int depth, branch;
+    int squeezed; /* depth at which its ranges were squeezed last */
+    int costly; /* last step at which its LP's point pays */
     double ranges[]; /* region (p, u), facets' lower and upper; then the basis */
 } node;
 
@@ -21,7 +26,10 @@ typedef struct tree {
     const esp_problem *problem;
     const esp_tree_options *options;
     esp_track *track;
-    esp_squeezer squeezer;
+    esp_squeezer *squeezer; /* of the whole horizon */
+    esp_squeezer **prefix; /* [h]: of the first h steps, made when first asked for */
+    const esp_ranges *root_ranges;
+    bool lazy; /* nodes are squeezed again when it is their turn, see tree.h */
     esp_relax *relax;
     esp_arena *arena;
     int n_p, n_u;
@@ -120,12 +128,17 @@ static bool unstable(const esp_region *region, int q) {
     return region->p_lower[q] < 0 && region->p_upper[q] > 0;
 }
 
-static void load(tree *t, node *n) {
+/* A node's limits and facets into an LP of all steps or the first few. */
+static void apply(const tree *t, esp_squeezer *s, node *n) {
     esp_region region = region_of(t, n);
     const double *facets = facets_of(t, n);
-    for (int q = 0; q < t->n_p; q++)
-        if (facets[q] < 0 && facets[t->n_p + q] > 0) esp_relax_facet(t->relax, q, facets[q], facets[t->n_p + q]);
-    esp_relax_apply(t->relax, &region);
+    for (int q = 0; q < s->horizon * t->problem->step->n_r; q++)
+        if (facets[q] < 0 && facets[t->n_p + q] > 0) esp_relax_facet(s->relax, q, facets[q], facets[t->n_p + q]);
+    esp_relax_apply(s->relax, &region);
+}
+
+static void load(tree *t, node *n) {
+    apply(t, t->squeezer, n);
     esp_clp_basis_set(esp_relax_clp(t->relax), basis_of(t, n));
 }
 
@@ -216,7 +229,7 @@ static void pick_dearest(tree *t, const esp_region *region) {
 static verdict squeeze_node(tree *t, node *n) {
     esp_region region = region_of(t, n);
     pick_dearest(t, &region);
-    if (!esp_squeeze_pass(&t->squeezer, t->problem->horizon - 1, t->pick, cutoff_of(t), t->track->stop, &region)) return DROPPED;
+    if (!esp_squeeze_pass(t->squeezer, t->problem->horizon - 1, t->pick, cutoff_of(t), t->track->stop, &region)) return DROPPED;
     renew_facets(t, n, 1);
     esp_clp_basis_get(esp_relax_clp(t->relax), basis_of(t, n));
     load(t, n);
@@ -227,6 +240,7 @@ static verdict squeeze_node(tree *t, node *n) {
 static void settle(tree *t, node *n, verdict v) {
     esp_region region = region_of(t, n);
     int branch = v == OPEN ? choose_branch(t, &region) : -1;
+    if (v == OPEN && t->lazy) n->costly = esp_relax_last_costly(t->relax, COSTLY * cutoff_of(t));
     if (branch < 0) branch = widest(t, &region);
     if (branch < 0) {
         t->kept = fmin(t->kept, n->bound);
@@ -243,6 +257,11 @@ static void settle(tree *t, node *n, verdict v) {
     t->out_of_memory = true;
 }
 
+/* Squeezed when it is their turn, and not near the root: pays in large problems, where late steps cost nothing. */
+static bool lazily(const tree *t, const node *n) {
+    return t->lazy && n->costly + 1 < t->problem->horizon;
+}
+
 /* One phase of the parent: ReLU `branch` on or off. */
 static void expand_phase(tree *t, const node *parent, bool on) {
     node *child = t->work;
@@ -253,14 +272,52 @@ static void expand_phase(tree *t, const node *parent, bool on) {
         region.p_lower[parent->branch] = 0;
     else
         region.p_upper[parent->branch] = 0;
-    bool near_root = child->depth <= t->options->squeeze_depth;
-    if (near_root && !esp_squeeze_sweep(&t->squeezer, parent->branch / t->problem->step->n_r, &region)) return;
+    bool near_root = !lazily(t, parent) && child->depth <= t->options->squeeze_depth;
+    if (near_root && !esp_squeeze_sweep(t->squeezer, parent->branch / t->problem->step->n_r, &region)) return;
     if (near_root) renew_facets(t, child, FACET_SHRUNK);
     load(t, child);
     t->track->nodes++;
     verdict v = solve(t, child);
     if (v == OPEN && near_root) v = squeeze_node(t, child);
     if (v != DROPPED) settle(t, child, v);
+}
+
+/* The squeezer of the first `steps` steps; that of all when memory is out. */
+static esp_squeezer *prefix_of(tree *t, int steps) {
+    if (steps >= t->problem->horizon) return t->squeezer;
+    if (!t->prefix[steps] && esp_squeezer_create(t->problem, t->root_ranges, steps, &t->prefix[steps], NULL) != ESP_OK) return t->squeezer;
+    return t->prefix[steps];
+}
+
+/* Instead of branching: all that is unstable in the steps that still cost something is squeezed. */
+static void squeeze_again(tree *t, const node *parent) {
+    node *n = t->work;
+    copy_node(t, n, parent);
+    esp_region region = region_of(t, n);
+    esp_squeezer *s = prefix_of(t, parent->costly + 1);
+    if (s == t->squeezer)
+        load(t, n);
+    else
+        apply(t, s, n);
+    t->track->nodes++;
+    if (!esp_squeeze_pass(s, parent->costly, NULL, cutoff_of(t), t->track->stop, &region)) return;
+    if (!esp_squeeze_sweep(t->squeezer, 0, &region)) return;
+    renew_facets(t, n, 1);
+    load(t, n);
+    verdict v = solve(t, n);
+    bool paid = n->bound - parent->bound > LAZY_GAIN * (cutoff_of(t) - parent->bound);
+    n->squeezed = paid ? n->depth - LAZY_DEPTH : n->depth;
+    if (v != DROPPED) settle(t, n, v);
+}
+
+static void expand(tree *t, const node *parent) {
+    if (lazily(t, parent) && parent->depth - parent->squeezed >= LAZY_DEPTH) {
+        squeeze_again(t, parent);
+        return;
+    }
+    expand_phase(t, parent, true);
+    report_bound(t, parent->bound);
+    expand_phase(t, parent, false);
 }
 
 /* ---- root -------------------------------------------------------------------------------------------------------- */
@@ -281,9 +338,7 @@ static void search(tree *t, bool *ret_exhausted) {
         copy_node(t, parent, top);
         give_node(t, top);
         report_bound(t, parent->bound);
-        expand_phase(t, parent, true);
-        report_bound(t, parent->bound);
-        expand_phase(t, parent, false);
+        expand(t, parent);
         report_bound(t, INFINITY);
     }
     bool closed = t->n_heap == 0 || t->heap[0]->bound >= cutoff_of(t);
@@ -313,13 +368,9 @@ static bool allocate(tree *t) {
     t->u = ESP_NEW(t->arena, double, t->n_u + 1);
     t->score = ESP_NEW(t->arena, double, t->n_p + 1);
     t->pick = ESP_NEW(t->arena, bool, t->n_p + 1);
-    esp_squeezer *s = &t->squeezer;
-    s->p_least = ESP_NEW(t->arena, double, t->n_p + 1);
-    s->p_most = ESP_NEW(t->arena, double, t->n_p + 1);
-    s->u_least = ESP_NEW(t->arena, double, t->n_u + 1);
-    s->u_most = ESP_NEW(t->arena, double, t->n_u + 1);
-    s->u_scratch = ESP_NEW(t->arena, double, t->n_u + 1);
-    return t->work && t->parent && t->u && t->score && t->pick && s->p_least && s->p_most && s->u_least && s->u_most && s->u_scratch;
+    t->prefix = ESP_NEW(t->arena, esp_squeezer *, t->problem->horizon + 1);
+    for (int h = 0; t->prefix && h <= t->problem->horizon; h++) t->prefix[h] = NULL;
+    return t->work && t->parent && t->u && t->score && t->pick && t->prefix;
 }
 
 static void fill_root(tree *t, const esp_root *from) {
@@ -335,7 +386,7 @@ static void fill_root(tree *t, const esp_root *from) {
     memcpy(facets + t->n_p, from->ranges->p_upper, p);
     esp_clp_basis_get(esp_relax_clp(t->relax), basis_of(t, root));
     root->bound = fmax(0, t->track->lower_bound);
-    root->depth = 0;
+    root->depth = root->squeezed = root->costly = 0;
 }
 
 esp_code esp_tree_search(esp_root *root, const esp_tree_options *options, bool *ret_exhausted, esp_error *reterr) {
@@ -343,19 +394,20 @@ esp_code esp_tree_search(esp_root *root, const esp_tree_options *options, bool *
     tree t = {.problem = problem, .options = options, .track = root->track, .kept = INFINITY, .cutoff = root->cutoff};
     t.n_p = problem->horizon * problem->step->n_r;
     t.n_u = problem->horizon * problem->nu;
-    t.squeezer.problem = problem;
-    esp_code code = esp_relax_create(problem, root->ranges, problem->horizon, &t.relax, reterr);
+    if (!esp_tree_takes(problem)) return esp_fail(reterr, ESP_UNPROCESSABLE, "the tree search does not take this problem");
+    esp_code code = esp_squeezer_create(problem, root->ranges, problem->horizon, &t.squeezer, reterr);
     if (code != ESP_OK) return code;
-    t.squeezer.relax = t.relax;
-    code = esp_crown_create(root->tightened->unrolled, &t.squeezer.crown, reterr);
+    t.relax = t.squeezer->relax;
+    t.root_ranges = root->ranges;
+    t.lazy = esp_ranges_unstable(root->ranges) >= options->lazy_from;
     if (code == ESP_OK && !allocate(&t)) code = esp_fail(reterr, ESP_NOMEM, "tree search over %d ReLUs", t.n_p);
     if (code == ESP_OK) {
         *ret_exhausted = false;
         fill_root(&t, root);
         search(&t, ret_exhausted);
     }
-    esp_crown_free(t.squeezer.crown);
-    esp_relax_free(t.relax);
+    for (int h = 0; t.prefix && h <= problem->horizon; h++) esp_squeezer_free(t.prefix[h]);
+    esp_squeezer_free(t.squeezer);
     free(t.heap);
     esp_arena_free(t.arena);
     return code;

@@ -8,6 +8,11 @@
  * early step does decides what late ones can. Every LP point is simulated; a better plan lowers the cutoff. Nodes near
  * the root squeeze their dearest ReLUs again.
  *
+ * Larger problems stall: the LP of a deep node is nearly exact in the steps that cost, then jumps to the goal in one
+ * step, because its ranges are still the root's. There, lazily: a node that is several levels below its last squeeze is
+ * not branched on when its turn comes, but squeezed, in every unstable ReLU of the steps that still cost something, over
+ * an LP of those steps alone (dropping the others only relaxes); it goes back on the heap and its children inherit.
+ *
  * Proof. A node is dropped only when its proved bound (relax.h) reaches the cutoff, or its emptiness is proved. A leaf
  * whose LP point lies on every ReLU's graph but whose plan the check refuses, by tolerance, is branched on further, and
  * kept in the bound when nothing is left to branch on. So when the tree is exhausted the cutoff is a lower bound, and
@@ -22,8 +27,9 @@ typedef struct esp_tree_options {
     size_t memory; /* bytes that open nodes may take */
     int squeeze_depth; /* nodes up to this depth squeeze again */
     int squeeze_relus; /* this many of their dearest ReLUs */
+    int lazy_from; /* unstable ReLUs from which on lazy squeezing takes their place */
 } esp_tree_options;
-#define ESP_TREE_OPTIONS_INIT ((esp_tree_options){(size_t)1 << 30, 5, 10})
+#define ESP_TREE_OPTIONS_INIT ((esp_tree_options){(size_t)1 << 30, 5, 10, 140})
 
 /* True when the problem is one that the tree takes: l1 and linf costs, no value sets, no boxes to avoid. */
 bool esp_tree_takes(const esp_problem *problem);
