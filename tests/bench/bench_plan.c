@@ -121,23 +121,23 @@ static void put(esp_buf *out, const char *format, double value) {
         esp_buf_puts(out, " - |");
 }
 
-/* Median of the times to 1 % over the tree's, instance by instance; one that was not proved counts with the time it had,
- * and `>` says that such a one decides the median. */
+/* Median over the instances of an engine's time to 1 % over the tree's. A proof that did not come makes a ratio a range:
+ * at least the time spent over the tree's, at most the engine's over the time the tree spent, anything when both failed.
+ * What is said is the range of the median. */
 static void put_ratio(esp_buf *out, const run *tree, const run *other, int n) {
-    double values[MAX_SEEDS], proved[MAX_SEEDS];
-    int known = 0;
+    double least[MAX_SEEDS], most[MAX_SEEDS];
     for (int i = 0; i < n; i++) {
-        if (!isfinite(tree[i].to_gap)) continue;
-        values[known] = (isfinite(other[i].to_gap) ? other[i].to_gap : other[i].spent) / fmax(tree[i].to_gap, 1e-4);
-        proved[known] = isfinite(other[i].to_gap) ? values[known] : (double)INFINITY;
-        known++;
+        bool tree_proved = isfinite(tree[i].to_gap), proved = isfinite(other[i].to_gap);
+        least[i] = tree_proved ? (proved ? other[i].to_gap : other[i].spent) / fmax(tree[i].to_gap, 1e-4) : 0;
+        most[i] = proved ? other[i].to_gap / fmax(tree_proved ? tree[i].to_gap : tree[i].spent, 1e-4) : (double)INFINITY;
     }
-    if (known == 0) {
-        esp_buf_puts(out, " - |");
-        return;
-    }
-    bool censored = !isfinite(median(proved, known));
-    esp_buf_printf(out, " %s%.3gx |", censored ? "> " : "", median(values, known));
+    double lower = median(least, n), upper = median(most, n);
+    if (isfinite(upper) && upper <= lower * (1 + 1e-9))
+        esp_buf_printf(out, " %.3gx |", lower);
+    else if (isfinite(upper))
+        esp_buf_printf(out, " %.3g..%.3gx |", lower, upper);
+    else
+        esp_buf_printf(out, " > %.3gx |", lower);
 }
 
 static void put_row(esp_buf *out, const char *engine, const run *tree, const run *runs, const double *best, int n) {
@@ -149,7 +149,7 @@ static void put_row(esp_buf *out, const char *engine, const run *tree, const run
         esp_buf_printf(out, " %d/%d |", proved, n);
         for (int i = 0; i < n; i++) values[i] = runs[i].to_gap;
         put(out, " %.3g |", median(values, n));
-        if (tree)
+        if (tree && runs != tree)
             put_ratio(out, tree, runs, n);
         else
             esp_buf_puts(out, " - |");

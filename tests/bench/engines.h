@@ -27,7 +27,7 @@ double bench_gap_at(const bench_trace *trace, double seconds);
 double bench_time_to(const bench_trace *trace, double gap);
 
 extern const char *const bench_engines[]; /* names, NULL at the end */
-/* "python": interpreter with the solvers from PyPI, or NULL. seconds: wall time given to the engine. `scratch`: a
+/* "python": interpreter with the solvers from PyPI, or NULL. seconds: CPU time given to the engine. `scratch`: a
  * directory for the MPS file. */
 void bench_run(const char *engine, const bench_instance *instance, double seconds, const char *python, const char *scratch, bench_trace *ret_trace);
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""One solver from PyPI on one MPS file, one thread, gap 1 %: peers.py highs|gurobi|scip FILE SECONDS.
+"""One solver from PyPI on one MPS file, one thread, gap 1 %, SECONDS of CPU time: peers.py highs|gurobi|scip FILE SECONDS.
 
 Prints the lines of tests/bench/process.h: "t SECONDS UPPER LOWER" as things become known, "end STATUS SECONDS UPPER LOWER
 NODES" at the end. Times are CPU seconds of this process from the start of the search, reading the file not counted.
@@ -9,15 +9,20 @@ Exit status 3: the solver is not installed or its licence does not take a model 
 import sys
 import time
 
+WALL = 3  # a limit on wall time besides, in limits on CPU time
+
 
 class Trace:
     """Says what changed, in CPU seconds since start()."""
 
-    def __init__(self):
-        self.upper, self.lower, self.zero = float("inf"), float("-inf"), 0.0
+    def __init__(self, limit):
+        self.upper, self.lower, self.zero, self.limit = float("inf"), float("-inf"), 0.0, limit
 
     def start(self):
         self.zero = time.process_time()
+
+    def over(self):
+        return time.process_time() - self.zero >= self.limit
 
     def seen(self, upper, lower):
         upper = upper if abs(upper) < 1e19 else float("inf")
@@ -38,11 +43,13 @@ def highs(path, seconds, trace):
     solver.setOptionValue("output_flag", False)
     solver.setOptionValue("threads", 1)
     solver.setOptionValue("mip_rel_gap", 0.01)
-    solver.setOptionValue("time_limit", seconds)
+    solver.setOptionValue("time_limit", WALL * seconds)
     solver.readModel(path)
 
     def told(event):
         trace.seen(event.data_out.mip_primal_bound, event.data_out.mip_dual_bound)
+        if trace.over():
+            event.interrupt()
 
     solver.cbMipInterrupt.subscribe(told)
     trace.start()
@@ -62,11 +69,13 @@ def gurobi(path, seconds, trace):
     model = gurobipy.read(path, environment)
     model.Params.Threads = 1
     model.Params.MIPGap = 0.01
-    model.Params.TimeLimit = seconds
+    model.Params.TimeLimit = WALL * seconds
 
     def told(solver, where):
         if where == gurobipy.GRB.Callback.MIP:
             trace.seen(solver.cbGet(gurobipy.GRB.Callback.MIP_OBJBST), solver.cbGet(gurobipy.GRB.Callback.MIP_OBJBND))
+            if trace.over():
+                solver.terminate()
 
     trace.start()
     try:
@@ -99,6 +108,7 @@ def scip(path, seconds, trace):
     model.hideOutput()
     model.readProblem(path)
     model.setParam("limits/gap", 0.01)
+    model.setParam("timing/clocktype", 1)  # CPU
     model.setParam("limits/time", seconds)
     model.setParam("parallel/maxnthreads", 1)
     model.includeEventhdlr(Watch(), "watch", "tells of bounds")
@@ -111,7 +121,7 @@ def scip(path, seconds, trace):
 def main():
     name, path, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
     try:
-        {"highs": highs, "gurobi": gurobi, "scip": scip}[name](path, seconds, Trace())
+        {"highs": highs, "gurobi": gurobi, "scip": scip}[name](path, seconds, Trace(seconds))
     except ImportError as error:
         print(f"error {error}", flush=True)
         sys.exit(3)
