@@ -233,5 +233,6 @@ void bench_run(const char *engine, const bench_instance *instance, double second
     (void)wait4(pid, &status, 0, &used);
     if (!ended)
         ret_trace->seconds = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + 1e-6 * (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
-    if (ended && status != 0) (void)snprintf(ret_trace->status, sizeof ret_trace->status, "missing");
+    if (ended && status != 0)
+        (void)snprintf(ret_trace->status, sizeof ret_trace->status, WIFEXITED(status) && WEXITSTATUS(status) == 3 ? "missing" : "failed");
 }

@@ -16,7 +16,7 @@ typedef struct bench_trace {
     int n;
     bench_event events[BENCH_MAX_EVENTS]; /* times ascend, upper falls, lower rises */
     double seconds; /* at the end */
-    char status[32]; /* the engine's own word; "killed" when it overran, "missing" when it does not run here */
+    char status[32]; /* the engine's own word; "killed" when it overran, "missing" when it does not run here, "failed" */
     long nodes;
 } bench_trace;
 

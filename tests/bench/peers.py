@@ -78,11 +78,7 @@ def gurobi(path, seconds, trace):
                 solver.terminate()
 
     trace.start()
-    try:
-        model.optimize(told)
-    except gurobipy.GurobiError as error:
-        print(f"error {error}", flush=True)
-        sys.exit(3)
+    model.optimize(told)
     trace.seen(model.ObjVal if model.SolCount else float("inf"), model.ObjBound)
     trace.end("optimal" if model.Status == gurobipy.GRB.OPTIMAL else "limit", model.NodeCount)
 
@@ -122,9 +118,11 @@ def main():
     name, path, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
     try:
         {"highs": highs, "gurobi": gurobi, "scip": scip}[name](path, seconds, Trace(seconds))
-    except ImportError as error:
+    except Exception as error:
         print(f"error {error}", flush=True)
-        sys.exit(3)
+        if isinstance(error, ImportError) or type(error).__name__ == "GurobiError":
+            sys.exit(3)
+        raise
 
 
 if __name__ == "__main__":
