@@ -225,13 +225,24 @@ static void pick_dearest(tree *t, const esp_region *region) {
     }
 }
 
-/* Squeezes the node's dearest ReLUs and solves it again. */
+/* The squeezer of the first `steps` steps; that of all when memory is out. */
+static esp_squeezer *prefix_of(tree *t, int steps) {
+    if (steps >= t->problem->horizon) return t->squeezer;
+    if (!t->prefix[steps] && esp_squeezer_create(t->problem, t->root_ranges, steps, &t->prefix[steps], NULL) != ESP_OK) return t->squeezer;
+    return t->prefix[steps];
+}
+
+/* Squeezes the node's dearest ReLUs over the steps that cost something, and solves it again. */
 static verdict squeeze_node(tree *t, node *n) {
     esp_region region = region_of(t, n);
+    int last = esp_relax_last_costly(t->relax, COSTLY * cutoff_of(t));
+    esp_squeezer *s = prefix_of(t, last + 1);
     pick_dearest(t, &region);
-    if (!esp_squeeze_pass(t->squeezer, t->problem->horizon - 1, t->pick, cutoff_of(t), t->track->stop, &region)) return DROPPED;
-    renew_facets(t, n, 1);
     esp_clp_basis_get(esp_relax_clp(t->relax), basis_of(t, n));
+    if (s != t->squeezer) apply(t, s, n);
+    if (!esp_squeeze_pass(s, last, t->pick, cutoff_of(t), t->track->stop, &region)) return DROPPED;
+    if (s != t->squeezer && !esp_squeeze_sweep(t->squeezer, last + 1, &region)) return DROPPED;
+    renew_facets(t, n, 1);
     load(t, n);
     return solve(t, n);
 }
@@ -280,13 +291,6 @@ static void expand_phase(tree *t, const node *parent, bool on) {
     verdict v = solve(t, child);
     if (v == OPEN && near_root) v = squeeze_node(t, child);
     if (v != DROPPED) settle(t, child, v);
-}
-
-/* The squeezer of the first `steps` steps; that of all when memory is out. */
-static esp_squeezer *prefix_of(tree *t, int steps) {
-    if (steps >= t->problem->horizon) return t->squeezer;
-    if (!t->prefix[steps] && esp_squeezer_create(t->problem, t->root_ranges, steps, &t->prefix[steps], NULL) != ESP_OK) return t->squeezer;
-    return t->prefix[steps];
 }
 
 /* Instead of branching: all that is unstable in the steps that still cost something is squeezed. */
