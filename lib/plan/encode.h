@@ -20,7 +20,7 @@
  * A stable ReLU has no w (l >= 0) or no column at all (u <= 0). Cost: |v - g| by e+ - e- = v - g, the largest by its
  * epigraph, squares by tangents s >= 2 d0 d - d0^2, which lie below the square, so every bound stays a bound. Values,
  * boxes to avoid: binaries. Ranges of y are limits of their columns. The columns are the same in number and order for
- * every set of ranges with the same unstable ReLUs. */
+ * every set of ranges with the same ReLUs unstable and the same ones off. */
 #ifndef ESP_PLAN_ENCODE_H
 #define ESP_PLAN_ENCODE_H
 

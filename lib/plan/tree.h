@@ -6,12 +6,13 @@
  * basis, with the cutoff as objective limit. The branching ReLU is the one whose facet costs most: price of the
  * triangle's upper side, times how far the LP's point is from the ReLU's graph, discounted by time, because what an
  * early step does decides what late ones can. Every LP point is simulated; a better plan lowers the cutoff. Nodes near
- * the root squeeze their dearest ReLUs again.
+ * the root squeeze their dearest ReLUs again, over an LP of the steps that still cost something (the others dropped, which
+ * only relaxes).
  *
  * Larger problems stall: the LP of a deep node is nearly exact in the steps that cost, then jumps to the goal in one
  * step, because its ranges are still the root's. There, lazily: a node that is several levels below its last squeeze is
  * not branched on when its turn comes, but squeezed, in every unstable ReLU of the steps that still cost something, over
- * an LP of those steps alone (dropping the others only relaxes); it goes back on the heap and its children inherit.
+ * the LP of those steps; it goes back on the heap and its children inherit.
  *
  * Proof. A node is dropped only when its proved bound (relax.h) reaches the cutoff, or its emptiness is proved. A leaf
  * whose LP point lies on every ReLU's graph but whose plan the check refuses, by tolerance, is branched on further, and
