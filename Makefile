@@ -58,7 +58,7 @@ WORKER := $(B)/espalier-worker
 PUSHING := $(B)/espalier-pushing
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t test-asan asan tsan valgrind lint format tidy deps help clean bench-plan bench-peers
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-peers
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) ## build the daemon, the worker and the simulated robots

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * CBC with its own settings: the yardstick. It is not how the product uses CBC, hence not through lib/plan/coin.c. */
+#include <coin/Cbc_C_Interface.h>
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -7,21 +8,6 @@
 
 #include "bench/engines.h"
 #include "bench/process.h"
-
-/* The part of CBC's C interface used here, declared rather than included: Coin's headers have one place in the project. */
-typedef struct Cbc_Model Cbc_Model;
-extern Cbc_Model *Cbc_newModel(void);
-extern void Cbc_loadProblem(Cbc_Model *model, int n_cols, int n_rows, const int *start, const int *index, const double *value, const double *lower,
-                            const double *upper, const double *cost, const double *row_lower, const double *row_upper);
-extern void Cbc_setInteger(Cbc_Model *model, int col);
-extern void Cbc_setAllowableFractionGap(Cbc_Model *model, double gap);
-extern void Cbc_setMaximumSeconds(Cbc_Model *model, double seconds);
-extern int Cbc_solve(Cbc_Model *model);
-extern int Cbc_isProvenOptimal(Cbc_Model *model);
-extern double Cbc_getObjValue(Cbc_Model *model);
-extern double Cbc_getBestPossibleObjValue(Cbc_Model *model);
-extern const double *Cbc_bestSolution(Cbc_Model *model);
-extern int Cbc_getNodeCount(Cbc_Model *model);
 
 static double *coin_limits(const double *limits, int n) {
     double *copy = malloc(((size_t)n + 1) * sizeof *copy);
