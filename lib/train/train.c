@@ -108,6 +108,7 @@ esp_code esp_train_run(const esp_dataset *dataset, const esp_train_opts *opts, c
         (void)snprintf(stage, sizeof stage, "rung %d", opts->ladder[i]);
         code = run_rung(t, (size_t)opts->ladder[i], stage, reterr);
     }
+    if (code == ESP_OK) esp_trainer_finish(t);
     esp_trainer_free(t);
     return code;
 }

@@ -105,6 +105,11 @@ static void tell(esp_trainer *t, int64_t now) {
     if (t->hooks && t->hooks->progress) t->hooks->progress(t->hooks->user, &t->progress);
 }
 
+void esp_trainer_finish(esp_trainer *t) {
+    t->progress.fraction = 1;
+    tell(t, esp_clock_now_ns());
+}
+
 esp_code esp_trainer_pulse(void *trainer, esp_error *reterr) {
     esp_trainer *t = trainer;
     int64_t now = esp_clock_now_ns();

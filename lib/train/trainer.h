@@ -63,6 +63,9 @@ void esp_trainer_free(esp_trainer *trainer);
 /* Errors: NUMERIC when the loss is not finite, CANCELLED, DEADLINE. */
 ESP_MUST_CHECK esp_code esp_trainer_phase(esp_trainer *trainer, const esp_phase *phase, esp_error *reterr);
 
+/* The last report: everything is done, with the figures as they ended. */
+void esp_trainer_finish(esp_trainer *trainer);
+
 /* Stops and reports when it is time to; cheap enough for every batch. A function of type pulse (train/emit.h). */
 ESP_MUST_CHECK esp_code esp_trainer_pulse(void *trainer, esp_error *reterr);
 

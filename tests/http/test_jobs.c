@@ -22,6 +22,7 @@ static http_reply run_job(const char *json) {
 START_TEST(train__leaves_a_model_for_every_rung) {
     http_reply job = run_job(TRAIN("cart", "1"));
     ck_assert_str_eq(reply_text(&job, "/state"), "succeeded");
+    ck_assert_double_eq(reply_number(&job, "/progress/fraction"), 1);
     ck_assert_double_eq(reply_number(&job, "/attempt"), 1);
     ck_assert_uint_eq(reply_count(&job, "/result/models"), 3);
     ck_assert_double_eq(reply_number(&job, "/result/models/0/relu"), 16);
