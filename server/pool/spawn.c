@@ -19,8 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* OpenBLAS 0.3.21 knows processors by model number and falls back to SSE3 kernels on those that came later, at less than
- * half the speed; what it should ask is what the processor can do. NULL: let it choose. */
+/* OpenBLAS 0.3.21 knows processors by model number and falls back to SSE3 kernels on those that came later; what it should
+ * ask is what the processor can do. NULL: let it choose. */
 static char *blas_kernel(void) {
 #if defined(__x86_64__)
     static char skylake[] = "OPENBLAS_CORETYPE=SKYLAKEX", haswell[] = "OPENBLAS_CORETYPE=HASWELL";
