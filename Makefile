@@ -47,6 +47,7 @@ CLIENT_SRC := $(sort $(wildcard clients/c/*.c))
 PUSHING_SRC := $(sort $(wildcard clients/robots/*.c) $(wildcard clients/robots/pushing/*.c))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
 BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
+DEADLINE_SRC := $(sort $(wildcard tests/bench/deadline/*.c))
 # One binary per file; the folders stand cheap first, which is the order they run in.
 TEST_SRC := $(foreach d,unit golden property http fault,$(sort $(wildcard tests/$(d)/*_*.c)))
 
@@ -58,7 +59,7 @@ WORKER := $(B)/espalier-worker
 PUSHING := $(B)/espalier-pushing
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-peers
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-peers bench-deadline
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) ## build the daemon, the worker and the simulated robots
@@ -114,8 +115,13 @@ $(B)/tests/bench/bench_plan: $(call obj,$(BENCH_SRC) $(SUPPORT_SRC) $(CLIENT_SRC
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
+# The benchmark of the deadlines, a client of a real daemon.
+$(B)/tests/bench/bench_deadline: $(call obj,$(DEADLINE_SRC) $(SUPPORT_SRC) $(CLIENT_SRC) clients/robots/stats.c) $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
+
 .PRECIOUS: $(B)/%.o
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(TEST_SRC)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(DEADLINE_SRC) $(TEST_SRC)))
 
 # ---- what people type ------------------------------------------------------------------------------------------------
 JOBS ?= $(shell nproc)
@@ -151,6 +157,9 @@ BENCH_PYTHON = $(wildcard $(BENCH_VENV)/bin/python)
 bench-plan: $(B)/tests/bench/bench_plan ## the planner against stock solvers: [PLAN_SECONDS=20] [PLAN_SIZES="15x3 15x5"] [PLAN_SEEDS=6] [PLAN_ENGINES="tree ..."]
 	@OPENBLAS_NUM_THREADS=1 $< $(if $(PLAN_SECONDS),--seconds $(PLAN_SECONDS)) $(if $(PLAN_SIZES),--sizes "$(PLAN_SIZES)") \
 		$(if $(PLAN_SEEDS),--seeds $(PLAN_SEEDS)) $(if $(PLAN_ENGINES),--engines "$(PLAN_ENGINES)") $(if $(BENCH_PYTHON),--python $(BENCH_PYTHON))
+
+bench-deadline: all $(B)/tests/bench/bench_deadline ## how late plans are beside a training job, two minutes: [DEADLINE_PLANS=300] [DEADLINE_JOB=no]
+	@ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(B)/tests/bench/bench_deadline $(if $(DEADLINE_PLANS),--plans $(DEADLINE_PLANS)) $(if $(DEADLINE_JOB),--job $(DEADLINE_JOB))
 
 bench-peers: ## HiGHS, Gurobi (its size-limited licence) and SCIP from PyPI for bench-plan, in build/bench-venv
 	@python3 -m venv $(BENCH_VENV)
