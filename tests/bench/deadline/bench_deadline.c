@@ -120,27 +120,24 @@ static void run_pair(const char *exact, const char *sampling, int plans) {
     free(robots);
 }
 
-int main(int argc, char **argv) {
-    int plans = 300;
-    bool job = true;
+static int plans = 300;
+static bool job = true;
+
+static void prepare(void) {
     char id[64];
-    for (int i = 1; i < argc; i += 2) {
-        if (i + 1 == argc) complain("usage: bench_deadline [--plans N] [--job yes|no]");
-        if (strcmp(argv[i], "--plans") == 0) plans = atoi(argv[i + 1]);
-        if (strcmp(argv[i], "--job") == 0) job = strcmp(argv[i + 1], "no") != 0;
-    }
-    if (plans < 1 || plans > MOST / 8) complain("--plans must be 1 to 2500");
-    daemon_start(&d, NULL);
     rail_upload_data(&d, "rail", 60);
     rail_upload_random(&d, "m48", 48, 1);
     rail_upload_random(&d, "m64", 64, 2); /* 128 ReLUs */
     rail_store_task(&d, "hard", "m48", 24);
     rail_store_task(&d, "dense", "m64", 24);
-    if (job) {
-        rail_submit(&d, rail_long_job, id);
-        http_reply reply = rail_wait_state(&d, id, "running");
-        http_done(&reply);
-    }
+    if (!job) return;
+    rail_submit(&d, rail_long_job, id);
+    http_reply reply = rail_wait_state(&d, id, "running");
+    http_done(&reply);
+}
+
+START_TEST(bench) {
+    prepare();
     pauses_start();
     printf("Milliseconds past the deadline%s%s:\n\n", job ? ", a training job beside them" : "",
            pauses_real_time() ? "" : "; without real-time priority, so a pause may be another program's");
@@ -149,5 +146,26 @@ int main(int argc, char **argv) {
     run_pair("cbc", "mppi", plans);
     run_pair("tree", "cem", plans);
     pauses_stop();
-    return daemon_finish(&d, 0);
+}
+END_TEST
+
+/* What tests share reports by check, so this is a test to it. */
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc; i += 2) {
+        if (i + 1 == argc) complain("usage: bench_deadline [--plans N] [--job yes|no]");
+        if (strcmp(argv[i], "--plans") == 0) plans = atoi(argv[i + 1]);
+        if (strcmp(argv[i], "--job") == 0) job = strcmp(argv[i + 1], "no") != 0;
+    }
+    if (plans < 1 || plans > MOST / 8) complain("--plans must be 1 to 2500");
+    daemon_start(&d, NULL);
+    Suite *suite = suite_create("bench");
+    TCase *tc = tcase_create("bench");
+    tcase_add_test(tc, bench);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_MINIMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return daemon_finish(&d, failed);
 }
