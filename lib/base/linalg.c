@@ -28,6 +28,42 @@ void esp_dgemv(size_t m, size_t n, const double *a, size_t lda, const double *x,
     cblas_dgemv(CblasRowMajor, CblasNoTrans, (blasint)m, (blasint)n, 1.0, a, (blasint)lda, x, 1, 0.0, y, 1);
 }
 
+/* The upper triangle into the lower one. */
+static void mirror(size_t n, double *a, size_t lda) {
+    for (size_t i = 1; i < n; i++)
+        for (size_t j = 0; j < i; j++) a[i * lda + j] = a[j * lda + i];
+}
+
+void esp_dsyrk(size_t n, size_t k, double alpha, const double *a, size_t lda, double beta, double *c, size_t ldc) {
+    cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, (blasint)n, (blasint)k, alpha, a, (blasint)lda, beta, c, (blasint)ldc);
+    mirror(n, c, ldc);
+}
+
+/* The upper triangle by rows is LAPACK's lower one by columns, so that nothing is transposed on the way. */
+
+static esp_code not_positive(size_t n, esp_error *reterr) {
+    return esp_fail(reterr, ESP_NUMERIC, "a %zu x %zu matrix is not positive definite", n, n);
+}
+
+esp_code esp_cholesky(size_t n, double *a, esp_error *reterr) {
+    if (n && LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'L', (lapack_int)n, a, (lapack_int)n) != 0) return not_positive(n, reterr);
+    for (size_t i = 1; i < n; i++) memset(a + i * n, 0, i * sizeof *a);
+    return ESP_OK;
+}
+
+esp_code esp_spd_inverse(size_t n, double *a, esp_error *reterr) {
+    if (!n) return ESP_OK;
+    if (LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'L', (lapack_int)n, a, (lapack_int)n) != 0) return not_positive(n, reterr);
+    if (LAPACKE_dpotri(LAPACK_COL_MAJOR, 'L', (lapack_int)n, a, (lapack_int)n) != 0) return not_positive(n, reterr);
+    mirror(n, a, n);
+    return ESP_OK;
+}
+
+esp_code esp_spd_solve(size_t n, double *a, double *x, esp_error *reterr) {
+    if (n && LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', (lapack_int)n, 1, a, (lapack_int)n, x, (lapack_int)n) != 0) return not_positive(n, reterr);
+    return ESP_OK;
+}
+
 esp_code esp_spectral_norm(size_t m, size_t n, const double *a, double *ret_norm, esp_error *reterr) {
     if (m == 0 || n == 0) {
         *ret_norm = 0;

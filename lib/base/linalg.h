@@ -25,6 +25,20 @@ void esp_ref_dgemm(esp_trans ta, esp_trans tb, size_t m, size_t n, size_t k, dou
 /* y (m) = A (m x n) x. */
 void esp_dgemv(size_t m, size_t n, const double *a, size_t lda, const double *x, double *y);
 
+/* C (n x n, both triangles) = alpha A'A + beta C for A (k x n); C is symmetric when it is read. */
+void esp_dsyrk(size_t n, size_t k, double alpha, const double *a, size_t lda, double beta, double *c, size_t ldc);
+void esp_ref_dsyrk(size_t n, size_t k, double alpha, const double *a, size_t lda, double beta, double *c, size_t ldc);
+
+/* Three of a symmetric positive definite A (n x n), in place; only its upper triangle is read. A is spoilt on failure.
+ * Errors: NUMERIC when A is not positive definite in double. */
+/* A = U'U: U in the upper triangle, zeros below. */
+ESP_MUST_CHECK esp_code esp_cholesky(size_t n, double *a, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_ref_cholesky(size_t n, double *a, esp_error *reterr);
+/* The inverse, both triangles. */
+ESP_MUST_CHECK esp_code esp_spd_inverse(size_t n, double *a, esp_error *reterr);
+/* x (n) becomes A^-1 x; A is spoilt on success too. */
+ESP_MUST_CHECK esp_code esp_spd_solve(size_t n, double *a, double *x, esp_error *reterr);
+
 /* Largest singular value of A (m x n) by SVD: an estimate, good to rounding, not a proved bound (see certify/norms.h). */
 ESP_MUST_CHECK esp_code esp_spectral_norm(size_t m, size_t n, const double *a, double *ret_norm, esp_error *reterr);
 
