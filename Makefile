@@ -33,7 +33,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo "  $(1) $(patsubst $(B)/%,%,$(2))")
 
 pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
-LIBS_BASE := -ljansson -lnettle -lm
+LIBS_BASE := -ljansson -lnettle -lprotobuf-c -lm
 LIBS_NUMERIC := -lCbcSolver -lCbc -lOsiClp -lClpSolver -lClp -lOsi -lCgl -lCoinUtils -llapacke -lopenblas
 LIBS_DAEMON := -lmicrohttpd -lsqlite3 -lpthread
 LIBS_TEST = $(call pkg,--libs,check) -lcurl -lchipmunk -lpthread
@@ -50,6 +50,10 @@ BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
 DEADLINE_SRC := $(sort $(wildcard tests/bench/deadline/*.c))
 # One binary per file; the folders stand cheap first, which is the order they run in.
 TEST_SRC := $(foreach d,unit golden property http fault,$(sort $(wildcard tests/$(d)/*_*.c)))
+
+# The messages of ONNX, from the description that Debian ships, under a name of ours.
+ONNX_PROTO := /usr/include/onnx/onnx.proto
+ONNX_SRC := $(B)/gen/onnx.pb-c.c
 
 obj = $(patsubst %.S,$(B)/%.o,$(patsubst %.c,$(B)/%.o,$(1)))
 LIB := $(B)/libespalier.a
@@ -78,12 +82,25 @@ $(B)/%.o: %.c Makefile
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
+$(ONNX_SRC): $(ONNX_PROTO)
+	@mkdir -p $(@D)
+	$(call say,PROTO,$@)
+	$(Q)sed 's/^package onnx;/package esp_onnx;/' $< > $(@D)/onnx.proto
+	$(Q)protoc-c --proto_path=$(@D) --c_out=$(@D) $(@D)/onnx.proto
+
+$(ONNX_SRC:.c=.o): $(ONNX_SRC) Makefile
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+$(patsubst lib/%.c,$(B)/lib/%.o,$(wildcard lib/net/onnx*.c)): CPPFLAGS += -I$(B)/gen
+$(patsubst lib/%.c,$(B)/lib/%.o,$(wildcard lib/net/onnx*.c)): | $(ONNX_SRC)
+
 $(B)/server/embed.o: server/embed.S schema/api/openapi.json $(wildcard schema/db/*.sql)
 	@mkdir -p $(@D)
 	$(call say,AS,$@)
 	$(Q)$(CC) -c -I. $< -o $@
 
-$(LIB): $(call obj,$(LIB_SRC))
+$(LIB): $(call obj,$(LIB_SRC)) $(ONNX_SRC:.c=.o)
 $(SERVER_LIB): $(call obj,$(SERVER_SRC) $(EMBED_SRC))
 $(LIB) $(SERVER_LIB):
 	@mkdir -p $(@D)
