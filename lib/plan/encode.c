@@ -83,14 +83,28 @@ static void limit_uses(writer *w) {
     const esp_problem *p = w->p;
     for (int k = 0; k < w->e->n_y; k++) {
         if (isfinite(p->y_lower[k]) || isfinite(p->y_upper[k])) w->needed[k] = true;
-        for (int h = 0; h < p->task->n_halfspaces; h++)
-            if (p->task->halfspaces[h].a[k % p->ny] != 0.0) w->needed[k] = true;
-        for (int b = 0; b < p->task->n_avoid; b++)
-            for (int i = 0; i < p->task->avoid[b].n; i++)
-                if (p->task->avoid[b].index[i] == k % p->ny) {
+        for (int h = 0; h < p->n_halfspaces; h++)
+            if (p->halfspaces[h].a[k % p->ny] != 0.0) w->needed[k] = true;
+        for (int b = 0; b < p->n_avoid; b++)
+            for (int i = 0; i < p->avoid[b].n; i++)
+                if (p->avoid[b].index[i] == k % p->ny) {
                     w->needed[k] = true;
                     w->weight[k] = ALONE;
                 }
+    }
+}
+
+/* Only faces of a box to avoid need their outputs alone. */
+static void soft_uses(writer *w) {
+    for (int at = 0; at < w->horizon * w->p->n_softs; at++) {
+        const esp_soft *soft = &w->p->softs[at % w->p->n_softs];
+        for (int s = 0; s < soft->n_sides; s++) {
+            for (int k = 0; k < soft->sides[s].n; k++) {
+                int output = at / w->p->n_softs * w->p->ny + soft->sides[s].index[k];
+                if (soft->sides[s].a[k] != 0.0) w->needed[output] = true;
+                if (soft->n_sides > 1) w->weight[output] = ALONE;
+            }
+        }
     }
 }
 
@@ -106,6 +120,7 @@ static void mark_uses(writer *w) {
     const esp_program *step = w->p->step;
     cost_uses(w);
     limit_uses(w);
+    soft_uses(w);
     for (int t = w->horizon - 1; t >= 0; t--) {
         for (int j = 0; j < step->n_r; j++)
             if (w->ranges->p_upper[t * step->n_r + j] > 0.0) window_uses(w, t, step->c + (size_t)j * (size_t)step->n_x);
@@ -298,9 +313,9 @@ static void value_rows(writer *w) {
 static void halfspace_rows(writer *w) {
     const esp_problem *p = w->p;
     for (int t = 0; t < w->horizon; t++) {
-        for (int k = 0; k < p->task->n_halfspaces; k++) {
-            (void)esp_lp_add_row(&w->e->lp, -INFINITY, p->task->halfspaces[k].b);
-            for (int i = 0; i < p->ny; i++) put_output(w, t * p->ny + i, p->task->halfspaces[k].a[i]);
+        for (int k = 0; k < p->n_halfspaces; k++) {
+            (void)esp_lp_add_row(&w->e->lp, -INFINITY, p->halfspaces[k].b);
+            for (int i = 0; i < p->ny; i++) put_output(w, t * p->ny + i, p->halfspaces[k].a[i]);
         }
     }
 }
@@ -337,8 +352,8 @@ static bool clear_of(const writer *w, const esp_avoid *avoid, int t) {
 static void avoid_rows(writer *w) {
     const esp_problem *p = w->p;
     for (int t = 0; t < w->horizon; t++) {
-        for (int b = 0; b < p->task->n_avoid; b++) {
-            const esp_avoid *avoid = &p->task->avoid[b];
+        for (int b = 0; b < p->n_avoid; b++) {
+            const esp_avoid *avoid = &p->avoid[b];
             if (clear_of(w, avoid, t)) continue;
             int first = w->e->n_faces;
             w->group++;
@@ -352,6 +367,54 @@ static void avoid_rows(writer *w) {
         }
     }
 }
+
+/* ---- limits that the present violates ---------------------------------------------------------------------------- */
+
+/* z = 1: a y <= b + s for the side's one output; z = 0: no more than its own limits say. */
+static void soft_face(writer *w, const esp_side *side, int output, int s) {
+    esp_lp *lp = &w->e->lp;
+    int y = w->e->y[output], z = esp_lp_add_col(lp, 0.0, 0.0, 1.0, true);
+    double a = side->a[0], most = a > 0.0 ? lp->col_upper[y] : -lp->col_lower[y], room = fmax(0.0, nextafter(most - side->b, INFINITY));
+    (void)esp_lp_add_row(lp, -INFINITY, side->b);
+    esp_lp_put(lp, y, a);
+    esp_lp_put(lp, s, -1.0);
+    esp_lp_put(lp, z, room);
+    esp_lp_shift(lp, -room, fabs(room) + fabs(side->b));
+    w->e->faces[w->e->n_faces++] = (esp_face){w->group, z, y, a > 0.0 ? -1 : 1, output, a * side->b};
+}
+
+/* Inside a box to avoid: one of its faces is kept, give or take s. */
+static void soft_avoid(writer *w, const esp_soft *soft, int t, int s) {
+    esp_lp *lp = &w->e->lp;
+    int first = w->e->n_faces;
+    w->group++;
+    for (int k = 0; k < soft->n_sides; k++) soft_face(w, &soft->sides[k], t * w->p->ny + soft->sides[k].index[0], s);
+    (void)esp_lp_add_row(lp, 1.0, INFINITY);
+    for (int f = first; f < w->e->n_faces; f++) esp_lp_put(lp, w->e->faces[f].z, 1.0);
+}
+
+/* s >= a'y - b, s >= 0; no larger than the ranges let it be. */
+static void soft_rows(writer *w) {
+    const esp_problem *p = w->p;
+    for (int at = 0; at < w->horizon * p->n_softs; at++) {
+        int t = at / p->n_softs;
+        const esp_soft *soft = &p->softs[at % p->n_softs];
+        double most = esp_soft_most(soft, w->ranges->y_lower + t * p->ny, w->ranges->y_upper + t * p->ny);
+        w->e->soft[at] = -1;
+        if (soft->n_sides > 1 && most <= 0.0) continue;
+        w->e->soft[at] = esp_lp_add_col(&w->e->lp, p->penalty, 0.0, most, false);
+        if (soft->n_sides > 1) {
+            soft_avoid(w, soft, t, w->e->soft[at]);
+            continue;
+        }
+        const esp_side *side = &soft->sides[0];
+        (void)esp_lp_add_row(&w->e->lp, -INFINITY, side->b);
+        for (int k = 0; k < side->n; k++) put_output(w, t * p->ny + side->index[k], side->a[k]);
+        esp_lp_put(&w->e->lp, w->e->soft[at], -1.0);
+    }
+}
+
+/* ---- cost -------------------------------------------------------------------------------------------------------- */
 
 /* Columns and constant of a piece's component: d = x[col] - x[before] - shift. */
 static esp_square component(const writer *w, const esp_piece *piece, int k) {
@@ -471,13 +534,15 @@ static bool take(writer *w) {
     e->w = ESP_NEW(e->arena, int, e->n_r + 1);
     e->a = ESP_NEW(e->arena, int, e->n_r + 1);
     e->knap = ESP_NEW(e->arena, int, e->n_r + 1);
+    e->n_soft = p->n_softs;
+    e->soft = ESP_NEW(e->arena, int, w->horizon * p->n_softs + 1);
     e->squares = ESP_NEW(e->arena, esp_square, count_squares(p) + 1);
     e->faces = ESP_NEW(e->arena, esp_face, count_faces(p) + 1);
     w->needed = ESP_NEW(e->arena, bool, e->n_y);
     w->weight = ESP_NEW(e->arena, double, e->n_y);
     w->row = ESP_NEW(e->arena, double, p->step->n_x + 1);
-    if (!e->u || !e->y || !e->y_minus || !e->y_at || !e->r || !e->w || !e->a || !e->knap || !e->squares || !e->faces || !w->needed || !w->weight ||
-        !w->row)
+    if (!e->u || !e->y || !e->y_minus || !e->y_at || !e->r || !e->w || !e->a || !e->knap || !e->soft || !e->squares || !e->faces || !w->needed ||
+        !w->weight || !w->row)
         return false;
     for (int k = 0; k < e->n_y; k++) {
         w->needed[k] = false;
@@ -504,6 +569,7 @@ esp_code esp_encode(const esp_problem *problem, const esp_ranges *ranges, int ho
     value_rows(&w);
     halfspace_rows(&w);
     avoid_rows(&w);
+    soft_rows(&w);
     cost_rows(&w);
     tangent_rows(&w, tangents);
     cutoff_row(&w);

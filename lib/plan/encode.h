@@ -19,7 +19,8 @@
  *
  * A stable ReLU has no w (l >= 0) or no column at all (u <= 0). Cost: |v - g| by e+ - e- = v - g, the largest by its
  * epigraph, squares by tangents s >= 2 d0 d - d0^2, which lie below the square, so every bound stays a bound. Values,
- * boxes to avoid: binaries. Ranges of y are limits of their columns. The columns are the same in number and order for
+ * boxes to avoid: binaries. A limit that the present violates is a column s >= a'y - b at each step, s >= 0, with the
+ * penalty as its cost; for a box to avoid, s is what its faces may give way by. Ranges of y are limits of their columns. The columns are the same in number and order for
  * every set of ranges with the same ReLUs unstable and the same ones off. */
 #ifndef ESP_PLAN_ENCODE_H
 #define ESP_PLAN_ENCODE_H
@@ -35,7 +36,8 @@ typedef struct esp_square {
     double lower, upper; /* range of d */
 } esp_square;
 
-/* One way out of a box to avoid: z = 1 forces x[y] <= bound (side -1) or >= bound (side +1). */
+/* One way out of a box to avoid: z = 1 forces x[y] <= bound (side -1) or >= bound (side +1), give or take the slack of a
+ * box that the present is inside of. */
 typedef struct esp_face {
     int group; /* faces of one box at one step */
     int z, y, side;
@@ -61,6 +63,8 @@ typedef struct esp_encoding {
     double *y_at;
     int *r, *w, *a; /* columns of each ReLU, -1 where it has none */
     int *knap; /* row, -1 where there is none */
+    int n_soft; /* per step */
+    int *soft; /* H * n_soft: the column of each limit that the present violates, -1 where it cannot be violated */
     int n_squares, n_faces;
     esp_square *squares;
     esp_face *faces;

@@ -90,6 +90,13 @@ static void piece_gradient(descent *d, const esp_piece *piece) {
     if (piece->norm == ESP_COST_LINF) add(d, piece, piece->index[largest], most_side);
 }
 
+/* Where a limit that the present violates is still violated: the penalty's slope towards the nearest way back. */
+static void soft_gradient(descent *d, const esp_soft *soft, int t) {
+    double value, *dy = d->dy + t * d->p->ny;
+    const esp_side *side = esp_soft_nearest(soft, d->predicted + t * d->p->ny, &value);
+    for (int k = 0; value > 0.0 && k < side->n; k++) dy[side->index[k]] += d->p->penalty * side->a[k];
+}
+
 /* A box to avoid is left through its nearest face. */
 static bool avoid_gradient(const esp_avoid *avoid, const double *y, double *dy) {
     double depth = INFINITY, side = 0.0;
@@ -115,7 +122,6 @@ static bool avoid_gradient(const esp_avoid *avoid, const double *y, double *dy) 
 /* Penalties of slope 1 outside the limits; false when the plan is inside all. */
 static bool limits_gradient(descent *d) {
     const esp_problem *p = d->p;
-    const esp_task *task = p->task;
     bool outside = false;
     for (int t = 0; t < p->horizon; t++) {
         double *y = d->predicted + t * p->ny, *dy = d->dy + t * p->ny;
@@ -124,14 +130,14 @@ static bool limits_gradient(descent *d) {
             dy[i] += side;
             outside = outside || side != 0;
         }
-        for (int k = 0; k < task->n_halfspaces; k++) {
-            const esp_halfspace *h = &task->halfspaces[k];
+        for (int k = 0; k < p->n_halfspaces; k++) {
+            const esp_halfspace *h = &p->halfspaces[k];
             double sum = -h->b;
             for (int i = 0; i < p->ny; i++) sum += h->a[i] * y[i];
             for (int i = 0; sum > 0.0 && i < p->ny; i++) dy[i] += h->a[i];
             outside = outside || sum > 0.0;
         }
-        for (int k = 0; k < task->n_avoid; k++) outside = avoid_gradient(&task->avoid[k], y, dy) || outside;
+        for (int k = 0; k < p->n_avoid; k++) outside = avoid_gradient(&p->avoid[k], y, dy) || outside;
     }
     return outside;
 }
@@ -175,6 +181,8 @@ static void gradient(descent *d) {
     memcpy(d->outward, d->du, (size_t)hu * sizeof *d->du);
     clear(d);
     for (int k = 0; k < p->n_pieces; k++) piece_gradient(d, &p->pieces[k]);
+    for (int t = 0; t < p->horizon; t++)
+        for (int k = 0; k < p->n_softs; k++) soft_gradient(d, &p->softs[k], t);
     back(d);
     if (!outside) return;
     double cost = length(d->du, hu), pull = length(d->outward, hu);

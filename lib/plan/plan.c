@@ -179,7 +179,7 @@ static void finish(esp_track *track, const answer *a, esp_plan_result *ret_resul
     if (track->found) {
         double objective = track->best.objective;
         result.best = track->best;
-        track->best.inputs = track->best.predicted = NULL;
+        track->best = (esp_plan){0};
         if (isfinite(track->lower_bound)) result.gap = (objective - track->lower_bound) / fmax(fabs(objective), 1e-9);
     }
     *ret_result = result;
@@ -211,7 +211,7 @@ esp_code esp_plan_run(esp_planner *planner, const esp_task *task, const esp_plan
     if (code == ESP_OK) code = esp_track_init(problem, hooks, stop, &track, reterr);
     if (code == ESP_OK) code = check_engine(problem, reterr);
     if (code != ESP_OK) goto out;
-    esp_track_bound(&track, 0.0); /* no term of a cost is negative */
+    esp_track_bound(&track, 0.0); /* no term of a cost is negative, and no penalty */
     if (!problem->empty) code = offer_starts(&track, request->start, reterr);
     if (code == ESP_OK && !problem->empty && !esp_track_met(&track) && !esp_track_stop(&track)) code = run_method(planner, &track, &a, reterr);
     if (code == ESP_OK) finish(&track, &a, ret_result);

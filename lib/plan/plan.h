@@ -7,6 +7,7 @@
  * handed out, and the final status is derived from that, never from what a solver claims.
  *
  *     task.h      the problem without its present      problem.h   the present substituted
+ *     limits.h    which limits on y hold, and which are charged for because the present violates them
  *     sample.h    MPPI and CEM                         gradient.h  projected Adam
  *     tighten.h   sound ranges over the horizon        encode.h    rows and columns, relaxed or big-M (eq. 11)
  *     mip.h       root.h, then a search: tree.h (branch and bound over ReLU phases) or CBC (coin.h)
@@ -38,12 +39,42 @@ typedef struct esp_plan_request {
     const double *start; /* horizon x nu: a plan to start from (the shifted previous one), or NULL */
 } esp_plan_request;
 
+/* A limit on y by its place in the task; `index` is the output of a side, or the number of a half-space or box. */
+typedef enum esp_limit_kind {
+    ESP_LIMIT_LOWER,
+    ESP_LIMIT_UPPER,
+    ESP_LIMIT_HALFSPACE,
+    ESP_LIMIT_AVOID,
+    ESP_LIMIT_TRUST_LOWER,
+    ESP_LIMIT_TRUST_UPPER,
+    ESP_LIMIT_DATA
+} esp_limit_kind;
+typedef struct esp_limit {
+    esp_limit_kind kind;
+    int index;
+} esp_limit;
+/* Its JSON Pointer from the task's root; every side of a data box is "/trust_region". */
+#define ESP_LIMIT_TEXT 48
+void esp_limit_pointer(esp_limit limit, char ret_text[ESP_LIMIT_TEXT]);
+
+/* What a plan does outside the limits that the present violates (plan/limits.h); n_limits 0 when it violates none. */
+typedef struct esp_slack {
+    int n_limits;
+    esp_limit *limits; /* n_limits */
+    double penalty; /* cost of a unit of violation at one step */
+    double max; /* largest violation of one limit at one step */
+    double total; /* over limits and steps */
+    double *steps; /* horizon: over limits */
+} esp_slack;
+
 typedef struct esp_plan {
     int horizon, ny, nu;
     double *inputs; /* horizon x nu */
     double *predicted; /* horizon x ny */
-    double objective; /* recomputed */
-    double violation; /* largest violation of a limit, 0 when inside all */
+    double objective; /* recomputed: cost + slack.penalty * slack.total */
+    double cost; /* of the task's terms alone */
+    double violation; /* largest violation of a limit that holds, 0 when inside all */
+    esp_slack slack;
     const char *found_by; /* "cem", "mppi", "cbc", "start", ..., static */
 } esp_plan;
 

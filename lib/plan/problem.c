@@ -60,28 +60,6 @@ static void input_box(esp_problem *p) {
     }
 }
 
-static esp_code state_box(esp_problem *p, const double *data_lower, const double *data_upper, esp_error *reterr) {
-    const esp_task *task = p->task;
-    if (task->trust == ESP_TRUST_DATA && (!data_lower || !data_upper))
-        return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/trust_region/kind", "the ranges of the data this model was trained on are not known");
-    p->ranges_sound = task->trust != ESP_TRUST_DATA;
-    for (int i = 0; i < p->ny; i++) {
-        double lower = -INFINITY, upper = INFINITY;
-        if (task->y_lower) lower = task->y_lower[i];
-        if (task->y_upper) upper = task->y_upper[i];
-        if (task->trust == ESP_TRUST_DATA) {
-            double margin = task->trust_margin * (data_upper[i] - data_lower[i]);
-            lower = fmax(lower, data_lower[i] - margin);
-            upper = fmin(upper, data_upper[i] + margin);
-        }
-        for (int t = 0; t < p->horizon; t++) {
-            p->y_lower[t * p->ny + i] = lower;
-            p->y_upper[t * p->ny + i] = upper;
-        }
-    }
-    return ESP_OK;
-}
-
 static void add_piece(esp_problem *p, const esp_term *term, int t, const double *goal) {
     p->pieces[p->n_pieces++] = (esp_piece){term->on, term->norm, t, term->n, term->index, term->weight, term->target_is_goal ? goal : term->target};
 }
@@ -133,7 +111,7 @@ esp_code esp_problem_create(const esp_task *task, const esp_program *step, int h
     }
     input_box(p);
     list_pieces(p, goal);
-    code = state_box(p, y_data_lower, y_data_upper, reterr);
+    code = esp_limits_take(p, y_data_lower, y_data_upper, reterr);
     if (code == ESP_OK)
         *ret_problem = p;
     else
@@ -202,7 +180,7 @@ void esp_problem_window(const esp_problem *p, int t, const double *inputs, const
 }
 
 bool esp_problem_limits_y(const esp_problem *p) {
-    if (p->task->n_halfspaces > 0 || p->task->n_avoid > 0) return true;
+    if (p->n_halfspaces > 0 || p->n_avoid > 0) return true;
     for (int i = 0; i < p->horizon * p->ny; i++)
         if (isfinite(p->y_lower[i]) || isfinite(p->y_upper[i])) return true;
     return false;

@@ -6,13 +6,15 @@
  *                 u(t) in its box, within the rate of u(t-1), one of the allowed values
  *                 y(t) in its box, in every half-space, outside every box to avoid, t = 1 .. H
  *
- * Limits on y are for predicted steps only: the present may lie outside them. Steps of y are stored from 0: row t of a
+ * Limits on y are for predicted steps only: the present may lie outside them. Those that it violates are `softs`, charged
+ * for at every step and not counted among the limits that hold (limits.h). Steps of y are stored from 0: row t of a
  * prediction is y(t+1). Everything lives in the problem's arena; it borrows the task and the step program. */
 #ifndef ESP_PLAN_PROBLEM_H
 #define ESP_PLAN_PROBLEM_H
 
 #include "base/arena.h"
 #include "net/program.h"
+#include "plan/limits.h"
 #include "plan/plan.h"
 #include "plan/task.h"
 
@@ -37,7 +39,15 @@ typedef struct esp_problem {
     double *u_last; /* nu: the input applied last, zeros when not known */
     bool has_u_last;
     double *u_lower, *u_upper; /* H x nu: the input box, met with the hull of the values and what the rate can reach */
+    /* the limits on y that hold */
     double *y_lower, *y_upper; /* H x ny: state box and trust region, infinite where there is no limit */
+    int n_halfspaces, n_avoid;
+    esp_halfspace *halfspaces;
+    esp_avoid *avoid;
+    /* and those that cost: penalty * excess at each step */
+    int n_softs;
+    esp_soft *softs;
+    double penalty; /* 0 when there are none */
     bool ranges_sound; /* false when limits come from data */
     bool empty; /* no input fits at some step: infeasible, proved */
     int n_pieces;

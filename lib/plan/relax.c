@@ -278,6 +278,8 @@ int esp_relax_last_costly(const esp_relax *relax, double least) {
     const esp_problem *p = relax->problem;
     const double *z = esp_clp_solution(relax->clp);
     for (int t = 0; t < relax->horizon; t++) relax->step_cost[t] = 0;
+    for (int at = 0; at < relax->horizon * p->n_softs; at++)
+        relax->step_cost[at / p->n_softs] += relax->e.soft[at] >= 0 ? p->penalty * z[relax->e.soft[at]] : 0;
     for (int c = 0; c < p->n_pieces; c++) {
         const esp_piece *piece = &p->pieces[c];
         double most = 0, sum = 0;

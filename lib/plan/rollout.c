@@ -138,6 +138,15 @@ static void add_excess(esp_sampler *s, int j, double excess) {
     if (excess > -ESP_ROLLOUT_MARGIN) s->violation[j] += excess + ESP_ROLLOUT_MARGIN;
 }
 
+/* Limits that the present violates are cost. */
+static void add_penalty(esp_sampler *s, const esp_problem *p, const esp_soft *soft, int t, int n) {
+    const float *y = s->y + (size_t)t * ESP_SAMPLES * (size_t)p->ny;
+    for (int j = 0; j < n; j++) {
+        for (int i = 0; i < p->ny; i++) p->y[i] = (double)y[j * p->ny + i];
+        s->cost[j] += p->penalty * esp_soft_excess(soft, p->y);
+    }
+}
+
 /* The same scales as verify.c. */
 static void add_box(esp_sampler *s, const esp_problem *p, int t, int n) {
     const float *y = s->y + (size_t)t * ESP_SAMPLES * (size_t)p->ny;
@@ -181,7 +190,6 @@ static void add_rate(esp_sampler *s, const esp_problem *p, int n) {
 }
 
 void esp_sampler_rollout(esp_sampler *s, const esp_problem *p, int n) {
-    const esp_task *task = p->task;
     int hu = p->horizon * p->nu;
     for (int t = 0; t < p->horizon; t++)
         for (int j = 0; j < n; j++)
@@ -197,10 +205,11 @@ void esp_sampler_rollout(esp_sampler *s, const esp_problem *p, int n) {
     for (int k = 0; k < p->n_pieces; k++) add_cost(s, p, &p->pieces[k], n);
     for (int t = 0; t < p->horizon; t++) {
         add_box(s, p, t, n);
-        for (int k = 0; k < task->n_halfspaces; k++) add_halfspace(s, p, &task->halfspaces[k], t, n);
-        for (int k = 0; k < task->n_avoid; k++) add_avoid(s, p, &task->avoid[k], t, n);
+        for (int k = 0; k < p->n_halfspaces; k++) add_halfspace(s, p, &p->halfspaces[k], t, n);
+        for (int k = 0; k < p->n_avoid; k++) add_avoid(s, p, &p->avoid[k], t, n);
+        for (int k = 0; k < p->n_softs; k++) add_penalty(s, p, &p->softs[k], t, n);
     }
-    if (task->rate && task->values) add_rate(s, p, n);
+    if (p->task->rate && p->task->values) add_rate(s, p, n);
     for (int j = 0; j < n; j++)
         if (!isfinite(s->cost[j]) || isnan(s->violation[j])) s->cost[j] = s->violation[j] = INFINITY;
 }

@@ -170,34 +170,46 @@ static esp_code parse_avoid(const esp_reader *state, esp_arena *arena, esp_task 
     return code;
 }
 
-/* The box of `object` over y, met with the one the task has already. */
-static esp_code meet_state_box(const esp_reader *object, esp_arena *arena, esp_task *task, esp_error *reterr) {
-    double *lower = NULL, *upper = NULL;
+/* A box of `object` over y. It may not exclude the one the task has already. */
+static esp_code parse_box(const esp_reader *object, esp_arena *arena, const esp_task *task, double **ret_lower, double **ret_upper,
+                          esp_error *reterr) {
+    double *lower = NULL, *upper = NULL, least, most;
     if (!esp_read_member(object, "lower").value && !esp_read_member(object, "upper").value) return ESP_OK;
     esp_code code = parse_limit(object, "lower", -INFINITY, arena, task, &lower, reterr);
     if (code == ESP_OK) code = parse_limit(object, "upper", INFINITY, arena, task, &upper, reterr);
-    for (int i = 0; code == ESP_OK && task->y_lower && i < task->ny; i++) {
-        lower[i] = fmax(lower[i], task->y_lower[i]);
-        upper[i] = fmin(upper[i], task->y_upper[i]);
-    }
     if (code == ESP_OK) code = check_order(object, "upper", (size_t)task->ny, lower, upper, reterr);
+    for (int i = 0; code == ESP_OK && task->y_lower && i < task->ny; i++) {
+        least = fmax(lower[i], task->y_lower[i]);
+        most = fmin(upper[i], task->y_upper[i]);
+        esp_reader side = esp_read_member(object, upper[i] < task->y_lower[i] ? "upper" : "lower"), element = esp_read_element(&side, (size_t)i);
+        if (least > most) code = esp_refuse(&element, reterr, "the lower limit %g is above the upper limit %g", least, most);
+    }
     if (code != ESP_OK) return code;
-    task->y_lower = lower;
-    task->y_upper = upper;
+    *ret_lower = lower;
+    *ret_upper = upper;
     return ESP_OK;
 }
 
-static esp_code parse_state(const esp_reader *reader, esp_arena *arena, esp_task *task, esp_error *reterr) {
-    static const char *const fields[] = {"lower", "upper", "halfspaces", "avoid", NULL};
-    if (!reader->value) return ESP_OK;
-    esp_code code = esp_read_object(reader, fields, reterr);
-    if (code == ESP_OK) code = meet_state_box(reader, arena, task, reterr);
-    if (code == ESP_OK) code = parse_halfspaces(reader, arena, task, reterr);
-    if (code == ESP_OK) code = parse_avoid(reader, arena, task, reterr);
+static esp_code parse_penalty(const esp_reader *state, esp_task *task, esp_error *reterr) {
+    esp_reader penalty = esp_read_member(state, "penalty");
+    if (!penalty.value) return ESP_OK;
+    esp_code code = esp_read_number(&penalty, 0.0, ESP_TASK_LARGEST, &task->penalty, reterr);
+    if (code == ESP_OK && !(task->penalty > 0.0)) code = esp_refuse(&penalty, reterr, "must be above 0, is %g", task->penalty);
     return code;
 }
 
-/* A box given here is one more hard limit on y, so it is kept with those of `state`. */
+static esp_code parse_state(const esp_reader *reader, esp_arena *arena, esp_task *task, esp_error *reterr) {
+    static const char *const fields[] = {"lower", "upper", "halfspaces", "avoid", "penalty", NULL};
+    if (!reader->value) return ESP_OK;
+    esp_code code = esp_read_object(reader, fields, reterr);
+    if (code == ESP_OK) code = parse_box(reader, arena, task, &task->y_lower, &task->y_upper, reterr);
+    if (code == ESP_OK) code = parse_halfspaces(reader, arena, task, reterr);
+    if (code == ESP_OK) code = parse_avoid(reader, arena, task, reterr);
+    if (code == ESP_OK) code = parse_penalty(reader, task, reterr);
+    return code;
+}
+
+/* A box given here is one more limit on y, of the same kind as those of `state`. */
 static esp_code parse_trust(const esp_reader *reader, esp_arena *arena, esp_task *task, esp_error *reterr) {
     static const char *const fields[] = {"kind", "margin", "lower", "upper", NULL};
     static const char *const kinds[] = {"none", "box", "data", NULL};
@@ -213,7 +225,7 @@ static esp_code parse_trust(const esp_reader *reader, esp_arena *arena, esp_task
         esp_reader side = esp_read_member(reader, sides[i]);
         if (side.value) code = esp_refuse(&side, reterr, "belongs to kind \"box\" only");
     }
-    if (code == ESP_OK) code = meet_state_box(reader, arena, task, reterr);
+    if (code == ESP_OK) code = parse_box(reader, arena, task, &task->trust_lower, &task->trust_upper, reterr);
     if (code == ESP_OK) task->trust = (esp_trust)choice;
     return code;
 }

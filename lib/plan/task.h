@@ -56,11 +56,13 @@ typedef struct esp_task {
     double *values; /* n_values x nu, or NULL: the finite set of allowed inputs */
     double *rate; /* nu: |du| <= rate, or NULL */
     double *safe; /* nu, or NULL: the input to fall back on */
-    double *y_lower, *y_upper; /* ny (may be infinite), or NULL */
+    double *y_lower, *y_upper; /* ny (may be infinite), or NULL: of "state" */
+    double *trust_lower, *trust_upper; /* the same, of "trust_region" */
     int n_halfspaces;
     esp_halfspace *halfspaces;
     int n_avoid;
     esp_avoid *avoid;
+    double penalty; /* of a unit outside a limit that the present violates; 0: the default of plan/limits.h */
     esp_trust trust;
     double trust_margin; /* share of the data box's width added on each side (data), or unused */
     esp_method method;

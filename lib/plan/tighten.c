@@ -91,6 +91,10 @@ double esp_tighten_bound(const esp_problem *p, const esp_ranges *ranges) {
         sum += largest;
         operations += piece->n + 1.0;
     }
+    for (int t = 0; t < p->horizon; t++)
+        for (int k = 0; k < p->n_softs; k++)
+            sum += p->penalty * esp_soft_least(&p->softs[k], ranges->y_lower + t * p->ny, ranges->y_upper + t * p->ny);
+    operations += 2.0 * p->horizon * p->n_softs;
     return sum * (1.0 - operations * DBL_EPSILON);
 }
 
@@ -123,10 +127,10 @@ bool esp_tighten_refutes(const esp_problem *p, const esp_ranges *ranges) {
     }
     for (int t = 0; t < p->horizon; t++) {
         const double *lower = ranges->y_lower + t * p->ny, *upper = ranges->y_upper + t * p->ny;
-        for (int k = 0; k < p->task->n_halfspaces; k++)
-            if (halfspace_missed(p, &p->task->halfspaces[k], lower, upper)) return true;
-        for (int k = 0; k < p->task->n_avoid; k++)
-            if (inside_avoid(&p->task->avoid[k], lower, upper)) return true;
+        for (int k = 0; k < p->n_halfspaces; k++)
+            if (halfspace_missed(p, &p->halfspaces[k], lower, upper)) return true;
+        for (int k = 0; k < p->n_avoid; k++)
+            if (inside_avoid(&p->avoid[k], lower, upper)) return true;
     }
     return false;
 }

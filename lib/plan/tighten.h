@@ -22,9 +22,9 @@ double esp_tighten_seconds(const esp_problem *problem);
 ESP_MUST_CHECK esp_code esp_tighten(const esp_problem *problem, bool crown, esp_tightened *ret_tightened, esp_error *reterr);
 void esp_tightened_done(esp_tightened *tightened);
 
-/* No plan costs less, by the ranges of y, u and du; rounded down. Never below 0, which every cost is. */
+/* No plan costs less, penalties included, by the ranges of y, u and du; rounded down. Never below 0, which every cost is. */
 double esp_tighten_bound(const esp_problem *problem, const esp_ranges *ranges);
-/* Some limit on y lies outside the ranges at some step: no plan exists, proved. */
+/* Some limit on y that holds lies outside the ranges at some step: no plan exists, proved. */
 bool esp_tighten_refutes(const esp_problem *problem, const esp_ranges *ranges);
 
 /* The range of what a piece's component k is on. */

@@ -26,10 +26,35 @@ static double piece_cost(const esp_problem *p, const esp_piece *piece, const dou
     return cost;
 }
 
-double esp_verify_objective(const esp_problem *p, const double *inputs, const double *predicted) {
+static double terms_cost(const esp_problem *p, const double *inputs, const double *predicted) {
     double cost = 0.0;
     for (int k = 0; k < p->n_pieces; k++) cost += piece_cost(p, &p->pieces[k], inputs, predicted);
     return cost;
+}
+
+/* What y violates of the limits that the present violates, summed, and at most *most. */
+static double step_slack(const esp_problem *p, const double *y, double *most) {
+    double sum = 0.0;
+    for (int k = 0; k < p->n_softs; k++) {
+        double excess = esp_soft_excess(&p->softs[k], y);
+        sum += excess;
+        *most = fmax(*most, excess);
+    }
+    return sum;
+}
+
+static void measure_slack(const esp_problem *p, const double *predicted, esp_slack *slack) {
+    slack->max = slack->total = 0.0;
+    for (int t = 0; t < p->horizon; t++) {
+        slack->steps[t] = step_slack(p, predicted + t * p->ny, &slack->max);
+        slack->total += slack->steps[t];
+    }
+}
+
+double esp_verify_objective(const esp_problem *p, const double *inputs, const double *predicted) {
+    double total = 0.0, most = 0.0;
+    for (int t = 0; t < p->horizon; t++) total += step_slack(p, predicted + t * p->ny, &most);
+    return terms_cost(p, inputs, predicted) + p->penalty * total;
 }
 
 static double box_excess(const esp_problem *p, const double *predicted) {
@@ -42,17 +67,16 @@ static double box_excess(const esp_problem *p, const double *predicted) {
     return worst;
 }
 
-static double halfspace_excess(const esp_problem *p, const esp_halfspace *h, const double *y) {
+double esp_verify_halfspace(const esp_halfspace *h, int ny, const double *y) {
     double sum = -h->b, scale = fabs(h->b);
-    for (int i = 0; i < p->ny; i++) {
+    for (int i = 0; i < ny; i++) {
         sum += h->a[i] * y[i];
         scale = fmax(scale, fabs(h->a[i]));
     }
     return sum / (scale > 0.0 ? scale : 1.0);
 }
 
-/* Distance to the nearest face, positive inside. */
-static double avoid_depth(const esp_avoid *avoid, const double *y) {
+double esp_verify_avoid(const esp_avoid *avoid, const double *y) {
     double depth = INFINITY;
     for (int k = 0; k < avoid->n; k++) {
         double v = y[avoid->index[k]];
@@ -63,12 +87,11 @@ static double avoid_depth(const esp_avoid *avoid, const double *y) {
 }
 
 double esp_verify_limits_y(const esp_problem *p, const double *predicted) {
-    const esp_task *task = p->task;
     double worst = box_excess(p, predicted);
     for (int t = 0; t < p->horizon; t++) {
         const double *y = predicted + t * p->ny;
-        for (int k = 0; k < task->n_halfspaces; k++) worst = fmax(worst, halfspace_excess(p, &task->halfspaces[k], y));
-        for (int k = 0; k < task->n_avoid; k++) worst = fmax(worst, avoid_depth(&task->avoid[k], y));
+        for (int k = 0; k < p->n_halfspaces; k++) worst = fmax(worst, esp_verify_halfspace(&p->halfspaces[k], p->ny, y));
+        for (int k = 0; k < p->n_avoid; k++) worst = fmax(worst, esp_verify_avoid(&p->avoid[k], y));
     }
     return worst;
 }
@@ -99,7 +122,11 @@ esp_code esp_plan_create(const esp_problem *p, esp_plan *ret_plan, esp_error *re
     esp_plan plan = {.horizon = p->horizon, .ny = p->ny, .nu = p->nu, .found_by = ""};
     plan.inputs = calloc((size_t)(p->horizon * p->nu), sizeof(double));
     plan.predicted = calloc((size_t)(p->horizon * p->ny), sizeof(double));
-    if (!plan.inputs || !plan.predicted) {
+    plan.slack = (esp_slack){.n_limits = p->n_softs, .penalty = p->penalty};
+    plan.slack.steps = calloc((size_t)p->horizon, sizeof(double));
+    plan.slack.limits = calloc((size_t)p->n_softs + 1, sizeof(esp_limit));
+    for (int k = 0; plan.slack.limits && k < p->n_softs; k++) plan.slack.limits[k] = p->softs[k].limit;
+    if (!plan.inputs || !plan.predicted || !plan.slack.steps || !plan.slack.limits) {
         esp_plan_done(&plan);
         return esp_fail(reterr, ESP_NOMEM, "a plan of %d steps", p->horizon);
     }
@@ -110,7 +137,10 @@ esp_code esp_plan_create(const esp_problem *p, esp_plan *ret_plan, esp_error *re
 void esp_plan_done(esp_plan *plan) {
     free(plan->inputs);
     free(plan->predicted);
-    plan->inputs = plan->predicted = NULL;
+    free(plan->slack.steps);
+    free(plan->slack.limits);
+    plan->inputs = plan->predicted = plan->slack.steps = NULL;
+    plan->slack.limits = NULL;
 }
 
 bool esp_verify(const esp_problem *p, esp_plan *plan) {
@@ -120,7 +150,9 @@ bool esp_verify(const esp_problem *p, esp_plan *plan) {
         esp_program_forward(p->step, p->x, plan->predicted + t * p->ny, NULL, NULL, p->r);
         for (int i = 0; i < p->ny; i++) finite = finite && isfinite(plan->predicted[t * p->ny + i]);
     }
-    plan->objective = esp_verify_objective(p, plan->inputs, plan->predicted);
+    plan->cost = terms_cost(p, plan->inputs, plan->predicted);
+    measure_slack(p, plan->predicted, &plan->slack);
+    plan->objective = plan->cost + p->penalty * plan->slack.total;
     plan->violation = INFINITY;
     if (!finite || !isfinite(plan->objective) || !esp_verify_limits_u(p, plan->inputs)) return false;
     double violation = esp_verify_limits_y(p, plan->predicted);

@@ -16,10 +16,13 @@
 
 #define ESP_LIMIT_TOLERANCE 1e-6
 
-/* Cost of inputs (H x nu) and their prediction (H x ny). */
+/* Cost of inputs (H x nu) and their prediction (H x ny), with the penalty of limits that the present violates. */
 double esp_verify_objective(const esp_problem *problem, const double *inputs, const double *predicted);
-/* Largest violation of a limit on y, in its scale; negative or 0 when all hold. -INFINITY when there is no limit. */
+/* Largest violation of a limit on y that holds, in its scale; negative or 0 when all do. -INFINITY when there is none. */
 double esp_verify_limits_y(const esp_problem *problem, const double *predicted);
+/* Of one limit at one y (ny): a'y - b; the distance to the nearest face of a box to avoid, positive inside. */
+double esp_verify_halfspace(const esp_halfspace *halfspace, int ny, const double *y);
+double esp_verify_avoid(const esp_avoid *avoid, const double *y);
 /* Inputs in the box, among the values, within the rate. */
 bool esp_verify_limits_u(const esp_problem *problem, const double *inputs);
 
@@ -27,7 +30,7 @@ bool esp_verify_limits_u(const esp_problem *problem, const double *inputs);
 ESP_MUST_CHECK esp_code esp_plan_create(const esp_problem *problem, esp_plan *ret_plan, esp_error *reterr);
 void esp_plan_done(esp_plan *plan);
 
-/* Replays plan->inputs: fills predicted, objective and violation (0 when all limits hold to tolerance; INFINITY when
+/* Replays plan->inputs: fills predicted, objective, cost, slack and violation (0 when all limits hold to tolerance; INFINITY when
  * an input limit is broken or the replay is not finite). True when every limit holds. */
 bool esp_verify(const esp_problem *problem, esp_plan *plan);
 

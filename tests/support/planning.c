@@ -125,37 +125,96 @@ static double term_cost(const esp_term *term, const rollout *r, int t, const dou
     return term->norm == ESP_COST_LINF ? most : sum;
 }
 
-static double limit_excess(const esp_task *task, const double *y) {
-    double excess = -1e300;
-    for (int i = 0; task->y_lower && i < task->ny; i++) excess = largest(excess, largest(task->y_lower[i] - y[i], y[i] - task->y_upper[i]));
+/* Over the limits on y: the largest excess of those that `present` satisfies, the sum of those that it violates. */
+typedef struct excess {
+    double held, violated;
+} excess;
+
+static void add_limit(excess *e, double present, double now, double scale) {
+    if (present > 1e-6 * scale)
+        e->violated += largest(0, now);
+    else
+        e->held = largest(e->held, now);
+}
+
+static void add_box(excess *e, int ny, const double *lower, const double *upper, const double *present, const double *y) {
+    for (int i = 0; lower && i < ny; i++) {
+        if (isfinite(lower[i])) add_limit(e, lower[i] - present[i], lower[i] - y[i], largest(1, fabs(lower[i])));
+        if (isfinite(upper[i])) add_limit(e, present[i] - upper[i], y[i] - upper[i], largest(1, fabs(upper[i])));
+    }
+}
+
+static double depth_in(const esp_avoid *a, const double *y, bool scaled) {
+    double depth = 1e300;
+    for (int c = 0; c < a->n; c++) {
+        double above = y[a->index[c]] - a->lower[c], below = a->upper[c] - y[a->index[c]];
+        if (scaled) above /= largest(1, fabs(a->lower[c]));
+        if (scaled) below /= largest(1, fabs(a->upper[c]));
+        if (above < depth) depth = above;
+        if (below < depth) depth = below;
+    }
+    return depth;
+}
+
+static excess limit_excess(const esp_task *task, const double *present, const double *y) {
+    excess e = {-1e300, 0};
+    add_box(&e, task->ny, task->y_lower, task->y_upper, present, y);
+    add_box(&e, task->ny, task->trust_lower, task->trust_upper, present, y);
     for (int k = 0; k < task->n_halfspaces; k++) {
-        double sum = -task->halfspaces[k].b;
-        for (int i = 0; i < task->ny; i++) sum += task->halfspaces[k].a[i] * y[i];
-        excess = largest(excess, sum);
-    }
-    for (int k = 0; k < task->n_avoid; k++) {
-        const esp_avoid *a = &task->avoid[k];
-        double depth = 1e300;
-        for (int c = 0; c < a->n; c++) {
-            double v = y[a->index[c]], inside = v - a->lower[c] < a->upper[c] - v ? v - a->lower[c] : a->upper[c] - v;
-            if (inside < depth) depth = inside;
+        const esp_halfspace *h = &task->halfspaces[k];
+        double then = -h->b, now = -h->b, square = 0, scale = fabs(h->b);
+        for (int i = 0; i < task->ny; i++) {
+            then += h->a[i] * present[i];
+            now += h->a[i] * y[i];
+            square += h->a[i] * h->a[i];
+            scale = largest(scale, fabs(h->a[i]));
         }
-        excess = largest(excess, depth);
+        bool violated = then > 1e-6 * scale;
+        add_limit(&e, then, violated ? now / sqrt(square) : now, scale);
     }
-    return excess;
+    for (int k = 0; k < task->n_avoid; k++) add_limit(&e, depth_in(&task->avoid[k], present, true), depth_in(&task->avoid[k], y, false), 1);
+    return e;
+}
+
+/* What the documentation of state.penalty says. */
+static double slopes(const esp_task *task, const esp_term *term, const double *present, const double *goal) {
+    double sum = 0;
+    for (int k = 0; k < term->n; k++) {
+        int i = term->index[k];
+        double target = term->target_is_goal ? goal[k] : term->target[k], away = 1;
+        if (term->on == ESP_ON_Y)
+            away = fabs(present[i] - target);
+        else if (term->on == ESP_ON_U)
+            away = largest(fabs(task->u_lower[i] - target), fabs(task->u_upper[i] - target));
+        else
+            away = task->u_upper[i] - task->u_lower[i] + fabs(target);
+        sum += term->weight[k] * (term->norm == ESP_COST_L2SQ ? 2 * largest(1, away) : 1);
+    }
+    return sum;
+}
+
+static double penalty_of(const esp_task *task, const double *present, const double *goal) {
+    double sum = 0;
+    for (int k = 0; k < task->n_stage; k++) sum += task->horizon * slopes(task, &task->stage[k], present, goal);
+    for (int k = 0; k < task->n_terminal; k++) sum += slopes(task, &task->terminal[k], present, goal);
+    return task->penalty > 0 ? task->penalty : sum > 0 ? 10 * sum : 1;
 }
 
 double oracle_plan(const esp_model *model, const esp_task *task, const esp_plan_request *request, const double *inputs, double *ret_excess) {
     rollout r = replay(model, task, request, inputs);
-    double cost = 0;
+    const double *present = request->y + (model->history - 1) * model->ny;
+    double cost = 0, violated = 0;
     *ret_excess = -1e300;
     for (int t = 0; t < task->horizon; t++) {
         for (int k = 0; k < task->n_stage; k++) cost += term_cost(&task->stage[k], &r, t, request->goal);
-        *ret_excess = largest(*ret_excess, limit_excess(task, r.y + t * r.ny));
+        excess e = limit_excess(task, present, r.y + t * r.ny);
+        *ret_excess = largest(*ret_excess, e.held);
+        violated += e.violated;
         for (int i = 0; task->rate && (t > 0 || request->n_u > 0) && i < r.nu; i++)
             *ret_excess = largest(*ret_excess, fabs(r.du[t * r.nu + i]) - task->rate[i]);
     }
     for (int k = 0; k < task->n_terminal; k++) cost += term_cost(&task->terminal[k], &r, task->horizon - 1, request->goal);
+    if (violated > 0) cost += penalty_of(task, present, request->goal) * violated;
     free(r.y);
     free(r.u);
     free(r.du);

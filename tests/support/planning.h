@@ -29,7 +29,9 @@ esp_code case_run(plan_case *c, const esp_plan_request *request, double seconds,
 /* The task alone; `*ret_json` and `*ret_arena` are the caller's to free, whatever the code. */
 esp_code task_of(const char *text, int ny, int nu, esp_json **ret_json, esp_arena **ret_arena, esp_task **ret_task, esp_error *reterr);
 
-/* Cost of a plan, and the largest excess over a limit on y (negative inside; -1e300 without limits), both recomputed. */
+/* Cost of a plan, and the largest excess over a limit on y that holds (negative inside; -1e300 without limits), both
+ * recomputed. The cost has the penalty of every limit on y that the present violates, by the task's `penalty` or the
+ * documented default. Data ranges are not known here. */
 double oracle_plan(const esp_model *model, const esp_task *task, const esp_plan_request *request, const double *inputs, double *ret_excess);
 
 #endif

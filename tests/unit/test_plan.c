@@ -104,14 +104,16 @@ START_TEST(plan__without_time_says_what_the_starts_give) {
 }
 END_TEST
 
+/* y+ = u, from 2 where the limit holds: the next y is at most 1 */
+static const double setter[] = {0, 1}, two[] = {2};
 static const char *const far_away =
     "{'horizon':1,'cost':{'stage':[{'on':'y','weight':1,'norm':'l1'}]},'input':{'lower':[-1],'upper':[1]},'state':{'lower':[%g]}}";
 
 START_TEST(plan__without_time_and_plan_is_unknown) {
     char text[256];
     (void)snprintf(text, sizeof text, far_away, 0.9);
-    plan_case c = case_of(linear_model(1, 1, 1, adder), text);
-    esp_plan_request request = {.y = origin};
+    plan_case c = case_of(linear_model(1, 1, 1, setter), text);
+    esp_plan_request request = {.y = two};
     esp_plan_result r;
     run(&c, &request, -1, &r);
     ck_assert_int_eq(r.status, ESP_PLAN_UNKNOWN);
@@ -127,8 +129,8 @@ END_TEST
 START_TEST(plan__infeasible_by_ranges) {
     char text[256];
     (void)snprintf(text, sizeof text, far_away, 1.1);
-    plan_case c = case_of(linear_model(1, 1, 1, adder), text);
-    esp_plan_request request = {.y = origin};
+    plan_case c = case_of(linear_model(1, 1, 1, setter), text);
+    esp_plan_request request = {.y = two};
     esp_plan_result r;
     run(&c, &request, INFINITY, &r);
     ck_assert_int_eq(r.status, ESP_PLAN_INFEASIBLE);
@@ -142,7 +144,8 @@ START_TEST(plan__infeasible_by_the_relaxation) {
     /* y1 + y2 >= 1.1 against y1 - y2 >= 1.1, each within reach of the ranges, not both of |u| and u */
     plan_case c = case_of(absolute_model(), "{'horizon':1,'cost':{'stage':[{'on':'u','weight':1,'norm':'l1'}]},'input':{'lower':[-1],'upper':[1]},"
                                             "'state':{'halfspaces':[{'a':[-1,-1],'b':-1.1},{'a':[-1,1],'b':-1.1}]}}");
-    esp_plan_request request = {.y = origin};
+    const double y[] = {3, 0};
+    esp_plan_request request = {.y = y};
     esp_plan_result r;
     run(&c, &request, INFINITY, &r);
     ck_assert_int_eq(r.status, ESP_PLAN_INFEASIBLE);
@@ -155,7 +158,8 @@ START_TEST(plan__infeasible_by_search) {
     /* |u| <= .4 and u not in (-.5, .5): the relaxation allows both, no phase does */
     plan_case c = case_of(absolute_model(), "{'horizon':1,'cost':{'stage':[{'on':'u','weight':1,'norm':'l1'}]},'input':{'lower':[-1],'upper':[1]},"
                                             "'state':{'upper':[0.4,null],'avoid':[{'index':[1],'lower':[-0.5],'upper':[0.5]}]}}");
-    esp_plan_request request = {.y = origin};
+    const double y[] = {0, 0.7};
+    esp_plan_request request = {.y = y};
     esp_plan_result r;
     run(&c, &request, INFINITY, &r);
     ck_assert_int_eq(r.status, ESP_PLAN_INFEASIBLE);

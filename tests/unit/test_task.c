@@ -26,7 +26,8 @@ START_TEST(task__everything_arrives) {
         "'cost':{'stage':[{'on':'y','index':[2,0],'weight':[1,2.5],'norm':'l2sq','target':'goal'},{'on':'u','weight':0.1,'norm':'linf'}],"
         "'terminal':[{'on':'du','index':[1],'weight':3,'norm':'l1','target':[0.5]},{'on':'y','index':[0,1],'weight':1,'norm':'l1','target':'goal'}]},"
         "'input':{'lower':[-1,-2],'upper':[1,2],'values':[[0,0],[1,-2]],'rate':[0.5,9],'safe':[1,-2]},"
-        "'state':{'lower':[null,-4,-5],'upper':[3,4,null],'halfspaces':[{'a':[1,0,-1],'b':2}],'avoid':[{'index':[1],'lower':[0],'upper':[1]}]},"
+        "'state':{'lower':[null,-4,-5],'upper':[3,4,null],'penalty':12,'halfspaces':[{'a':[1,0,-1],'b':2}],'avoid':[{'index':[1],'lower':[0],'upper':"
+        "[1]}]},"
         "'trust_region':{'kind':'box','margin':0.1,'lower':[-9,-3,-9],'upper':[9,9,9]},"
         "'planner':{'method':'mppi','engine':'cbc','gap':0.05,'absolute_gap':0.25,'seed':77}}",
         &t, &json, &arena, &error);
@@ -40,9 +41,11 @@ START_TEST(task__everything_arrives) {
     ck_assert(t->stage[1].n == 2 && t->stage[1].weight[1] == 0.1 && t->stage[1].target[1] == 0 && t->stage[1].norm == ESP_COST_LINF);
     ck_assert(t->terminal[0].on == ESP_ON_DU && t->terminal[0].target[0] == 0.5);
     ck_assert(t->n_values == 2 && t->values[3] == -2 && t->rate[0] == 0.5 && t->safe[1] == -2);
-    ck_assert(t->y_lower[0] == -9 && t->y_lower[1] == -3 && t->y_lower[2] == -5);
-    ck_assert(t->y_upper[0] == 3 && t->y_upper[1] == 4 && t->y_upper[2] == 9);
+    ck_assert(isinf(t->y_lower[0]) && t->y_lower[1] == -4 && t->y_lower[2] == -5);
+    ck_assert(t->trust_lower[1] == -3 && t->trust_upper[0] == 9);
+    ck_assert(t->y_upper[0] == 3 && t->y_upper[1] == 4 && isinf(t->y_upper[2]));
     ck_assert(t->n_halfspaces == 1 && t->halfspaces[0].a[2] == -1 && t->halfspaces[0].b == 2);
+    ck_assert_double_eq(t->penalty, 12);
     ck_assert(t->n_avoid == 1 && t->avoid[0].n == 1 && t->avoid[0].index[0] == 1 && t->avoid[0].upper[0] == 1);
     ck_assert(t->trust == ESP_TRUST_BOX && t->trust_margin == 0.1);
     ck_assert(t->method == ESP_METHOD_MPPI && t->engine == ESP_ENGINE_CBC && t->gap == 0.05 && t->absolute_gap == 0.25 && t->seed == 77);
@@ -58,7 +61,7 @@ START_TEST(task__defaults_are_the_documented_ones) {
     esp_error error;
     ck_assert_int_eq(parse("{'horizon':1," COST "," INPUT "}", &t, &json, &arena, &error), ESP_OK);
     ck_assert(t->method == ESP_METHOD_MIP && t->engine == ESP_ENGINE_AUTO && t->gap == 0.01 && t->absolute_gap == 0 && t->seed == 0);
-    ck_assert(t->trust == ESP_TRUST_NONE && !t->values && !t->rate && !t->safe && !t->y_lower && !t->y_upper && t->n_goal == 0);
+    ck_assert(t->trust == ESP_TRUST_NONE && !t->values && !t->rate && !t->safe && !t->y_lower && !t->y_upper && t->penalty == 0 && t->n_goal == 0);
     ck_assert(t->stage[0].n == 3 && t->stage[0].index[2] == 2 && t->stage[0].target[2] == 0);
     esp_json_free(json);
     esp_arena_free(arena);
@@ -132,6 +135,10 @@ static const refusal refusals[] = {
     {"/state/lower", WITH("'state':{'lower':[0,0]}")},
     {"/state/upper/2", WITH("'state':{'upper':[0,0,'a']}")},
     {"/state/upper/1", WITH("'state':{'lower':[0,1,0],'upper':[1,0,1]}")},
+    {"/state/penalty", WITH("'state':{'penalty':0}")},
+    {"/state/penalty", WITH("'state':{'penalty':-1}")},
+    {"/state/penalty", WITH("'state':{'penalty':1e12}")},
+    {"/state/penalty", WITH("'state':{'penalty':'high'}")},
     {"/state/halfspaces", WITH("'state':{'halfspaces':1}")},
     {"/state/halfspaces/0/a", WITH("'state':{'halfspaces':[{'b':1}]}")},
     {"/state/halfspaces/0/a", WITH("'state':{'halfspaces':[{'a':[1],'b':1}]}")},
@@ -150,6 +157,7 @@ static const refusal refusals[] = {
     {"/trust_region/lower", WITH("'trust_region':{'kind':'data','lower':[0,0,0]}")},
     {"/trust_region/upper", WITH("'trust_region':{'kind':'none','upper':[0,0,0]}")},
     {"/trust_region/upper", WITH("'trust_region':{'kind':'box','upper':[0,0]}")},
+    {"/trust_region/lower/2", WITH("'state':{'upper':[1,1,1]},'trust_region':{'kind':'box','lower':[0,1,2]}")},
     {"/trust_region/upper/0", WITH("'state':{'lower':[1,1,1]},'trust_region':{'kind':'box','upper':[0,2,2]}")},
     {"/trust_region/radius", WITH("'trust_region':{'kind':'box','radius':1}")},
     {"/planner", WITH("'planner':[]")},

@@ -2,6 +2,7 @@
  * Verification: replay, cost and every limit, against hand-computed figures. */
 #include <check.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,10 +124,85 @@ START_TEST(verify__boxes_to_avoid_are_open) {
 }
 END_TEST
 
-START_TEST(verify__present_may_be_outside_the_limits) {
+START_TEST(verify__a_limit_that_the_present_violates_costs) {
     esp_plan_request request = {.y = y_now};
-    fixture f = open_fixture(TASK(L1, "", ",'state':{'upper':[0]}"), &request);
-    ck_assert(verify(&f, -0.5, 0));
+    fixture f = open_fixture(TASK(L1, "", ",'state':{'lower':[-0.5],'upper':[0],'penalty':7}"), &request);
+    ck_assert(verify(&f, -0.25, -0.125)); /* 0.25 and 0.125 above */
+    ck_assert_double_eq(f.plan.cost, 0.375);
+    ck_assert_double_eq(f.plan.objective, 0.375 + 7 * 0.375);
+    ck_assert_double_eq(f.plan.violation, 0);
+    ck_assert(f.plan.slack.n_limits == 1 && f.plan.slack.limits[0].kind == ESP_LIMIT_UPPER && f.plan.slack.limits[0].index == 0);
+    ck_assert(f.plan.slack.steps[0] == 0.25 && f.plan.slack.steps[1] == 0.125);
+    ck_assert(f.plan.slack.max == 0.25 && f.plan.slack.total == 0.375 && f.plan.slack.penalty == 7);
+    ck_assert(verify(&f, -0.5, 0)); /* inside again */
+    ck_assert(f.plan.objective == 0 && f.plan.slack.total == 0 && f.plan.slack.max == 0);
+    ck_assert(!verify(&f, -1, -0.25)); /* the side that it satisfies holds */
+    close_fixture(&f);
+}
+END_TEST
+
+START_TEST(verify__a_limit_violated_by_less_than_the_tolerance_holds) {
+    esp_plan_request request = {.y = y_now};
+    fixture f = open_fixture(TASK(L1, "", ",'state':{'upper':[0.4999995]}"), &request);
+    ck_assert_int_eq(f.plan.slack.n_limits, 0);
+    ck_assert(!verify(&f, 0.25, 0));
+    close_fixture(&f);
+    f = open_fixture(TASK(L1, "", ",'state':{'upper':[0.499998]}"), &request);
+    ck_assert_int_eq(f.plan.slack.n_limits, 1);
+    ck_assert(verify(&f, 0.25, 0));
+    close_fixture(&f);
+}
+END_TEST
+
+/* Every kind of limit, its pointer, its unit, and the default penalty. */
+START_TEST(verify__every_kind_of_limit_can_cost) {
+    static const struct {
+        const char *more, *pointer;
+        double first, penalty; /* violation of y = 0.75; the default is 10 (1 + 1) */
+    } kinds[] = {{",'state':{'upper':[0.25]}", "/state/upper/0", 0.5, 20},
+                 {",'state':{'lower':[2],'penalty':3}", "/state/lower/0", 1.25, 3},
+                 {",'state':{'halfspaces':[{'a':[1],'b':9},{'a':[-4],'b':-4}]}", "/state/halfspaces/1", 0.25, 20}, /* y >= 1 */
+                 {",'state':{'avoid':[{'index':[0],'lower':[-1],'upper':[1.25]}]}", "/state/avoid/0", 0.5, 20},
+                 {",'trust_region':{'kind':'box','upper':[0.25],'lower':[-1]}", "/trust_region/upper/0", 0.5, 20},
+                 {",'state':{'penalty':5},'trust_region':{'kind':'box','upper':[3],'lower':[1]}", "/trust_region/lower/0", 0.25, 5}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        esp_plan_request request = {.y = y_now};
+        char task[512], text[ESP_LIMIT_TEXT];
+        (void)snprintf(task, sizeof task, TASK(L1, "", "%s"), kinds[i].more);
+        fixture f = open_fixture(task, &request);
+        ck_assert(verify(&f, 0.25, 0.0));
+        ck_assert_int_eq(f.plan.slack.n_limits, 1);
+        esp_limit_pointer(f.plan.slack.limits[0], text);
+        ck_assert_str_eq(text, kinds[i].pointer);
+        ck_assert_double_eq(f.plan.slack.steps[0], kinds[i].first);
+        ck_assert_double_eq(f.plan.slack.penalty, kinds[i].penalty);
+        close_fixture(&f);
+    }
+}
+END_TEST
+
+/* A square counts twice its weight times how far it is. */
+START_TEST(verify__default_penalty_follows_the_squares) {
+    esp_plan_request request = {.y = y_now, .goal = goal};
+    fixture f = open_fixture(TASK("'stage':[{'on':'y','weight':3,'norm':'l2sq','target':[10.5]},{'on':'u','weight':1,'norm':'l2sq'}],"
+                                  "'terminal':[{'on':'du','weight':2,'norm':'l1'}]",
+                                  "", ",'state':{'upper':[0]}"),
+                             &request);
+    ck_assert_double_eq(f.plan.slack.penalty, 10 * (2 * (2 * 3 * 10 + 2 * 1 * 1) + 2));
+    close_fixture(&f);
+}
+END_TEST
+
+/* Of a trust region and the state box, each side is judged on its own; a half-space that no y changes never costs. */
+START_TEST(verify__limits_are_judged_one_by_one) {
+    esp_plan_request request = {.y = y_now};
+    fixture f = open_fixture(TASK(L1, "", ",'state':{'upper':[0]},'trust_region':{'kind':'box','upper':[0.75],'lower':[-2]}"), &request);
+    ck_assert_int_eq(f.plan.slack.n_limits, 1);
+    ck_assert(verify(&f, 0.25, 0));
+    ck_assert(!verify(&f, 0.5, 0));
+    close_fixture(&f);
+    f = open_fixture(TASK(L1, "", ",'state':{'halfspaces':[{'a':[0],'b':-1}]}"), &request);
+    ck_assert_int_eq(f.plan.slack.n_limits, 0);
     ck_assert(!verify(&f, 0, 0));
     close_fixture(&f);
 }
@@ -214,7 +290,11 @@ int main(void) {
     tcase_add_test(tc, verify__rate_counts_from_the_last_input_when_known);
     tcase_add_test(tc, verify__limits_on_y_hold_to_the_stated_tolerance);
     tcase_add_test(tc, verify__boxes_to_avoid_are_open);
-    tcase_add_test(tc, verify__present_may_be_outside_the_limits);
+    tcase_add_test(tc, verify__a_limit_that_the_present_violates_costs);
+    tcase_add_test(tc, verify__a_limit_violated_by_less_than_the_tolerance_holds);
+    tcase_add_test(tc, verify__every_kind_of_limit_can_cost);
+    tcase_add_test(tc, verify__default_penalty_follows_the_squares);
+    tcase_add_test(tc, verify__limits_are_judged_one_by_one);
     tcase_add_test(tc, verify__overflow_is_no_plan);
     tcase_add_test(tc, verify__projection_fits_box_rate_and_values);
     tcase_add_test(tc, verify__track_streams_strict_improvements_only);
