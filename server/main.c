@@ -10,13 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "jobs/jobs.h"
 #include "log.h"
+#include "ontime.h"
 #include "pool/pool.h"
 #include "server.h"
 #include "session.h"
@@ -166,8 +166,7 @@ int main(int argc, char **argv) {
         return EXIT_USAGE;
     }
     esp_log_init((esp_log_level)server.config.log_level);
-    /* The daemon computes nothing and has every deadline: where the system allows it, its threads go before the workers. */
-    setpriority(PRIO_PROCESS, 0, -10);
+    esp_ontime_init();
 
     /* Blocked in every thread; only sigtimedwait takes them. */
     sigset_t signals;

@@ -30,6 +30,8 @@
     GAUGE(CONNECTIONS, "http_connections", "Open connections")                                                                                       \
     HISTOGRAM(PLAN_QUEUE_WAIT, "queue_wait_seconds{class=\"plan\"}", "Time from arrival to a worker")                                                \
     HISTOGRAM(PLAN_SOLVE, "solve_duration_seconds{class=\"plan\"}", "Time a worker had for a plan")                                                  \
+    HISTOGRAM(LAG, "lag_seconds", "How late the daemon's own threads were for what was due")                                                         \
+    HISTOGRAM(REPLY_MARGIN, "reply_margin_seconds", "How long before its deadline a plan is to be answered")                                         \
     HISTOGRAM(COMMIT, "sqlite_commit_seconds", "Time of a registry commit")
 
 typedef enum esp_metric {

@@ -70,6 +70,7 @@ struct esp_call {
     size_t n_out;
     int status;
     struct MHD_Response *response;
+    int64_t resumed_ns; /* an event thread was asked to send the reply; 0: it made it itself */
     struct esp_call *next; /* in the handlers' queue */
 };
 

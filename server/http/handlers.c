@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "ontime.h"
 #include "server.h"
 
 enum { QUEUE_MAX = 1024 };
@@ -33,6 +34,7 @@ static void *handler_main(void *user) {
     bool urgent_only = s->urgent_only;
     esp_handlers *h = &http->handlers;
     free(s);
+    if (urgent_only) esp_ontime_enter(ESP_URGENCY_HTTP);
     pthread_mutex_lock(&h->lock);
     for (;;) {
         esp_call *call = take(h, urgent_only);

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "log.h"
 #include "metrics.h"
+#include "ontime.h"
 #include "server.h"
 
 /* ---- collecting ----------------------------------------------------------------------------------------------------- */
@@ -289,7 +290,9 @@ static esp_code start_mhd(esp_http *http, const address *a, int fd, esp_error *r
         {config->http_threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, config->http_threads, NULL},
         {MHD_OPTION_END, 0, NULL},
     };
+    esp_ontime_lend(ESP_URGENCY_HTTP);
     http->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, http, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    esp_ontime_leave();
     return http->daemon ? ESP_OK
                         : esp_fail(reterr, ESP_IO, "the HTTP listener did not start (connections = %d, http_threads = %d)", config->connections,
                                    config->http_threads);

@@ -10,8 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "log.h"
 #include "metrics.h"
+#include "ontime.h"
 
 void esp_call_header_add(esp_call *call, const char *name, const char *value) {
     assert(call->n_out < ESP_HEADERS_OUT_MAX);
@@ -42,13 +44,17 @@ void esp_call_finish(esp_call *call) {
     assert(call->state == ESP_CALL_RUNNING || call->state == ESP_CALL_SUSPENDED);
     bool suspended = call->state == ESP_CALL_SUSPENDED;
     call->state = ESP_CALL_REPLIED;
-    if (suspended) MHD_resume_connection(call->connection);
+    if (suspended) {
+        call->resumed_ns = esp_clock_now_ns();
+        MHD_resume_connection(call->connection);
+    }
     pthread_mutex_unlock(&call->lock);
     esp_call_unref(call);
 }
 
 enum MHD_Result esp_call_send(esp_call *call) {
     struct MHD_Response *response = call->response;
+    if (call->resumed_ns) esp_lag_note(esp_clock_now_ns() - call->resumed_ns);
     if (!response) return MHD_NO; /* no memory to say anything: the connection closes */
     enum MHD_Result result = MHD_queue_response(call->connection, (unsigned)call->status, response);
     call->response = NULL;

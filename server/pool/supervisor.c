@@ -16,6 +16,7 @@
 
 #include "log.h"
 #include "metrics.h"
+#include "ontime.h"
 
 /* A job may take this long to write what it has before it is killed. */
 #define JOB_GRACE_NS (1 * ESP_NS_PER_S)
@@ -228,7 +229,8 @@ static void run_deadlines(esp_pool *pool) {
     }
 }
 
-static void set_timer(esp_pool *pool) {
+/* At what is due next, which is returned. */
+static int64_t set_timer(esp_pool *pool) {
     int64_t next = pool->n_heap ? pool->heap[0]->work.deadline_ns : ESP_NEVER;
     for (int k = 0; k < pool->n_processes; k++)
         if (pool->processes[k].timer_ns < next) next = pool->processes[k].timer_ns;
@@ -236,6 +238,7 @@ static void set_timer(esp_pool *pool) {
     struct itimerspec at = {.it_value = {next / ESP_NS_PER_S, next % ESP_NS_PER_S}};
     if (next == ESP_NEVER) at.it_value = (struct timespec){0, 0};
     timerfd_settime(pool->timer, TFD_TIMER_ABSTIME, &at, NULL);
+    return next;
 }
 
 static void set_gauges(esp_pool *pool) {
@@ -269,8 +272,10 @@ static void handle(esp_pool *pool, uint64_t data) {
 /* One turn; deadlines go before and after the sockets, so that a chatty worker cannot hold up a reply. */
 static void turn(esp_pool *pool) {
     struct epoll_event events[64];
-    set_timer(pool);
+    int64_t due = set_timer(pool);
     int n = epoll_wait(pool->epoll, events, 64, -1);
+    int64_t now = esp_clock_now_ns();
+    if (now >= due) esp_lag_note(now - due);
     run_deadlines(pool);
     for (int k = 0; k < n; k++) handle(pool, events[k].data.u64);
     take_commands(pool);
@@ -315,6 +320,7 @@ static void leave(esp_pool *pool) {
 
 void *supervisor_main(void *user) {
     esp_pool *pool = user;
+    esp_ontime_enter(ESP_URGENCY_SUPERVISOR);
     for (int k = 0; k < pool->n_processes; k++) process_start(pool, &pool->processes[k]);
     while (!pool->stopping) turn(pool);
     leave(pool);

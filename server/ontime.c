@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * ontime.h. */
+#include "ontime.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "log.h"
+#include "metrics.h"
+
+enum { NICENESS = -10 };
+
+/* ---- priority ---- */
+
+static bool allowed; /* set before there is a second thread */
+
+/* Round robin, so that two HTTP threads that are both busy share a processor. */
+static bool set_policy(esp_urgency urgency, int flags) {
+    const struct sched_param param = {.sched_priority = (int)urgency};
+    return sched_setscheduler(0, SCHED_RR | flags, &param) == 0;
+}
+
+void esp_ontime_init(void) {
+    bool nice = setpriority(PRIO_PROCESS, 0, NICENESS) == 0;
+    allowed = set_policy(ESP_URGENCY_SUPERVISOR, 0);
+    esp_ontime_leave();
+    esp_log(ESP_LOG_NOTICE, "priority", "real_time=%s nice=%s", allowed ? "yes" : "refused", nice ? "yes" : "refused");
+}
+
+void esp_ontime_enter(esp_urgency urgency) {
+    if (allowed) set_policy(urgency, SCHED_RESET_ON_FORK);
+}
+
+void esp_ontime_lend(esp_urgency urgency) {
+    if (allowed) set_policy(urgency, 0);
+}
+
+void esp_ontime_leave(void) {
+    const struct sched_param none = {0};
+    if (allowed) sched_setscheduler(0, SCHED_OTHER, &none); /* the niceness stays */
+}
+
+/* ---- lag ---- */
+
+/* A slot is the number of its half minute and the longest lag in it, in microseconds, in one word; two slots take turns. */
+#define HALF_NS (30 * ESP_NS_PER_S)
+enum { LAG_BITS = 32 };
+static atomic_uint_fast64_t slots[2];
+
+static uint64_t half_minute(void) {
+    return (uint64_t)(esp_clock_now_ns() / HALF_NS) + 1; /* never the 0 that slots begin with */
+}
+
+void esp_lag_note(int64_t late_ns) {
+    if (late_ns < 0) late_ns = 0;
+    uint64_t us = (uint64_t)late_ns / 1000, most = (1ull << LAG_BITS) - 1, half = half_minute();
+    uint64_t fresh = half << LAG_BITS | (us < most ? us : most);
+    uint_fast64_t old = atomic_load_explicit(&slots[half & 1], memory_order_relaxed);
+    /* A word of a later half minute or of a longer lag is the larger number. */
+    while (old < fresh && !atomic_compare_exchange_weak_explicit(&slots[half & 1], &old, fresh, memory_order_relaxed, memory_order_relaxed)) continue;
+    esp_metric_observe(ESP_METRIC_LAG, (double)late_ns * 1e-9);
+}
+
+int64_t esp_lag_ns(void) {
+    uint64_t half = half_minute(), longest = 0;
+    for (int k = 0; k < 2; k++) {
+        uint64_t word = atomic_load_explicit(&slots[k], memory_order_relaxed), us = word & ((1ull << LAG_BITS) - 1);
+        if (word >> LAG_BITS >= half - 1 && us > longest) longest = us;
+    }
+    return (int64_t)longest * 1000;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What keeps replies on time: real-time priority for the threads on a plan's way, and a record of how late these threads
+ * run all the same, by which plans are answered earlier.
+ *
+ * The threads do little and sleep nearly always, so nobody loses by their going first. Niceness alone is not enough: the
+ * fair scheduler lets a busy program finish its slice, and where it groups programs by session or container, niceness
+ * counts inside the group only. A virtual processor that its host does not run is beyond any priority; that is what the
+ * record is for. */
+#ifndef ESP_SERVER_ONTIME_H
+#define ESP_SERVER_ONTIME_H
+
+#include <stdint.h>
+
+/* The supervisor goes before the HTTP threads, which may be parsing an upload. */
+typedef enum esp_urgency { ESP_URGENCY_HTTP = 1, ESP_URGENCY_SUPERVISOR = 2 } esp_urgency;
+
+/* In main, before any thread: asks for niceness, finds out what is allowed, logs it once. */
+void esp_ontime_init(void);
+/* The calling thread becomes urgent, if that is allowed; what it forks does not. */
+void esp_ontime_enter(esp_urgency urgency);
+/* The calling thread becomes urgent so that the threads it starts are, until leave. For a library that starts its own. */
+void esp_ontime_lend(esp_urgency urgency);
+void esp_ontime_leave(void);
+
+/* Something was due and is done only now. Any thread; never blocks. */
+void esp_lag_note(int64_t late_ns);
+/* The longest of the last half to whole minute. Any thread; never blocks. */
+int64_t esp_lag_ns(void);
+
+#endif

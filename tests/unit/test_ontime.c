@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Priority of threads and the record of lag. What the system refuses is not asked of it: the record is tested anywhere. */
+#include <check.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include "ontime.h"
+
+START_TEST(lag__is_the_longest_of_late) {
+    ck_assert_int_eq(esp_lag_ns(), 0);
+    esp_lag_note(3000000);
+    esp_lag_note(20000000);
+    esp_lag_note(1000000);
+    ck_assert_int_eq(esp_lag_ns(), 20000000);
+}
+END_TEST
+
+START_TEST(lag__of_what_was_early_or_is_absurd) {
+    esp_lag_note(-5);
+    ck_assert_int_eq(esp_lag_ns(), 0);
+    esp_lag_note(INT64_MAX);
+    ck_assert_int_gt(esp_lag_ns(), 1000000000);
+    ck_assert_int_lt(esp_lag_ns(), INT64_MAX / 2);
+}
+END_TEST
+
+static void *note_many(void *user) {
+    for (int i = 0; i < 100000; i++) esp_lag_note((int64_t)(i % 1000) * 1000 + *(const int *)user);
+    return NULL;
+}
+
+START_TEST(lag__of_many_threads_loses_none) {
+    pthread_t threads[4];
+    int most[4] = {0, 5000000, 2000000, 1000000};
+    for (int i = 0; i < 4; i++) ck_assert_int_eq(pthread_create(&threads[i], NULL, note_many, &most[i]), 0);
+    for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+    ck_assert_int_eq(esp_lag_ns(), 5999000);
+}
+END_TEST
+
+static void *policy_of_thread(void *user) {
+    *(int *)user = sched_getscheduler(0);
+    return NULL;
+}
+
+static int policy_inherited(void) {
+    pthread_t thread;
+    int policy = -1;
+    ck_assert_int_eq(pthread_create(&thread, NULL, policy_of_thread, &policy), 0);
+    pthread_join(thread, NULL);
+    return policy;
+}
+
+/* Refused, every thread stays as it was; granted, an urgent thread's children are ordinary and a lender's are not. */
+START_TEST(urgency__is_inherited_when_lent_only) {
+    esp_ontime_init();
+    ck_assert_int_eq(sched_getscheduler(0), SCHED_OTHER);
+    esp_ontime_lend(ESP_URGENCY_HTTP);
+    int granted = sched_getscheduler(0) == SCHED_RR;
+    ck_assert_int_eq(policy_inherited(), granted ? SCHED_RR : SCHED_OTHER);
+    esp_ontime_leave();
+    ck_assert_int_eq(sched_getscheduler(0), SCHED_OTHER);
+    esp_ontime_enter(ESP_URGENCY_SUPERVISOR);
+    ck_assert_int_eq(sched_getscheduler(0), granted ? SCHED_RR | SCHED_RESET_ON_FORK : SCHED_OTHER);
+    ck_assert_int_eq(policy_inherited(), SCHED_OTHER);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("ontime");
+    TCase *tc = tcase_create("ontime");
+    tcase_add_test(tc, lag__is_the_longest_of_late);
+    tcase_add_test(tc, lag__of_what_was_early_or_is_absurd);
+    tcase_add_test(tc, lag__of_many_threads_loses_none);
+    tcase_add_test(tc, urgency__is_inherited_when_lent_only);
+    suite_add_tcase(suite, tc);
+    return run_suite(suite);
+}
