@@ -3,8 +3,8 @@
  * and ReLUs, and a linear part around them, nothing else.
  *
  * Read: Gemm, MatMul, Add, Sub, Mul and Div with constants, Neg, Relu, Identity, Dropout (at rest), Flatten, Reshape and
- * Slice that keep the batch apart, BatchNormalization (at rest), Constant; on constants also Transpose, Cast, Reshape,
- * Squeeze and Unsqueeze. One input of shape [batch, n], float or double, one output. Weights are read as doubles; a
+ * Slice that keep the batch apart, BatchNormalization (at rest), Constant; on constants also Transpose, Cast and Reshape.
+ * One input of shape [batch, n], float or double, one output. Weights are read as doubles; a
  * float file so becomes a double model of the same weights. A sum of something linear in the input and the network is the
  * frame of a dynamics model, residual when it is y(t). Any other operator is refused by its name.
  *
