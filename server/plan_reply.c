@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "log.h"
 #include "metrics.h"
+#include "ontime.h"
 #include "rfc3339.h"
 
 /* What the answer is made of. */
@@ -296,9 +297,20 @@ static uint64_t affinity_of(const char *sha256) {
     return strtoull(head, NULL, 16) | 1;
 }
 
+/* How long before its deadline a plan is answered: the way back, and by how much the daemon has been late of late, so that
+ * a processor that is taken away in chunks makes replies early rather than late. What a plan has to find its answer in is
+ * worth more than that: no more than a quarter of its time goes, or half of it for the way. */
+static int64_t margin_ns(const esp_plan_job *plan, int64_t whole_ns) {
+    int64_t way = plan->server->config.reply_margin_ms * ESP_NS_PER_MS, lag = esp_lag_ns();
+    if (way > whole_ns / 2) way = whole_ns / 2;
+    int64_t most = way > whole_ns / 4 ? way : whole_ns / 4;
+    return way + lag < most ? way + lag : most;
+}
+
 esp_code esp_plan_job_submit(esp_plan_job *plan, int64_t arrived_ns, esp_error *reterr) {
     static const esp_work_ops ops = {plan_begin, plan_frame, plan_end};
-    int64_t whole = (int64_t)(plan->deadline_ms * (double)ESP_NS_PER_MS), margin = plan->server->config.reply_margin_ms * ESP_NS_PER_MS;
+    int64_t whole = (int64_t)(plan->deadline_ms * (double)ESP_NS_PER_MS), margin = margin_ns(plan, whole);
+    esp_metric_observe(ESP_METRIC_REPLY_MARGIN, (double)margin * 1e-9);
     plan->arrived_ns = arrived_ns;
     plan->deadline_ns = arrived_ns + whole;
     const esp_work work = {
@@ -306,7 +318,7 @@ esp_code esp_plan_job_submit(esp_plan_job *plan, int64_t arrived_ns, esp_error *
         .type = ESP_FRAME_PLAN,
         .retries = 1,
         .arrived_ns = arrived_ns,
-        .deadline_ns = plan->deadline_ns - (margin < whole / 2 ? margin : whole / 2),
+        .deadline_ns = plan->deadline_ns - margin,
         .affinity = affinity_of(plan->model.sha256),
         .ops = &ops,
         .user = plan,
