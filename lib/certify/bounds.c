@@ -42,6 +42,7 @@
 
 #include "certify/bounds.h"
 #include "certify/crown.h"
+#include "certify/kernels.h"
 #include "certify/rounding.h"
 
 struct esp_crown {
@@ -84,19 +85,13 @@ static void crown_levels(esp_crown *crown) {
     }
 }
 
-static double *carve(double **at, size_t n) {
-    double *piece = *at;
-    *at += n;
-    return piece;
-}
-
 static void crown_carve(esp_crown *crown, double *at, size_t n_x, size_t n_r) {
     double **x_arrays[] = {&crown->x_mid, &crown->x_rad, &crown->x_abs, &crown->up_x, &crown->lo_x, &crown->mag_x};
     double **r_arrays[] = {&crown->r_mid, &crown->r_rad, &crown->r_abs, &crown->slope, &crown->offset, &crown->below,
                            &crown->gap,   &crown->p_abs, &crown->noise, &crown->up_r,  &crown->lo_r,   &crown->mag_r};
-    for (size_t k = 0; k < sizeof x_arrays / sizeof *x_arrays; k++) *x_arrays[k] = carve(&at, n_x);
-    for (size_t k = 0; k < sizeof r_arrays / sizeof *r_arrays; k++) *r_arrays[k] = carve(&at, n_r);
-    crown->abs_sum = carve(&at, n_r + 1);
+    for (size_t k = 0; k < sizeof x_arrays / sizeof *x_arrays; k++) *x_arrays[k] = esp_carve(&at, n_x);
+    for (size_t k = 0; k < sizeof r_arrays / sizeof *r_arrays; k++) *r_arrays[k] = esp_carve(&at, n_r);
+    crown->abs_sum = esp_carve(&at, n_r + 1);
 }
 
 esp_code esp_crown_create(const esp_program *program, esp_crown **ret_crown, esp_error *reterr) {
@@ -123,71 +118,15 @@ void esp_crown_free(esp_crown *crown) {
     free(crown);
 }
 
-/* [lower, upper] inside [mid - rad, mid + rad]. Equal ends give radius 0. */
-static void centre(double lower, double upper, double *ret_mid, double *ret_rad) {
-    double mid = 0.5 * lower + 0.5 * upper;
-    if (!(lower < upper)) mid = lower;
-    double rad = esp_max(upper - mid, mid - lower);
-    *ret_mid = mid;
-    *ret_rad = rad > 0 ? rad * (1 + 4 * ESP_U) : rad;
-}
-
 void esp_crown_box(esp_crown *crown, const double *lower, const double *upper) {
     double sum = 1;
     for (int k = 0; k < crown->program->n_x; k++) {
         assert(lower[k] <= upper[k] && isfinite(lower[k]) && isfinite(upper[k]));
-        centre(lower[k], upper[k], &crown->x_mid[k], &crown->x_rad[k]);
+        esp_centre(lower[k], upper[k], &crown->x_mid[k], &crown->x_rad[k]);
         crown->x_abs[k] = esp_max(fabs(lower[k]), fabs(upper[k]));
         sum += crown->x_abs[k];
     }
     crown->abs_sum[0] = sum;
-}
-
-/* ---- kernels ------------------------------------------------------------------------------------------------------ */
-
-typedef struct sums {
-    double up, lo, mag;
-} sums;
-
-/* Largest of up' z, smallest of lo' z and mag' |z| for |z - mid| <= rad, |z| <= big, all n. Four lanes, so that the
- * sums vectorise; the order of a sum is free in the error analysis. */
-static sums concretise_columns(int n, const double *restrict up, const double *restrict lo, const double *restrict mag, const double *restrict mid,
-                               const double *restrict rad, const double *restrict big) {
-    double u[4] = {0}, l[4] = {0}, m[4] = {0};
-    int k = 0;
-    for (; k + 4 <= n; k += 4) {
-        for (int q = 0; q < 4; q++) {
-            u[q] += up[k + q] * mid[k + q] + fabs(up[k + q]) * rad[k + q];
-            l[q] += lo[k + q] * mid[k + q] - fabs(lo[k + q]) * rad[k + q];
-            m[q] += mag[k + q] * big[k + q];
-        }
-    }
-    for (; k < n; k++) {
-        u[0] += up[k] * mid[k] + fabs(up[k]) * rad[k];
-        l[0] += lo[k] * mid[k] - fabs(lo[k]) * rad[k];
-        m[0] += mag[k] * big[k];
-    }
-    return (sums){(u[0] + u[1]) + (u[2] + u[3]), (l[0] + l[1]) + (l[2] + l[3]), (m[0] + m[1]) + (m[2] + m[3])};
-}
-
-/* up += a_up row, lo += a_lo row, mag += a_mag |row|. */
-static void add_row(int n, double a_up, double a_lo, double a_mag, const double *restrict row, double *restrict up, double *restrict lo,
-                    double *restrict mag) {
-    for (int k = 0; k < n; k++) {
-        up[k] += a_up * row[k];
-        lo[k] += a_lo * row[k];
-        mag[k] += a_mag * fabs(row[k]);
-    }
-}
-
-static bool copy_row(int n, const double *restrict row, double *restrict up, double *restrict lo, double *restrict mag) {
-    int any = 0;
-    for (int k = 0; k < n; k++) {
-        up[k] = lo[k] = row[k];
-        mag[k] = fabs(row[k]);
-        any |= mag[k] > 0;
-    }
-    return any;
 }
 
 /* ---- one target --------------------------------------------------------------------------------------------------- */
@@ -195,8 +134,8 @@ static bool copy_row(int n, const double *restrict row, double *restrict up, dou
 /* Concretises over x and the first m ReLUs; returns the sum of absolute values. */
 static double concretise(const esp_crown *crown, int m, expression *e) {
     const esp_crown *c = crown;
-    sums x = concretise_columns(c->program->n_x, c->up_x, c->lo_x, c->mag_x, c->x_mid, c->x_rad, c->x_abs);
-    sums r = concretise_columns(m, c->up_r, c->lo_r, c->mag_r, c->r_mid, c->r_rad, c->r_abs);
+    esp_sums x = esp_concretise(c->program->n_x, c->up_x, c->lo_x, c->mag_x, c->x_mid, c->x_rad, c->x_abs);
+    esp_sums r = esp_concretise(m, c->up_r, c->lo_r, c->mag_r, c->r_mid, c->r_rad, c->r_abs);
     double mag = e->mag + x.mag + r.mag;
     double error = (e->error + c->gamma * mag) * (1 + c->gamma);
     double up = e->up + x.up + r.up + error, lo = e->lo + x.lo + r.lo - error;
@@ -208,8 +147,8 @@ static double concretise(const esp_crown *crown, int m, expression *e) {
 /* The expression a0 + ax' x + ar' r of the first m ReLUs, bounded by intervals. Returns gamma times the sum of absolute
  * values, which is (1) when the row is a ReLU's; false when it is a constant. */
 static bool expression_start(esp_crown *crown, double a0, const double *ax, const double *ar, int m, expression *ret, double *ret_noise) {
-    bool any = copy_row(crown->program->n_x, ax, crown->up_x, crown->lo_x, crown->mag_x);
-    any |= copy_row(m, ar, crown->up_r, crown->lo_r, crown->mag_r);
+    bool any = esp_copy_row(crown->program->n_x, ax, crown->up_x, crown->lo_x, crown->mag_x);
+    any |= esp_copy_row(m, ar, crown->up_r, crown->lo_r, crown->mag_r);
     if (!any) { /* a constant: nothing is computed, so nothing is rounded */
         *ret = (expression){a0, a0, 0, 0, a0, a0};
         *ret_noise = 0;
@@ -237,8 +176,9 @@ static bool substitute(esp_crown *crown, int j, expression *e) {
     e->mag += a_mag * fabs(p->d0[j]) + (fabs(k_up) + fabs(k_lo));
     if (a_mag == 0) return true;
     int begin = crown->row_begin[j];
-    add_row(j - begin, a_up, a_lo, a_mag, p->d + (size_t)j * (size_t)p->n_r + begin, crown->up_r + begin, crown->lo_r + begin, crown->mag_r + begin);
-    add_row(p->n_x, a_up, a_lo, a_mag, p->c + (size_t)j * (size_t)p->n_x, crown->up_x, crown->lo_x, crown->mag_x);
+    esp_add_row(j - begin, a_up, a_lo, a_mag, p->d + (size_t)j * (size_t)p->n_r + begin, crown->up_r + begin, crown->lo_r + begin,
+                crown->mag_r + begin);
+    esp_add_row(p->n_x, a_up, a_lo, a_mag, p->c + (size_t)j * (size_t)p->n_x, crown->up_x, crown->lo_x, crown->mag_x);
     return true;
 }
 
@@ -259,26 +199,16 @@ static void expression_substitute(esp_crown *crown, int m, expression *e) {
 /* What the later ReLUs need of ReLU j, from the range of p_j. */
 static void relax(esp_crown *crown, int j, double l, double u) {
     double r_lo = esp_max(l, 0), r_hi = esp_max(u, 0);
-    centre(r_lo, r_hi, &crown->r_mid[j], &crown->r_rad[j]);
+    esp_centre(r_lo, r_hi, &crown->r_mid[j], &crown->r_rad[j]);
     crown->r_abs[j] = r_hi;
     crown->p_abs[j] = esp_max(fabs(l), fabs(u));
     crown->abs_sum[j + 1] = crown->abs_sum[j] + crown->p_abs[j];
     bool stable = l >= 0 || u <= 0;
     double slope = u <= 0 ? 0 : 1, offset = 0;
-    if (!stable) {
-        double width = u - l;
-        slope = width <= DBL_MAX ? u / width : 0;
-        offset = slope > 0 ? esp_round_up(esp_max(slope * -l, (1 - slope) * u), 3) : u;
-    }
+    if (!stable) esp_chord(l, u, &slope, &offset);
     crown->slope[j] = slope;
     crown->offset[j] = crown->gap[j] = offset;
     crown->below[j] = stable ? slope : u > -l ? 1 : 0;
-}
-
-static bool intersect(double lower, double upper, double *lo, double *hi) {
-    if (lower > *lo) *lo = lower;
-    if (upper < *hi) *hi = upper;
-    return *lo <= *hi;
 }
 
 static void watch(const esp_crown *crown, int j) {
@@ -296,11 +226,11 @@ static bool run_relu(esp_crown *crown, esp_crown_how how, int j, bool derive, es
     crown->noise[j] = noise;
     bool some = true;
     if (derive) {
-        some = intersect(e.best_lo - noise, e.best_up + noise, lo, hi);
+        some = esp_intersect(e.best_lo - noise, e.best_up + noise, lo, hi);
         if (some && how == ESP_CROWN_BACKWARD && *lo < 0 && *hi > 0) {
             expression_substitute(crown, j, &e);
             if (crown->slopes) watch(crown, j);
-            some = intersect(e.best_lo - noise, e.best_up + noise, lo, hi);
+            some = esp_intersect(e.best_lo - noise, e.best_up + noise, lo, hi);
         }
     }
     if (some) relax(crown, j, *lo, *hi);
@@ -313,7 +243,7 @@ bool esp_crown_output(esp_crown *crown, esp_crown_how how, int i, esp_ranges *ra
     double noise;
     bool any = expression_start(crown, p->c0[i], p->a + (size_t)i * (size_t)p->n_x, p->b + (size_t)i * (size_t)p->n_r, p->n_r, &e, &noise);
     if (any && how == ESP_CROWN_BACKWARD) expression_substitute(crown, p->n_r, &e);
-    return intersect(e.best_lo - noise, e.best_up + noise, &ranges->y_lower[i], &ranges->y_upper[i]);
+    return esp_intersect(e.best_lo - noise, e.best_up + noise, &ranges->y_lower[i], &ranges->y_upper[i]);
 }
 
 bool esp_crown_run(esp_crown *crown, esp_crown_how how, int first, bool with_outputs, esp_ranges *ranges) {
@@ -350,8 +280,8 @@ double esp_crown_combination(esp_crown *crown, const double *weights) {
     double weight_sum = 0;
     for (int i = 0; i < p->n_y; i++) {
         double w = weights[i], a = fabs(w);
-        add_row(p->n_x, w, w, a, p->a + (size_t)i * n_x, crown->up_x, crown->lo_x, crown->mag_x);
-        add_row(p->n_r, w, w, a, p->b + (size_t)i * n_r, crown->up_r, crown->lo_r, crown->mag_r);
+        esp_add_row(p->n_x, w, w, a, p->a + (size_t)i * n_x, crown->up_x, crown->lo_x, crown->mag_x);
+        esp_add_row(p->n_r, w, w, a, p->b + (size_t)i * n_r, crown->up_r, crown->lo_r, crown->mag_r);
         e.up += w * p->c0[i];
         e.lo += w * p->c0[i];
         e.mag += a * fabs(p->c0[i]);
@@ -390,10 +320,10 @@ esp_code esp_ranges_create(int n_r, int n_y, esp_ranges **ret_ranges, esp_error 
     double *at = (double *)(void *)(block + sizeof(esp_ranges));
     ranges->n_r = n_r;
     ranges->n_y = n_y;
-    ranges->p_lower = carve(&at, r);
-    ranges->p_upper = carve(&at, r);
-    ranges->y_lower = carve(&at, y);
-    ranges->y_upper = carve(&at, y);
+    ranges->p_lower = esp_carve(&at, r);
+    ranges->p_upper = esp_carve(&at, r);
+    ranges->y_lower = esp_carve(&at, y);
+    ranges->y_upper = esp_carve(&at, y);
     *ret_ranges = ranges;
     return ESP_OK;
 }

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The largest |program(x)| over a box: interval, CROWN, then input splitting, best first and anytime. Not a splitter of
- * ReLU phases, and not for many inputs that all matter: each split halves one input.
+ * The largest |f(x) - g(x)|, or |f(x)|, over a box: interval, CROWN, differences of neurons, then input splitting (split.h).
+ * Not a splitter of ReLU phases, and not for many inputs that all matter: each split halves one input.
  *
- * An open box carries a proved upper bound, the ranges of its ReLUs (a child starts from its parent's, so ReLUs that
- * are stable stay so for free) and the input to split next. The bound of the whole is the largest over open boxes and
- * over those put away: boxes whose bound is within the gap of what a witness reaches, and boxes that no split can
- * improve. At every moment it is a bound, so the search may stop at any.
+ * Every box: CROWN on both networks for the ranges of their ReLUs, starting from the parent's, so that ReLUs that are stable
+ * stay so for free; then, with two networks, the differences of paired ReLUs and the outputs through them.
  *
- * Which input. A split pays by shrinking the pre-activation ranges of unstable ReLUs that matter. ReLU j, with range
- * [l, u], costs the bound about w_j = |coefficient of r_j| * (-l u / (u - l)); input k makes the share
- * |slope of p_j in x_k| width_k / (u - l) of its range. The input with the largest sum_j w_j share_jk is split, with the
+ * Which input. A split pays by shrinking the ranges of unstable ReLUs that matter. A ReLU, with its argument in [l, u] and two
+ * lines g apart, costs the bound about w g, w the size of its coefficient; input k makes the share |slope of the argument in
+ * x_k| width_k / (u - l) of its range. The input with the largest sum over ReLUs of w g times share is split, with the
  * coefficients of the output that is the largest (Linf) or of all, weighted by their size (L2, which also gains from
- * splits of inputs that act linearly, since the norm of a box is taken per output). */
+ * splits of inputs that act linearly, since the norm of a box is taken per output). For paired neurons the shares in both
+ * pre-activations and in their difference count. */
 #include "certify/difference.h"
 
 #include <assert.h>
@@ -19,57 +18,44 @@
 #include <string.h>
 
 #include "certify/crown.h"
+#include "certify/norms.h"
 #include "certify/rounding.h"
+#include "certify/split.h"
+#include "certify/twin.h"
 #include "certify/witness.h"
 
-#define POOL_BYTES  ((size_t)64 << 20) /* of boxes held, whatever max_boxes says */
 #define ROOT_POINTS 64
 #define BOX_STEPS   3
 #define PROMISING   0.8 /* of the best: a corner worth climbing from */
 
 typedef struct search {
-    const esp_program *program;
+    const esp_program *program; /* f, or the difference program: ReLUs of f, then of g */
+    esp_program *owned; /* that difference program */
+    int n_f; /* ReLUs of f */
     const esp_certify_opts *opts;
     const esp_stop *stop;
     esp_crown *crown;
+    esp_twin *twin; /* NULL with one network */
     esp_ranges *ranges; /* of the box at hand */
     esp_ranges *scratch; /* of a witness */
-    double *slopes; /* n_r x n_x */
-    double *weight; /* n_r: w_j without the gap */
-    double *linear; /* n_x: linear share of the output, L2 */
+    double *d_lower, *d_upper; /* n_f: of the differences in the box at hand */
+    double *point_lower, *point_upper; /* n_f: at a witness */
+    double *slopes, *d_slopes; /* n_r x n_x, n_f x n_x */
+    double *weight; /* n_r: coefficients of r, or of D and r_g */
+    double *score; /* n_x */
+    double *linear; /* n_x: linear share of the outputs, L2 */
     double *pull; /* n_y: weights of the outputs in the bound of their squares */
     double norm_2; /* that bound */
     double *corner; /* n_x */
     bool *matters; /* n_x: does the input reach anything? */
     bool *seen; /* n_y: bounded already in this box */
+    bool use_twin; /* in the box at hand */
     bool intervals_only; /* the stop came before the box at hand was done */
     esp_witness witness;
-    double lower; /* reached, certified */
-    double aside; /* largest bound among boxes put away */
-    size_t stride; /* doubles per box: lower, upper, p_lower, p_upper, y_lower, y_upper */
-    int capacity, n_free, n_heap;
-    double *pool, *upper; /* capacity x stride, capacity */
-    int *split, *spare, *heap; /* capacity each */
+    esp_split split;
 } search;
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
-
-static esp_code search_pool(search *s, esp_error *reterr) {
-    size_t n_x = (size_t)s->program->n_x, n_r = (size_t)s->program->n_r, n_y = (size_t)s->program->n_y;
-    s->stride = 2 * (n_x + n_r + n_y);
-    size_t most = POOL_BYTES / (s->stride * sizeof(double)), boxes = (size_t)(s->opts->max_boxes > 2 ? s->opts->max_boxes : 2);
-    if (boxes > most) boxes = most > 2 ? most : 2;
-    s->capacity = (int)boxes;
-    s->pool = malloc(boxes * s->stride * sizeof *s->pool);
-    s->upper = malloc(boxes * sizeof *s->upper);
-    s->split = malloc(3 * boxes * sizeof *s->split);
-    if (!s->pool || !s->upper || !s->split) return esp_fail(reterr, ESP_NOMEM, "no memory for %zu boxes", boxes);
-    s->spare = s->split + boxes;
-    s->heap = s->spare + boxes;
-    for (int i = 0; i < s->capacity; i++) s->spare[i] = i;
-    s->n_free = s->capacity;
-    return ESP_OK;
-}
 
 /* Does input k reach anything? */
 static bool input_matters(const esp_program *program, int k) {
@@ -80,105 +66,124 @@ static bool input_matters(const esp_program *program, int k) {
     return false;
 }
 
-static esp_code search_init(search *s, const esp_program *program, const esp_certify_opts *opts, const esp_stop *stop, esp_error *reterr) {
-    size_t n_x = (size_t)program->n_x, n_r = (size_t)program->n_r;
-    *s = (search){.program = program, .opts = opts, .stop = stop};
-    esp_code code = esp_crown_create(program, &s->crown, reterr);
-    if (!code) code = esp_ranges_create(program->n_r, program->n_y, &s->ranges, reterr);
-    if (!code) code = esp_ranges_create(program->n_r, program->n_y, &s->scratch, reterr);
-    if (!code) code = esp_witness_init(&s->witness, program, opts->norm, reterr);
-    if (code) return code;
-    s->slopes = calloc(n_r * n_x + n_r + 2 * n_x + (size_t)program->n_y + 1, sizeof *s->slopes);
-    if (!s->slopes) return esp_fail(reterr, ESP_NOMEM, "no memory to split %d inputs", program->n_x);
-    s->weight = s->slopes + n_r * n_x;
-    s->linear = s->weight + n_r;
+static esp_code search_memory(search *s, esp_error *reterr) {
+    const esp_program *p = s->program;
+    size_t n_x = (size_t)p->n_x, n_r = (size_t)p->n_r, n_y = (size_t)p->n_y, n_f = (size_t)s->n_f;
+    s->slopes = calloc((n_r + n_f) * n_x + n_r + 4 * n_f + 3 * n_x + n_y + 1, sizeof *s->slopes);
+    s->matters = calloc(n_x + n_y + 1, sizeof *s->matters);
+    if (!s->slopes || !s->matters) return esp_fail(reterr, ESP_NOMEM, "no memory to split %d inputs", p->n_x);
+    s->d_slopes = s->slopes + n_r * n_x;
+    s->weight = s->d_slopes + n_f * n_x;
+    s->d_lower = s->weight + n_r;
+    s->d_upper = s->d_lower + n_f;
+    s->point_lower = s->d_upper + n_f;
+    s->point_upper = s->point_lower + n_f;
+    s->score = s->point_upper + n_f;
+    s->linear = s->score + n_x;
     s->corner = s->linear + n_x;
     s->pull = s->corner + n_x;
-    s->matters = calloc(n_x + (size_t)program->n_y + 1, sizeof *s->matters);
-    if (!s->matters) return esp_fail(reterr, ESP_NOMEM, "no memory to split %d inputs", program->n_x);
     s->seen = s->matters + n_x;
-    for (int k = 0; k < program->n_x; k++) s->matters[k] = input_matters(program, k);
+    for (int k = 0; k < p->n_x; k++) s->matters[k] = input_matters(p, k);
+    return ESP_OK;
+}
+
+static void bound_box(void *user, esp_split_box *box);
+
+static esp_code search_init(search *s, const esp_program *f, const esp_program *g, const int *pairs, esp_error *reterr) {
+    esp_code code = ESP_OK;
+    int *none = NULL;
+    s->program = f;
+    s->n_f = f->n_r;
+    if (g) {
+        none = malloc(((size_t)f->n_r + 1) * sizeof *none);
+        if (!none) return esp_fail(reterr, ESP_NOMEM, "no memory for %d ReLUs", f->n_r);
+        for (int i = 0; i < f->n_r; i++) none[i] = -1;
+        code = esp_program_difference(f, g, &s->owned, reterr);
+        if (!code) code = esp_twin_create(f, g, pairs ? pairs : none, &s->twin, reterr);
+        if (!code) s->program = s->owned;
+        free(none);
+    }
+    const esp_program *p = s->program;
+    if (!code) code = esp_crown_create(p, &s->crown, reterr);
+    if (!code) code = esp_ranges_create(p->n_r, p->n_y, &s->ranges, reterr);
+    if (!code) code = esp_ranges_create(p->n_r, p->n_y, &s->scratch, reterr);
+    if (!code) code = esp_witness_init(&s->witness, p, s->opts->norm, reterr);
+    if (!code) code = search_memory(s, reterr);
+    if (code) return code;
     esp_crown_watch(s->crown, s->slopes);
-    esp_crown_stop(s->crown, stop);
-    return search_pool(s, reterr);
+    esp_crown_stop(s->crown, s->stop);
+    if (s->twin) esp_twin_watch(s->twin, s->d_slopes);
+    size_t n_state = 2 * (size_t)(p->n_r + p->n_y) + (s->twin ? 2 * (size_t)s->n_f : 0);
+    s->split = (esp_split){.n_x = p->n_x, .n_state = n_state, .gap = s->opts->gap, .stop = s->stop, .bound = bound_box, .user = s};
+    return esp_split_init(&s->split, s->opts->max_boxes, reterr);
 }
 
 static void search_done(search *s) {
     esp_crown_free(s->crown);
+    esp_twin_free(s->twin);
+    esp_program_free(s->owned);
     esp_ranges_free(s->ranges);
     esp_ranges_free(s->scratch);
     esp_witness_done(&s->witness);
+    esp_split_done(&s->split);
     free(s->slopes);
     free(s->matters);
-    free(s->pool);
-    free(s->upper);
-    free(s->split);
 }
 
-/* ---- the open boxes: a heap on the upper bound -------------------------------------------------------------------- */
+/* ---- what a box inherits ------------------------------------------------------------------------------------------ */
 
-static double *box_lower(search *s, int box) {
-    return s->pool + (size_t)box * s->stride;
+static void state_store(const search *s, double *at) {
+    size_t n_r = (size_t)s->program->n_r, n_y = (size_t)s->program->n_y, n_f = (size_t)s->n_f;
+    memcpy(at, s->ranges->p_lower, n_r * sizeof *at);
+    memcpy(at + n_r, s->ranges->p_upper, n_r * sizeof *at);
+    memcpy(at + 2 * n_r, s->ranges->y_lower, n_y * sizeof *at);
+    memcpy(at + 2 * n_r + n_y, s->ranges->y_upper, n_y * sizeof *at);
+    if (!s->twin) return;
+    memcpy(at + 2 * (n_r + n_y), s->d_lower, n_f * sizeof *at);
+    memcpy(at + 2 * (n_r + n_y) + n_f, s->d_upper, n_f * sizeof *at);
 }
 
-static double *box_upper(search *s, int box) {
-    return box_lower(s, box) + s->program->n_x;
-}
-
-static double *box_ranges(search *s, int box) {
-    return box_upper(s, box) + s->program->n_x;
-}
-
-static void ranges_store(const esp_ranges *ranges, double *at) {
-    size_t n_r = (size_t)ranges->n_r, n_y = (size_t)ranges->n_y;
-    memcpy(at, ranges->p_lower, n_r * sizeof *at);
-    memcpy(at + n_r, ranges->p_upper, n_r * sizeof *at);
-    memcpy(at + 2 * n_r, ranges->y_lower, n_y * sizeof *at);
-    memcpy(at + 2 * n_r + n_y, ranges->y_upper, n_y * sizeof *at);
-}
-
-static void ranges_fetch(const double *at, esp_ranges *ranges) {
-    size_t n_r = (size_t)ranges->n_r, n_y = (size_t)ranges->n_y;
-    memcpy(ranges->p_lower, at, n_r * sizeof *at);
-    memcpy(ranges->p_upper, at + n_r, n_r * sizeof *at);
-    memcpy(ranges->y_lower, at + 2 * n_r, n_y * sizeof *at);
-    memcpy(ranges->y_upper, at + 2 * n_r + n_y, n_y * sizeof *at);
-}
-
-static void heap_push(search *s, int box) {
-    int i = s->n_heap++;
-    for (; i > 0 && s->upper[s->heap[(i - 1) / 2]] < s->upper[box]; i = (i - 1) / 2) s->heap[i] = s->heap[(i - 1) / 2];
-    s->heap[i] = box;
-}
-
-static int heap_pop(search *s) {
-    int top = s->heap[0], last = s->heap[--s->n_heap], i = 0;
-    for (;;) {
-        int child = 2 * i + 1;
-        if (child + 1 < s->n_heap && s->upper[s->heap[child + 1]] > s->upper[s->heap[child]]) child++;
-        if (child >= s->n_heap || s->upper[s->heap[child]] <= s->upper[last]) break;
-        s->heap[i] = s->heap[child];
-        i = child;
-    }
-    s->heap[i] = last;
-    return top;
+static void state_fetch(search *s, const double *at) {
+    size_t n_r = (size_t)s->program->n_r, n_y = (size_t)s->program->n_y, n_f = (size_t)s->n_f;
+    memcpy(s->ranges->p_lower, at, n_r * sizeof *at);
+    memcpy(s->ranges->p_upper, at + n_r, n_r * sizeof *at);
+    memcpy(s->ranges->y_lower, at + 2 * n_r, n_y * sizeof *at);
+    memcpy(s->ranges->y_upper, at + 2 * n_r + n_y, n_y * sizeof *at);
+    if (!s->twin) return;
+    memcpy(s->d_lower, at + 2 * (n_r + n_y), n_f * sizeof *at);
+    memcpy(s->d_upper, at + 2 * (n_r + n_y) + n_f, n_f * sizeof *at);
 }
 
 /* ---- one box ------------------------------------------------------------------------------------------------------ */
 
-/* The weights of the ReLUs for output i, whose larger side is `above`; added with a factor. */
-static void add_weights(search *s, double factor, bool above) {
-    esp_crown_view view = esp_crown_last(s->crown);
-    const double *r = above ? view.up_r : view.lo_r, *x = above ? view.up_x : view.lo_x;
-    for (int j = 0; j < s->program->n_r; j++) s->weight[j] += factor * fabs(r[j]);
-    for (int k = 0; k < s->program->n_x; k++) s->linear[k] += factor * fabs(x[k]);
+/* The coefficients that the last target left, of its upper or its lower side. */
+typedef struct side {
+    const double *x, *r, *g; /* n_x; n_f with twins, else n_r; n_g with twins */
+} side;
+
+static side last_side(const search *s, bool above) {
+    if (s->use_twin) {
+        esp_twin_view v = esp_twin_last(s->twin);
+        return above ? (side){v.up_x, v.up_f, v.up_g} : (side){v.lo_x, v.lo_f, v.lo_g};
+    }
+    esp_crown_view v = esp_crown_last(s->crown);
+    return above ? (side){v.up_x, v.up_r, NULL} : (side){v.lo_x, v.lo_r, NULL};
 }
 
-/* The corner of the box that the linear bound of the largest output points at, into s->corner. */
+/* The weights of the ReLUs from the last target. */
+static void take_weights(search *s, bool above) {
+    side c = last_side(s, above);
+    int n_r = s->program->n_r, n = s->use_twin ? s->n_f : n_r;
+    for (int j = 0; j < n; j++) s->weight[j] = fabs(c.r[j]);
+    for (int j = n; j < n_r; j++) s->weight[j] = fabs(c.g[j - n]);
+    for (int k = 0; k < s->program->n_x; k++) s->linear[k] = fabs(c.x[k]);
+}
+
+/* The corner of the box that the linear bound of the last target points at, into s->corner. */
 static void point_corner(search *s, const double *lower, const double *upper, bool above) {
-    esp_crown_view view = esp_crown_last(s->crown);
+    side c = last_side(s, above);
     for (int k = 0; k < s->program->n_x; k++) {
-        bool high = above ? view.up_x[k] > 0 : view.lo_x[k] < 0;
+        bool high = above ? c.x[k] > 0 : c.x[k] < 0;
         s->corner[k] = high ? upper[k] : lower[k];
     }
 }
@@ -187,11 +192,9 @@ static double output_size(const search *s, int i) {
     return esp_max(esp_abs(s->ranges->y_upper[i]), esp_abs(s->ranges->y_lower[i]));
 }
 
-/* Bounds output i; what the crown then holds is of the side that is the larger. */
-static bool bound_output(search *s, int i, bool *ret_above) {
-    if (!esp_crown_output(s->crown, ESP_CROWN_BACKWARD, i, s->ranges)) return false;
-    *ret_above = esp_abs(s->ranges->y_upper[i]) >= esp_abs(s->ranges->y_lower[i]);
-    return true;
+static bool bound_output(search *s, int i) {
+    if (s->use_twin) return esp_twin_output(s->twin, true, i, &s->ranges->y_lower[i], &s->ranges->y_upper[i]);
+    return esp_crown_output(s->crown, ESP_CROWN_BACKWARD, i, s->ranges);
 }
 
 /* Linf: the outputs by their inherited size, largest first; those that cannot be the largest keep what they have. */
@@ -201,16 +204,15 @@ static bool bound_largest(search *s, const double *lower, const double *upper) {
     memset(s->seen, 0, (size_t)n_y * sizeof *s->seen);
     for (;;) {
         int next = -1;
-        bool above;
         for (int i = 0; i < n_y; i++)
             if (!s->seen[i] && (next < 0 || output_size(s, i) > output_size(s, next))) next = i;
         if (next < 0 || output_size(s, next) <= worst) return true;
         s->seen[next] = true;
-        if (!bound_output(s, next, &above)) return false;
+        if (!bound_output(s, next)) return false;
         if (output_size(s, next) <= worst) continue;
         worst = output_size(s, next);
-        memset(s->weight, 0, (size_t)s->program->n_r * sizeof *s->weight);
-        add_weights(s, 1, above);
+        bool above = esp_abs(s->ranges->y_upper[next]) >= esp_abs(s->ranges->y_lower[next]);
+        take_weights(s, above);
         point_corner(s, lower, upper, above);
     }
 }
@@ -222,56 +224,74 @@ static bool bound_all(search *s, const double *lower, const double *upper) {
     int n_y = s->program->n_y;
     double constant = 0, size = 0;
     for (int i = 0; i < n_y; i++) {
-        if (!esp_crown_output(s->crown, ESP_CROWN_BACKWARD, i, s->ranges)) return false;
+        if (!bound_output(s, i)) return false;
         double l = s->ranges->y_lower[i], u = s->ranges->y_upper[i], w = l + u;
         s->pull[i] = w;
         constant += esp_max(l * l - w * l, u * u - w * u);
         size += l * l + u * u + fabs(w) * esp_max(fabs(l), fabs(u));
     }
-    double square = esp_crown_combination(s->crown, s->pull) + constant + esp_gamma((size_t)n_y + 8) * size + 8 * n_y * ESP_TINY;
+    double most = s->use_twin ? esp_twin_combination(s->twin, s->pull) : esp_crown_combination(s->crown, s->pull);
+    double square = most + constant + esp_gamma((size_t)n_y + 8) * size + 8 * n_y * ESP_TINY;
     s->norm_2 = square >= 0 ? esp_round_up(sqrt(esp_round_up(square, 4)), 1) : HUGE_VAL;
-    add_weights(s, 1, true);
+    take_weights(s, true);
     point_corner(s, lower, upper, true);
     return true;
 }
 
-/* Bounds the outputs over the box that the crown stands at; leaves the weights and the corner of the worst. */
-static bool bound_outputs(search *s, const double *lower, const double *upper) {
-    memset(s->weight, 0, (size_t)s->program->n_r * sizeof *s->weight);
-    memset(s->linear, 0, (size_t)s->program->n_x * sizeof *s->linear);
-    return s->opts->norm == ESP_NORM_INF ? bound_largest(s, lower, upper) : bound_all(s, lower, upper);
+/* Adds factor * slope_k / width to the scores, for an argument in [l, u]. */
+static void add_share(search *s, double factor, const double *slopes, double l, double u) {
+    double width = u - l;
+    factor = factor / width;
+    if (!isfinite(factor)) return;
+    for (int k = 0; k < s->program->n_x; k++) s->score[k] += factor * slopes[k];
 }
 
-/* The largest score times width among the inputs that can be halved, -1 when all are 0; a NULL score counts as 1. */
-static int choose_largest(const search *s, const double *score, const double *lower, const double *upper) {
-    int best = -1;
-    double best_value = 0;
-    for (int k = 0; k < s->program->n_x; k++) {
-        double middle = 0.5 * lower[k] + 0.5 * upper[k], value = (score ? score[k] : 1) * (upper[k] - lower[k]);
-        if (!(middle > lower[k] && middle < upper[k]) || !(value > best_value) || !s->matters[k]) continue;
-        best_value = value;
-        best = k;
-    }
-    return best;
+/* What ReLU j of the program (its difference, when paired) costs; adds its shares. Is it relaxed at all? */
+static bool add_relu(search *s, int j) {
+    size_t n_x = (size_t)s->program->n_x;
+    bool unstable = s->ranges->p_lower[j] < 0 && s->ranges->p_upper[j] > 0;
+    double gap = !s->use_twin ? esp_crown_gap(s->crown, j) : j < s->n_f ? esp_twin_gap_f(s->twin, j) : esp_twin_gap_g(s->twin, j - s->n_f);
+    if (!(gap > 0) || !(s->weight[j] > 0)) return false;
+    double factor = s->weight[j] * gap;
+    if (unstable) add_share(s, factor, s->slopes + (size_t)j * n_x, s->ranges->p_lower[j], s->ranges->p_upper[j]);
+    int partner = s->use_twin && j < s->n_f ? esp_twin_partner(s->twin, j) : -1;
+    if (partner < 0) return true;
+    partner += s->n_f;
+    add_share(s, factor, s->d_slopes + (size_t)j * n_x, s->d_lower[j], s->d_upper[j]);
+    if (s->ranges->p_lower[partner] < 0 && s->ranges->p_upper[partner] > 0)
+        add_share(s, factor, s->slopes + (size_t)partner * n_x, s->ranges->p_lower[partner], s->ranges->p_upper[partner]);
+    return true;
 }
 
 /* The input whose split should pay most; -1 when none can: nothing that the bound rests on is relaxed any more. */
 static int choose_split(search *s, const double *lower, const double *upper) {
     int n_x = s->program->n_x;
-    double *score = s->linear; /* for Linf a linear share cannot be split away */
     bool relaxed = s->opts->norm == ESP_NORM_2 || s->intervals_only;
-    if (s->opts->norm == ESP_NORM_INF) memset(score, 0, (size_t)n_x * sizeof *score);
-    for (int j = 0; j < s->program->n_r; j++) {
-        double width = s->ranges->p_upper[j] - s->ranges->p_lower[j], gap = esp_crown_gap(s->crown, j);
-        if (!(gap > 0) || !(s->weight[j] > 0)) continue;
-        relaxed = true;
-        double factor = s->weight[j] * gap / width;
-        if (!isfinite(factor)) factor = s->weight[j];
-        const double *slopes = s->slopes + (size_t)j * (size_t)n_x;
-        for (int k = 0; k < n_x; k++) score[k] += factor * slopes[k];
+    for (int k = 0; k < n_x; k++) s->score[k] = s->opts->norm == ESP_NORM_2 ? s->linear[k] : 0; /* for Linf a linear share cannot be split away */
+    for (int j = 0; j < s->program->n_r; j++) relaxed |= add_relu(s, j);
+    int best = esp_split_choose(n_x, s->matters, s->score, lower, upper);
+    return best < 0 && relaxed ? esp_split_choose(n_x, s->matters, NULL, lower, upper) : best;
+}
+
+static void open_differences(const search *s, double *lower, double *upper) {
+    for (int i = 0; i < s->n_f; i++) {
+        lower[i] = -HUGE_VAL;
+        upper[i] = HUGE_VAL;
     }
-    int best = choose_largest(s, score, lower, upper);
-    return best < 0 && relaxed ? choose_largest(s, NULL, lower, upper) : best;
+}
+
+/* What exact arithmetic reaches at the best point at least: over the point as a box everything is all but exact. */
+static void raise_lower(search *s) {
+    if (s->witness.best < 0) return;
+    double reached = esp_witness_reached(&s->witness, s->crown, s->scratch);
+    if (s->twin) { /* through the differences, which are known to more digits than what they are differences of */
+        esp_twin_box(s->twin, s->witness.best_x, s->witness.best_x);
+        open_differences(s, s->point_lower, s->point_upper);
+        bool some = esp_twin_run(s->twin, s->scratch, false, s->point_lower, s->point_upper);
+        for (int i = 0; some && i < s->program->n_y; i++) some = esp_twin_output(s->twin, false, i, &s->scratch->y_lower[i], &s->scratch->y_upper[i]);
+        if (some) reached = esp_max(reached, esp_witness_least(&s->witness, s->scratch));
+    }
+    if (reached > s->split.lower) s->split.lower = reached;
 }
 
 static void look_around(search *s, const double *lower, const double *upper, int steps) {
@@ -280,13 +300,7 @@ static void look_around(search *s, const double *lower, const double *upper, int
         memcpy(s->witness.x, s->corner, (size_t)s->program->n_x * sizeof(double));
         esp_witness_ascend(&s->witness, lower, upper, steps);
     }
-    if (s->witness.best <= before) return;
-    double reached = esp_witness_reached(&s->witness, s->crown, s->scratch);
-    if (reached > s->lower) s->lower = reached;
-}
-
-static double cutoff(const search *s) {
-    return s->lower * (1 + s->opts->gap);
+    if (s->witness.best > before) raise_lower(s);
 }
 
 static double box_norm(const search *s) {
@@ -294,95 +308,106 @@ static double box_norm(const search *s) {
     return s->opts->norm == ESP_NORM_2 ? esp_min(norm, s->norm_2) : norm;
 }
 
-/* Bounds a box whose ends and inherited ranges stand in its slot, then keeps it open or puts it away. */
-static void box_run(search *s, int box) {
-    const double *lower = box_lower(s, box), *upper = box_upper(s, box);
-    double inherited = s->upper[box];
-    ranges_fetch(box_ranges(s, box), s->ranges);
-    esp_crown_box(s->crown, lower, upper);
-    bool some = esp_crown_run(s->crown, ESP_CROWN_BACKWARD, 0, false, s->ranges) && bound_outputs(s, lower, upper);
-    assert(some); /* ranges of an enclosing box are never empty here */
-    if (some) s->upper[box] = esp_min(inherited, box_norm(s));
+/* The ranges of all ReLUs and differences over the box that the crown stands at. */
+static bool bound_inner(search *s) {
+    if (!esp_crown_run(s->crown, ESP_CROWN_BACKWARD, 0, false, s->ranges)) return false;
     s->intervals_only = esp_stop_now(s->stop);
-    s->split[box] = choose_split(s, lower, upper);
-    look_around(s, lower, upper, BOX_STEPS);
-    if (s->split[box] >= 0 && s->upper[box] > cutoff(s)) {
-        ranges_store(s->ranges, box_ranges(s, box));
-        heap_push(s, box);
-    } else {
-        s->aside = esp_max(s->aside, s->upper[box]);
-        s->spare[s->n_free++] = box;
-    }
+    return !s->use_twin || esp_twin_run(s->twin, s->ranges, !s->intervals_only, s->d_lower, s->d_upper);
 }
 
-static void box_divide(search *s, int box) {
-    int other = s->spare[--s->n_free], k = s->split[box];
-    memcpy(box_lower(s, other), box_lower(s, box), s->stride * sizeof(double));
-    s->upper[other] = s->upper[box];
-    double middle = 0.5 * box_lower(s, box)[k] + 0.5 * box_upper(s, box)[k];
-    box_upper(s, box)[k] = middle;
-    box_lower(s, other)[k] = middle;
-    box_run(s, box);
-    box_run(s, other);
+static void bound_box(void *user, esp_split_box *box) {
+    search *s = user;
+    const double *lower = box->lower, *upper = box->upper;
+    state_fetch(s, box->state);
+    esp_crown_box(s->crown, lower, upper);
+    if (s->use_twin) esp_twin_box(s->twin, lower, upper);
+    bool some = bound_inner(s);
+    if (some) some = s->opts->norm == ESP_NORM_INF ? bound_largest(s, lower, upper) : bound_all(s, lower, upper);
+    assert(some); /* ranges of an enclosing box are never empty here */
+    double value = some ? box_norm(s) : HUGE_VAL;
+    if (value < box->value) {
+        box->value = value;
+        box->letter = s->use_twin ? 'd' : 'c';
+    }
+    s->intervals_only = s->intervals_only || esp_stop_now(s->stop);
+    box->axis = choose_split(s, lower, upper);
+    look_around(s, lower, upper, BOX_STEPS);
+    state_store(s, box->state);
 }
 
 /* ---- the certificates --------------------------------------------------------------------------------------------- */
 
-static esp_certificate certificate(const search *s, const char *method, double value, const char *status, int64_t start_ns) {
-    return (esp_certificate){.kind = "range",
-                             .method = method,
-                             .norm = s->opts->norm,
-                             .value = value,
-                             .strength = ESP_PROVED,
-                             .status = status,
-                             .seconds = esp_clock_seconds_since(start_ns)};
+static void add_row(const search *s, const char *method, double value, const char *status, int64_t start_ns, esp_certified *made) {
+    made->rows[made->n++] = (esp_certificate){.kind = s->twin ? "difference" : "range",
+                                              .method = method,
+                                              .norm = s->opts->norm,
+                                              .value = value,
+                                              .strength = ESP_PROVED,
+                                              .status = status,
+                                              .seconds = esp_clock_seconds_since(start_ns)};
+}
+
+static bool bound_outputs(search *s, const esp_box *box) {
+    return s->opts->norm == ESP_NORM_INF ? bound_largest(s, box->lower, box->upper) : bound_all(s, box->lower, box->upper);
 }
 
 /* One bound of the whole box by intervals, in s->ranges. */
-static void whole_interval(search *s, const esp_box *box, esp_certificate *ret) {
+static double whole_interval(search *s, const esp_box *box, esp_certified *made) {
     int64_t start = esp_clock_now_ns();
     esp_ranges_open(s->ranges);
     esp_crown_box(s->crown, box->lower, box->upper);
     bool some = esp_crown_run(s->crown, ESP_CROWN_INTERVAL, 0, true, s->ranges);
     assert(some);
     (void)some;
-    *ret = certificate(s, "interval", esp_ranges_norm(s->ranges, s->opts->norm), "proved", start);
+    double value = esp_ranges_norm(s->ranges, s->opts->norm);
+    add_row(s, "interval", value, "proved", start, made);
+    return value;
 }
 
-/* The root: CROWN over the whole box, opened as the first box of the search. */
-static void whole_crown(search *s, const esp_box *box, double interval, esp_certificate *ret) {
+/* CROWN over the whole box, from what intervals left. */
+static double whole_crown(search *s, const esp_box *box, double value, esp_certified *made) {
     int64_t start = esp_clock_now_ns();
-    int root = s->spare[--s->n_free];
-    memcpy(box_lower(s, root), box->lower, (size_t)box->n * sizeof(double));
-    memcpy(box_upper(s, root), box->upper, (size_t)box->n * sizeof(double));
-    ranges_store(s->ranges, box_ranges(s, root));
-    s->upper[root] = interval;
-    box_run(s, root);
-    *ret = certificate(s, "crown", s->upper[root], s->intervals_only ? "time_limit" : "proved", start);
+    s->use_twin = false;
+    bool some = bound_inner(s) && bound_outputs(s, box);
+    assert(some);
+    if (some) value = esp_min(value, box_norm(s));
+    add_row(s, "crown", value, esp_stop_now(s->stop) ? "time_limit" : "proved", start, made);
+    return value;
 }
 
-static double whole_bound(const search *s) {
-    return s->n_heap > 0 ? esp_max(s->aside, s->upper[s->heap[0]]) : s->aside;
-}
-
-static const char *split_run(search *s) {
-    while (s->n_heap > 0 && s->upper[s->heap[0]] > esp_max(cutoff(s), s->aside)) {
-        if (esp_stop_now(s->stop)) return "time_limit";
-        if (s->n_free < 1) return "box_limit";
-        box_divide(s, heap_pop(s));
+/* Through the differences, the ranges of the ReLUs being those of CROWN but the outputs' its own. */
+static double whole_twin(search *s, const esp_box *box, esp_certified *made) {
+    int64_t start = esp_clock_now_ns();
+    for (int i = 0; i < s->program->n_y; i++) {
+        s->ranges->y_lower[i] = -HUGE_VAL;
+        s->ranges->y_upper[i] = HUGE_VAL;
     }
-    return "proved";
+    s->use_twin = true;
+    open_differences(s, s->d_lower, s->d_upper);
+    esp_twin_box(s->twin, box->lower, box->upper);
+    bool some = esp_twin_run(s->twin, s->ranges, !esp_stop_now(s->stop), s->d_lower, s->d_upper) && bound_outputs(s, box);
+    assert(some);
+    double value = some ? box_norm(s) : HUGE_VAL;
+    add_row(s, "twin", value, esp_stop_now(s->stop) ? "time_limit" : "proved", start, made);
+    return value;
 }
 
-static void whole_split(search *s, const esp_box *box, esp_certificate *ret) {
+static esp_code whole_split(search *s, const esp_box *box, double value, char letter, esp_certified *made, esp_error *reterr) {
     int64_t start = esp_clock_now_ns();
+    double *state = malloc((s->split.n_state + 1) * sizeof *state);
+    if (!state) return esp_fail(reterr, ESP_NOMEM, "no memory for a box");
+    state_store(s, state);
+    esp_split_root(&s->split, box->lower, box->upper, state, value, letter);
+    free(state);
     esp_rng rng;
     esp_rng_init(&rng, s->opts->seed, 0);
     esp_witness_sample(&s->witness, box->lower, box->upper, ROOT_POINTS, &rng, s->stop);
-    double reached = esp_witness_reached(&s->witness, s->crown, s->scratch);
-    if (reached > s->lower) s->lower = reached;
-    const char *status = split_run(s);
-    *ret = certificate(s, "split", whole_bound(s), status, start);
+    raise_lower(s);
+    const char *status = esp_split_run(&s->split);
+    add_row(s, "split", esp_split_value(&s->split), status, start, made);
+    if (!esp_split_tree(&s->split, &made->tree, &made->leaves)) esp_buf_clear(&made->tree);
+    made->boxes = s->split.boxes;
+    return ESP_OK;
 }
 
 static esp_code certify_check(const esp_program *program, const esp_box *box, const esp_certify_opts *opts, esp_error *reterr) {
@@ -395,23 +420,51 @@ static esp_code certify_check(const esp_program *program, const esp_box *box, co
     return ESP_OK;
 }
 
-esp_code esp_certify_norm(const esp_program *program, const esp_box *box, const esp_certify_opts *opts, const esp_stop *stop, esp_certificate ret[3],
-                          int *ret_n, double *ret_witness, esp_error *reterr) {
-    esp_certificate made[3];
-    search s = {0};
-    esp_code code = certify_check(program, box, opts, reterr);
-    if (!code) code = search_init(&s, program, opts, stop, reterr);
+void esp_certified_done(esp_certified *certified) {
+    free(certified->witness);
+    certified->witness = NULL;
+    esp_buf_done(&certified->tree);
+}
+
+esp_code esp_certify_difference(const esp_program *f, const esp_program *g, const int *pairs, const esp_box *box, const esp_certify_opts *opts,
+                                const esp_stop *stop, esp_certified *ret_certified, esp_error *reterr) {
+    search s = {.opts = opts, .stop = stop};
+    esp_certified made = {0};
+    esp_code code = certify_check(f, box, opts, reterr);
+    if (!code) code = search_init(&s, f, g, pairs, reterr);
     if (code) goto out;
-    whole_interval(&s, box, &made[0]);
-    whole_crown(&s, box, made[0].value, &made[1]);
-    whole_split(&s, box, &made[2]);
-    for (int i = 0; i < 3; i++) {
-        made[i].lower = s.lower;
-        ret[i] = made[i];
+    made.witness = malloc(((size_t)box->n + 1) * sizeof *made.witness);
+    if (!made.witness) {
+        code = esp_fail(reterr, ESP_NOMEM, "no memory for a witness");
+        goto out;
     }
-    *ret_n = 3;
-    if (ret_witness) memcpy(ret_witness, s.witness.best < 0 ? box->lower : s.witness.best_x, (size_t)box->n * sizeof *ret_witness);
+    double value = whole_crown(&s, box, whole_interval(&s, box, &made), &made);
+    char letter = value < made.rows[0].value ? 'c' : 'i';
+    if (s.twin) {
+        double twin = whole_twin(&s, box, &made);
+        if (twin < value) letter = 'd';
+        value = esp_min(value, twin);
+    }
+    code = whole_split(&s, box, value, letter, &made, reterr);
+    if (code) goto out;
+    for (int i = 0; i < made.n; i++) made.rows[i].lower = s.split.lower;
+    memcpy(made.witness, s.witness.best < 0 ? box->lower : s.witness.best_x, (size_t)box->n * sizeof *made.witness);
+    *ret_certified = made;
+    made = (esp_certified){0};
 out:
+    esp_certified_done(&made);
     search_done(&s);
     return code;
+}
+
+esp_code esp_certify_norm(const esp_program *program, const esp_box *box, const esp_certify_opts *opts, const esp_stop *stop, esp_certificate ret[3],
+                          int *ret_n, double *ret_witness, esp_error *reterr) {
+    esp_certified made = {0};
+    esp_code code = esp_certify_difference(program, NULL, NULL, box, opts, stop, &made, reterr);
+    if (code) return code;
+    memcpy(ret, made.rows, 3 * sizeof *ret);
+    *ret_n = made.n;
+    if (ret_witness) memcpy(ret_witness, made.witness, (size_t)box->n * sizeof *ret_witness);
+    esp_certified_done(&made);
+    return ESP_OK;
 }

@@ -19,16 +19,18 @@ typedef struct esp_loop_models {
 typedef struct esp_loop esp_loop;
 
 /* Numbers of a present: history * ny observations, then (history - 1) * nu inputs, oldest first. */
-int esp_loop_inputs(const esp_loop_models *models);
+int esp_loop_present(const esp_loop_models *models);
+/* What a loop of `steps` begins with: a present and, without policies, steps * nu inputs. */
+int esp_loop_inputs(const esp_loop_models *models, int steps);
 
-/* Errors: INVALID when the models do not fit together, NOMEM. */
-ESP_MUST_CHECK esp_code esp_loop_create(const esp_loop_models *models, esp_loop **ret_loop, esp_error *reterr);
+/* At most `steps` steps are made after a begin; with policies any number. Errors: INVALID when the models do not fit
+ * together, NOMEM. */
+ESP_MUST_CHECK esp_code esp_loop_create(const esp_loop_models *models, int steps, esp_loop **ret_loop, esp_error *reterr);
 void esp_loop_free(esp_loop *loop);
 
-/* Both loops at the same present, anywhere in the box. */
+/* Both loops at the same present, with the same free inputs, anywhere in the box of esp_loop_inputs numbers. */
 void esp_loop_begin(esp_loop *loop, const double *lower, const double *upper);
-/* One step; u_lower, u_upper (nu) are for free inputs only. */
-void esp_loop_step(esp_loop *loop, const double *u_lower, const double *u_upper);
+void esp_loop_step(esp_loop *loop);
 
 /* Since the last step, output i: where f's and g's are, and their difference. */
 esp_spans esp_loop_output(const esp_loop *loop, int i);
@@ -41,7 +43,7 @@ esp_spans esp_loop_x(const esp_loop *loop, int i);
 double esp_loop_distance(const esp_loop *loop, esp_norm norm);
 double esp_loop_reached(const esp_loop *loop, esp_norm norm);
 
-/* How much each number of the present had to do with relaxations since begin (esp_loop_inputs of them). Borrowed. */
+/* How much each number of the box had to do with relaxations since begin (esp_loop_inputs of them). Borrowed. */
 const double *esp_loop_blame(const esp_loop *loop);
 
 #endif

@@ -91,16 +91,20 @@ void esp_witness_sample(esp_witness *w, const double *lower, const double *upper
     }
 }
 
+double esp_witness_least(const esp_witness *w, const esp_ranges *ranges) {
+    double largest = 0;
+    for (int i = 0; i < w->program->n_y; i++) { /* the least |y_i| can be, into g */
+        double least = esp_max(0, esp_max(ranges->y_lower[i], -ranges->y_upper[i]));
+        w->g[i] = least;
+        largest = esp_max(largest, least);
+    }
+    return w->norm == ESP_NORM_INF ? largest : esp_norm2_down((size_t)w->program->n_y, w->g);
+}
+
 double esp_witness_reached(const esp_witness *w, esp_crown *crown, esp_ranges *scratch) {
     if (w->best < 0) return 0;
     esp_ranges_open(scratch);
     esp_crown_box(crown, w->best_x, w->best_x);
     if (!esp_crown_run(crown, ESP_CROWN_INTERVAL, 0, true, scratch)) return 0;
-    double largest = 0;
-    for (int i = 0; i < w->program->n_y; i++) { /* the least |y_i| can be, into g */
-        double least = esp_max(0, esp_max(scratch->y_lower[i], -scratch->y_upper[i]));
-        w->g[i] = least;
-        largest = esp_max(largest, least);
-    }
-    return w->norm == ESP_NORM_INF ? largest : esp_norm2_down((size_t)w->program->n_y, w->g);
+    return esp_witness_least(w, scratch);
 }

@@ -29,7 +29,10 @@ void esp_witness_ascend(esp_witness *witness, const double *lower, const double 
 /* Random points, corners and ascents over the box. */
 void esp_witness_sample(esp_witness *witness, const double *lower, const double *upper, int points, esp_rng *rng, const esp_stop *stop);
 
-/* What exact arithmetic reaches at best_x at least. Leaves the crown at the point: set its box again after. */
+/* The least |y| that the ranges of the outputs allow, rounded down. Uses the witness's room for y. */
+double esp_witness_least(const esp_witness *witness, const esp_ranges *ranges);
+/* What exact arithmetic reaches at best_x at least. Leaves the crown at the point: set its box again after; the
+ * ranges there are left in scratch. */
 double esp_witness_reached(const esp_witness *witness, esp_crown *crown, esp_ranges *scratch);
 
 #endif
