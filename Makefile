@@ -47,7 +47,9 @@ CLIENT_SRC := $(sort $(wildcard clients/c/*.c))
 PUSHING_SRC := $(sort $(wildcard clients/robots/*.c) $(wildcard clients/robots/pushing/*.c))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
 BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
+CERTIFY_BENCH_SRC := $(sort $(wildcard tests/bench/certify/*.c))
 DEADLINE_SRC := $(sort $(wildcard tests/bench/deadline/*.c))
+PRUNE_BENCH_SRC := $(sort $(wildcard tests/bench/prune/*.c))
 # One binary per file; the folders stand cheap first, which is the order they run in.
 TEST_SRC := $(foreach d,unit golden property http fault,$(sort $(wildcard tests/$(d)/*_*.c)))
 
@@ -63,7 +65,7 @@ WORKER := $(B)/espalier-worker
 PUSHING := $(B)/espalier-pushing
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-peers bench-deadline
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-peers bench-prune bench-deadline bench-certify
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) ## build the daemon, the worker and the simulated robots
@@ -132,13 +134,23 @@ $(B)/tests/bench/bench_plan: $(call obj,$(BENCH_SRC) $(SUPPORT_SRC) $(CLIENT_SRC
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
+# The benchmark of pruning: the library and random networks.
+$(B)/tests/bench/bench_prune: $(call obj,$(PRUNE_BENCH_SRC) tests/support/models.c) $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_NUMERIC) $(LIBS_BASE)
+
+# The benchmark of certified differences: the library alone.
+$(B)/tests/bench/bench_certify: $(call obj,$(CERTIFY_BENCH_SRC)) $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_NUMERIC) $(LIBS_BASE)
+
 # The benchmark of the deadlines, a client of a real daemon.
 $(B)/tests/bench/bench_deadline: $(call obj,$(DEADLINE_SRC) $(SUPPORT_SRC) $(CLIENT_SRC) clients/robots/stats.c) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
 .PRECIOUS: $(B)/%.o
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(DEADLINE_SRC) $(TEST_SRC)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(CERTIFY_BENCH_SRC) $(DEADLINE_SRC) $(TEST_SRC)))
 
 # ---- what people type ------------------------------------------------------------------------------------------------
 JOBS ?= $(shell nproc)
@@ -175,8 +187,15 @@ bench-plan: $(B)/tests/bench/bench_plan ## the planner against stock solvers: [P
 	@OPENBLAS_NUM_THREADS=1 $< $(if $(PLAN_SECONDS),--seconds $(PLAN_SECONDS)) $(if $(PLAN_SIZES),--sizes "$(PLAN_SIZES)") \
 		$(if $(PLAN_SEEDS),--seeds $(PLAN_SEEDS)) $(if $(PLAN_ENGINES),--engines "$(PLAN_ENGINES)") $(if $(BENCH_PYTHON),--python $(BENCH_PYTHON))
 
+bench-certify: $(B)/tests/bench/bench_certify ## how tight certified differences are: [CERTIFY_SECONDS=1] [CERTIFY_NETS="2-16-16-1 ..."] [CERTIFY_SEEDS=1]
+	@OPENBLAS_NUM_THREADS=1 $< $(if $(CERTIFY_SECONDS),--seconds $(CERTIFY_SECONDS)) $(if $(CERTIFY_NETS),--nets "$(CERTIFY_NETS)") \
+		$(if $(CERTIFY_SEEDS),--seeds $(CERTIFY_SEEDS))
+
 bench-deadline: all $(B)/tests/bench/bench_deadline ## how late plans are beside a training job, two minutes: [DEADLINE_PLANS=300] [DEADLINE_JOB=no]
 	@ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(B)/tests/bench/bench_deadline $(if $(DEADLINE_PLANS),--plans $(DEADLINE_PLANS)) $(if $(DEADLINE_JOB),--job $(DEADLINE_JOB))
+
+bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, error against sparsity for each method; a minute or two
+	@OPENBLAS_NUM_THREADS=1 $<
 
 bench-peers: ## HiGHS, Gurobi (its size-limited licence) and SCIP from PyPI for bench-plan, in build/bench-venv
 	@python3 -m venv $(BENCH_VENV)

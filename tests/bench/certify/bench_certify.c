@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * How tight the certified difference of two networks is, and how fast it is had: networks that imitate a saturated
+ * controller, and pruned ones, over boxes.
+ *
+ *     bench_certify [--seconds S] [--nets "2-16-16-1 ..."] [--seeds N]
+ *
+ * For each pair the true largest difference (the best of sampling and of every search's witness), and how many times that each
+ * method's bound is; then the same with the perturbation scaled down. Asserts nothing: it is no test. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/rng.h"
+#include "bench/certify/nets.h"
+#include "certify/closed_form.h"
+#include "certify/difference.h"
+#include "certify/twin.h"
+
+typedef struct options {
+    double seconds;
+    int seeds;
+    const char *nets;
+} options;
+
+typedef struct row {
+    double truth, norm, activation, interval, crown, twin, split, split_s, lower;
+    long boxes;
+    const char *status;
+} row;
+
+static double cpu(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The stop of a search in CPU seconds, so that other work on the machine does not shorten it. */
+static bool out_of_time(void *user) {
+    return cpu() > *(double *)user;
+}
+
+static double two_norm(const double *y, const double *z, int n) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += (y[i] - z[i]) * (y[i] - z[i]);
+    return sqrt(sum);
+}
+
+/* The largest difference by random points and coordinate search from the best of them: no code of the library but the
+ * reference forward pass. */
+static double true_difference(const bench_pair *p, const esp_box *box) {
+    enum { POINTS = 100000, CLIMBS = 60 };
+    int n = box->n, n_y = esp_net_outputs(p->f->net);
+    double x[8], best_x[8], y[8], z[8], work[512], best = 0;
+    esp_rng rng;
+    esp_rng_init(&rng, 77, 3);
+    for (int climb = 0; climb < CLIMBS; climb++) {
+        double here = -1;
+        for (int s = 0; s < POINTS / CLIMBS; s++) {
+            for (int k = 0; k < n; k++) x[k] = esp_rng_range(&rng, box->lower[k], box->upper[k]);
+            for (int k = 0; s % 4 == 0 && k < n; k++) x[k] = esp_rng_uniform(&rng) < 0.5 ? box->lower[k] : box->upper[k];
+            esp_net_forward(p->f->net, x, y, work);
+            esp_net_forward(p->g->net, x, z, work);
+            double d = two_norm(y, z, n_y);
+            if (d > here) here = d, memcpy(best_x, x, sizeof x);
+        }
+        for (double step = 0.2; step > 1e-7; step *= 0.7) {
+            memcpy(x, best_x, sizeof x);
+            for (int k = 0; k < n; k++) {
+                double move = step * (box->upper[k] - box->lower[k]) * esp_rng_normal(&rng);
+                x[k] = fmin(box->upper[k], fmax(box->lower[k], x[k] + move));
+            }
+            esp_net_forward(p->f->net, x, y, work);
+            esp_net_forward(p->g->net, x, z, work);
+            double d = two_norm(y, z, n_y);
+            if (d > here) here = d, memcpy(best_x, x, sizeof x), step = fmin(0.2, step / 0.7 / 0.7);
+        }
+        best = fmax(best, here);
+    }
+    return best;
+}
+
+/* The norm product over the box: every |D_k| times its constant, forms A summed with pruned norms downstream. The sum of
+ * one-layer bounds, each from the model with the layers before it pruned already, is that telescoping. */
+static double norm_product(const bench_pair *p, const esp_box *box, bool activation) {
+    double bound = HUGE_VAL;
+    if (bench_norm_bound(p, box, activation, &bound)) return NAN;
+    return bound;
+}
+
+static int run(const bench_pair *p, const esp_box *box, double seconds, row *ret) {
+    esp_error error = {0};
+    esp_program *f = NULL, *g = NULL;
+    esp_certified made = {0};
+    esp_certify_opts opts = ESP_CERTIFY_OPTS_INIT;
+    int *pairs = malloc((size_t)(esp_net_relus(p->f->net) + 1) * sizeof *pairs);
+    opts.norm = ESP_NORM_2;
+    opts.gap = 0.02;
+    *ret = (row){.truth = true_difference(p, box), .norm = norm_product(p, box, false), .activation = norm_product(p, box, true)};
+    esp_code code = pairs ? esp_program_lower(p->f, &f, &error) : ESP_NOMEM;
+    if (!code) code = esp_program_lower(p->g, &g, &error);
+    if (!code) {
+        esp_twin_pairs(p->f->net, p->g->net, pairs);
+        double start = cpu(), end = start + seconds;
+        esp_stop stop = {ESP_NEVER, out_of_time, &end};
+        code = esp_certify_difference(f, g, pairs, box, &opts, &stop, &made, &error);
+        ret->split_s = cpu() - start;
+    }
+    if (!code) {
+        ret->interval = made.rows[0].value;
+        ret->crown = made.rows[1].value;
+        ret->twin = made.rows[2].value;
+        ret->split = made.rows[3].value;
+        ret->status = made.rows[3].status;
+        ret->lower = made.rows[3].lower;
+        ret->truth = fmax(ret->truth, ret->lower);
+        ret->boxes = (long)made.boxes;
+    } else {
+        fprintf(stderr, "bench_certify: %s\n", error.message);
+    }
+    esp_certified_done(&made);
+    esp_program_free(f);
+    esp_program_free(g);
+    free(pairs);
+    return code;
+}
+
+static void print_head(const char *first) {
+    printf("| %-34s | true     | norms  | activ. | interval | CROWN  | twin   | min    | split  | s     | boxes  |\n", first);
+    printf("|:-----------------------------------|---------:|-------:|-------:|---------:|-------:|-------:|-------:|-------:|------:|-------:|\n");
+}
+
+static void print_row(const char *name, const row *r) {
+    double t = r->truth;
+    printf("| %-34s | %8.3g | %6.4g | %6.4g | %8.4g | %6.3f | %6.3f | %6.3f | %6.3f | %5.2f | %6ld |\n", name, t, r->norm / t, r->activation / t,
+           r->interval / t, r->crown / t, r->twin / t, fmin(r->crown, r->twin) / t, r->split / t, r->split_s, r->boxes);
+    fflush(stdout);
+}
+
+static const struct bench_case {
+    const char *net, *how;
+    double sparsity, half;
+} cases[] = {{"2-16-16-1", "magnitude", 0.3, 0.3},    {"2-16-16-1", "random", 0.3, 1.0},       {"2-16-16-1", "magnitude", 0.7, 1.0},
+             {"4-32-32-1", "magnitude", 0.3, 0.6},    {"4-32-32-1", "magnitude", 0.5, 1.0},    {"4-32-32-1", "random", 0.1, 0.6},
+             {"2-32-32-32-1", "magnitude", 0.5, 0.3}, {"2-32-32-32-1", "magnitude", 0.5, 1.0}, {"6-32-32-2", "magnitude", 0.3, 0.3},
+             {"6-32-32-2", "magnitude", 0.5, 0.6},    {"6-32-32-2", "random", 0.1, 0.3},       {"6-32-32-2", "magnitude", 0.3, 1.0}};
+
+static int table(const options *o, double *ret_worst) {
+    int code = 0;
+    print_head("network, pruning, half-width");
+    for (size_t i = 0; !code && i < sizeof cases / sizeof *cases; i++) {
+        if (o->nets && !strstr(o->nets, cases[i].net)) continue;
+        for (int seed = 1; !code && seed <= o->seeds; seed++) {
+            bench_pair p = {0};
+            char name[64];
+            row r;
+            code = bench_pair_make(cases[i].net, cases[i].how, cases[i].sparsity, 1, (uint64_t)seed, &p);
+            esp_box box = bench_box(&p, cases[i].half);
+            if (!code) code = run(&p, &box, o->seconds, &r);
+            snprintf(name, sizeof name, "%s %.4s %.1f, %.1f, seed %d", cases[i].net, cases[i].how, cases[i].sparsity, cases[i].half, seed);
+            if (!code) print_row(name, &r);
+            if (!code) *ret_worst = fmax(*ret_worst, r.split / r.truth);
+            bench_pair_done(&p);
+        }
+    }
+    return code;
+}
+
+/* W + t D: every bound over the true difference, which is all but proportional to t. */
+static int scaling(const options *o) {
+    static const char *const nets[] = {"2-16-16-1", "4-32-32-1"};
+    int code = 0;
+    printf("\n");
+    print_head("D scaled by t");
+    for (int n = 0; !code && n < 2; n++) {
+        if (o->nets && !strstr(o->nets, nets[n])) continue;
+        for (double t = 1; !code && t > 1e-9; t *= t > 0.5 ? 0.1 : t > 0.05 ? 0.1 : 0.01) {
+            bench_pair p = {0};
+            char name[64];
+            row r;
+            code = bench_pair_make(nets[n], "magnitude", 0.5, t, 1, &p);
+            esp_box box = bench_box(&p, 0.3);
+            if (!code) code = run(&p, &box, o->seconds, &r);
+            snprintf(name, sizeof name, "%s magn 0.5, 0.3, t = %g", nets[n], t);
+            if (!code) print_row(name, &r);
+            bench_pair_done(&p);
+        }
+    }
+    return code;
+}
+
+static int usage(void) {
+    fprintf(stderr, "usage: bench_certify [--seconds S] [--nets LIST] [--seeds N]\n");
+    return 2;
+}
+
+int main(int argc, char **argv) {
+    options o = {1, 1, NULL};
+    for (int i = 1; i < argc; i += 2) {
+        if (i + 1 == argc) return usage();
+        if (strcmp(argv[i], "--seconds") == 0)
+            o.seconds = atof(argv[i + 1]);
+        else if (strcmp(argv[i], "--seeds") == 0)
+            o.seeds = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--nets") == 0)
+            o.nets = argv[i + 1];
+        else
+            return usage();
+    }
+    double worst = 0;
+    if (table(&o, &worst)) return 1;
+    printf("\nthe widest bound after %g s is %.3f times the true difference\n", o.seconds, worst);
+    return scaling(&o) ? 1 : 0;
+}
