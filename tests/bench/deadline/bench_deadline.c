@@ -2,13 +2,17 @@
  * How late plans are: a real daemon with a training job in its batch worker, and two robots that plan all the time, one
  * with an exact engine and 200 ms, one by sampling and 50 ms.
  *
- *     bench_deadline [--plans N] [--job yes|no]
+ *     bench_deadline [--plans N] [--job yes|no] [--robots urgent|plain] [--verbose yes|no]
  *
  * N plans of each exact engine; meanwhile the other robot makes about four times as many. The problem has thousands of
  * binaries, so that every exact plan is cut off by its deadline, and CBC is then deep inside an LP. Lateness is what the
- * client measures, over deadline_ms; the daemon's share of it is what the reply says (timing.total_ms). It asserts
- * nothing: it is no test. */
+ * client measures, over deadline_ms; the daemon's share of it is what the reply says (timing.total_ms). `net`: less the
+ * time in which the machine stood still. The robots share the processors with three busy workers; with the real-time
+ * priority of a control loop (where it is granted) they do not wait for one, `plain` they do. It asserts nothing: it is
+ * no test. */
+#include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,9 +32,12 @@ typedef struct robot {
     pthread_t thread;
     size_t n, excused; /* plans; those too late because the machine stood still */
     double late_ms[MOST], daemon_ms[MOST]; /* past the deadline: at the client, in the daemon */
+    double late_net_ms, daemon_net_ms; /* the worst of each, less what the machine stood still */
 } robot;
 
 static test_daemon d;
+static int plans = 300;
+static bool job = true, urgent = true, verbose = false;
 static atomic_bool over;
 
 static void complain(const char *what) {
@@ -69,13 +76,14 @@ static void plan(robot *r, esp_client *client) {
     double late_ms = (double)(got - sent) * 1e-6 - r->deadline_ms;
     r->late_ms[r->n] = late_ms;
     r->daemon_ms[r->n++] = total_ms - r->deadline_ms;
-    if (late_ms > ALLOWED_MS) {
-        double machine = machine_ms(sent, got, total_ms, r->deadline_ms);
-        r->excused += late_ms - machine <= ALLOWED_MS;
+    double machine = late_ms > 0 ? machine_ms(sent, got, total_ms, r->deadline_ms) : 0, daemon_ms = total_ms - r->deadline_ms;
+    r->late_net_ms = fmax(r->late_net_ms, late_ms - machine);
+    r->daemon_net_ms = fmax(r->daemon_net_ms, daemon_ms > 0 ? daemon_ms - machine : daemon_ms);
+    r->excused += late_ms > ALLOWED_MS && late_ms - machine <= ALLOWED_MS;
+    if (verbose && late_ms > ALLOWED_MS)
         fprintf(stderr,
                 "%-4s %6.1f ms late: %6.1f in the daemon, %5.1f on the way; the client waited %5.1f ms to run, the machine stood still for %5.1f\n",
                 r->engine, late_ms, total_ms - r->deadline_ms, late_ms + r->deadline_ms - total_ms, (double)waited * 1e-6, machine);
-    }
     json_decref(body);
     json_decref(reply);
 }
@@ -84,6 +92,8 @@ static void *robot_main(void *user) {
     robot *r = user;
     esp_client *client = NULL;
     esp_client_error error = {0};
+    const struct sched_param lowest = {.sched_priority = 1};
+    if (urgent && sched_setscheduler(0, SCHED_RR, &lowest)) fprintf(stderr, "bench_deadline: no real-time priority for the robots\n");
     if (esp_client_open(d.base, NULL, &client, &error)) complain(error.message);
     while (r->n < (size_t)r->most && !atomic_load(&over)) plan(r, client);
     esp_client_close(client);
@@ -93,12 +103,13 @@ static void *robot_main(void *user) {
 static void put_row(const robot *r, double stolen_s) {
     size_t late = 0;
     for (size_t k = 0; k < r->n; k++) late += r->late_ms[k] > ALLOWED_MS;
-    printf("| %s | %d ms | %zu | %.2f | %.2f | %.2f | %.2f | %.2f | %zu | %zu | %.2f s |\n", r->engine, r->deadline_ms, r->n,
+    printf("| %s | %d ms | %zu | %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %zu | %zu | %.1f s |\n", r->engine, r->deadline_ms, r->n,
            esp_stats_quantile(r->late_ms, r->n, 0.5), esp_stats_quantile(r->late_ms, r->n, 0.99), esp_stats_quantile(r->late_ms, r->n, 1),
-           esp_stats_quantile(r->daemon_ms, r->n, 0.99), esp_stats_quantile(r->daemon_ms, r->n, 1), late, r->excused, stolen_s);
+           r->late_net_ms, esp_stats_quantile(r->daemon_ms, r->n, 0.99), esp_stats_quantile(r->daemon_ms, r->n, 1), r->daemon_net_ms, late,
+           r->excused, stolen_s);
 }
 
-static void run_pair(const char *exact, const char *sampling, int plans) {
+static void run_pair(const char *exact, const char *sampling) {
     robot *robots = calloc(2, sizeof *robots);
     if (!robots) complain("no memory");
     robots[0].engine = exact;
@@ -107,6 +118,7 @@ static void run_pair(const char *exact, const char *sampling, int plans) {
     robots[1].engine = sampling;
     robots[1].deadline_ms = 50;
     robots[1].most = MOST;
+    for (int k = 0; k < 2; k++) robots[k].late_net_ms = robots[k].daemon_net_ms = -(double)INFINITY;
     atomic_store(&over, false);
     double stolen_s = pauses_stolen_s();
     for (int k = 0; k < 2; k++)
@@ -119,9 +131,6 @@ static void run_pair(const char *exact, const char *sampling, int plans) {
     (void)fflush(stdout);
     free(robots);
 }
-
-static int plans = 300;
-static bool job = true;
 
 static void prepare(void) {
     char id[64];
@@ -141,10 +150,10 @@ START_TEST(bench) {
     pauses_start();
     printf("Milliseconds past the deadline%s%s:\n\n", job ? ", a training job beside them" : "",
            pauses_real_time() ? "" : "; without real-time priority, so a pause may be another program's");
-    printf("| engine | deadline | plans | p50 | p99 | max | p99 in the daemon | max there | over 10 ms | machine stood still | stolen |\n");
-    printf("|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
-    run_pair("cbc", "mppi", plans);
-    run_pair("tree", "cem", plans);
+    printf("| engine | deadline | plans | p50 | p99 | max | max net | daemon p99 | max | max net | over 10 ms | machine's | stolen |\n");
+    printf("|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
+    run_pair("cbc", "mppi");
+    run_pair("tree", "cem");
     pauses_stop();
 }
 END_TEST
@@ -152,9 +161,11 @@ END_TEST
 /* What tests share reports by check, so this is a test to it. */
 int main(int argc, char **argv) {
     for (int i = 1; i < argc; i += 2) {
-        if (i + 1 == argc) complain("usage: bench_deadline [--plans N] [--job yes|no]");
+        if (i + 1 == argc) complain("usage: bench_deadline [--plans N] [--job yes|no] [--robots urgent|plain] [--verbose yes|no]");
         if (strcmp(argv[i], "--plans") == 0) plans = atoi(argv[i + 1]);
         if (strcmp(argv[i], "--job") == 0) job = strcmp(argv[i + 1], "no") != 0;
+        if (strcmp(argv[i], "--robots") == 0) urgent = strcmp(argv[i + 1], "plain") != 0;
+        if (strcmp(argv[i], "--verbose") == 0) verbose = strcmp(argv[i + 1], "yes") == 0;
     }
     if (plans < 1 || plans > MOST / 8) complain("--plans must be 1 to 2500");
     daemon_start(&d, NULL);
