@@ -13,7 +13,7 @@
 #include "base/clock.h"
 
 /* A nap of 1 ms that ends within 1 ms more is as good as it gets. */
-enum { NAP_MS = 1, SLACK_MS = 1, KEPT = 4096, CPUS = 256, PRIORITY = 50 };
+enum { NAP_MS = 1, SLACK_MS = 1, KEPT = 4096, CPUS = 256, PRIORITY = 50, BEFORE_MS = 10 };
 
 typedef struct standstill {
     int64_t from_ns, to_ns;
@@ -132,6 +132,13 @@ double pauses_ms(int64_t from_ns, int64_t to_ns) {
     }
     free(all);
     return (double)sum * 1e-6;
+}
+
+double pauses_excuse_ms(int64_t sent_ns, int64_t got_ns, double total_ms, double deadline_ms) {
+    int64_t outside_ns = got_ns - sent_ns - (int64_t)(total_ms * 1e6), due_ns = sent_ns + (int64_t)((deadline_ms - BEFORE_MS) * 1e6);
+    int64_t begun_ns = sent_ns + (outside_ns > 0 ? outside_ns : 0), end_ns = got_ns - (outside_ns > 0 ? outside_ns : 0);
+    int64_t from_ns = due_ns < end_ns ? due_ns : end_ns;
+    return pauses_ms(sent_ns, begun_ns) + pauses_ms(from_ns > begun_ns ? from_ns : begun_ns, got_ns);
 }
 
 double pauses_stolen_s(void) {

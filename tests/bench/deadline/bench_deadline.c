@@ -55,13 +55,6 @@ static int64_t waited_ns(void) {
     return waited;
 }
 
-/* What is outside the daemon is before its first sight of the request or after its answer; a pause in between costs no
- * lateness. */
-static double machine_ms(int64_t sent_ns, int64_t got_ns, double total_ms, int deadline_ms) {
-    int64_t outside_ns = (got_ns - sent_ns) - (int64_t)(total_ms * 1e6), due_ns = sent_ns + (deadline_ms - ALLOWED_MS) * ESP_NS_PER_MS;
-    return pauses_ms(sent_ns, sent_ns + outside_ns) + pauses_ms(due_ns > sent_ns + outside_ns ? due_ns : sent_ns + outside_ns, got_ns);
-}
-
 static void plan(robot *r, esp_client *client) {
     json_t *reply = NULL;
     esp_client_error error = {0};
@@ -76,7 +69,7 @@ static void plan(robot *r, esp_client *client) {
     double late_ms = (double)(got - sent) * 1e-6 - r->deadline_ms;
     r->late_ms[r->n] = late_ms;
     r->daemon_ms[r->n++] = total_ms - r->deadline_ms;
-    double machine = late_ms > 0 ? machine_ms(sent, got, total_ms, r->deadline_ms) : 0, daemon_ms = total_ms - r->deadline_ms;
+    double machine = late_ms > 0 ? pauses_excuse_ms(sent, got, total_ms, r->deadline_ms) : 0, daemon_ms = total_ms - r->deadline_ms;
     r->late_net_ms = fmax(r->late_net_ms, late_ms - machine);
     r->daemon_net_ms = fmax(r->daemon_net_ms, daemon_ms > 0 ? daemon_ms - machine : daemon_ms);
     r->excused += late_ms > ALLOWED_MS && late_ms - machine <= ALLOWED_MS;
