@@ -20,10 +20,34 @@ static double gap_of(double objective, double bound) {
     return (objective - bound) / fmax(fabs(objective), 1e-9);
 }
 
+/* Nothing when the present violates no limit. The sides of a data box have one pointer between them. */
+static void put_slack(esp_jsonw *json, const esp_plan *plan) {
+    const esp_slack *slack = &plan->slack;
+    bool data = false;
+    if (!plan->inputs || slack->n_limits == 0) return;
+    esp_jsonw_object(json, "slack");
+    esp_jsonw_array(json, "limits");
+    for (int k = 0; k < slack->n_limits; k++) {
+        char text[ESP_LIMIT_TEXT];
+        bool again = data && slack->limits[k].kind == ESP_LIMIT_DATA;
+        esp_limit_pointer(slack->limits[k], text);
+        if (!again) esp_jsonw_string(json, NULL, text);
+        data = data || slack->limits[k].kind == ESP_LIMIT_DATA;
+    }
+    esp_jsonw_array_end(json);
+    esp_jsonw_number(json, "penalty", slack->penalty);
+    esp_jsonw_number(json, "max", slack->max);
+    esp_jsonw_number(json, "total", slack->total);
+    esp_jsonw_vector(json, "steps", slack->steps, (size_t)plan->horizon);
+    esp_jsonw_number(json, "cost", plan->cost);
+    esp_jsonw_object_end(json);
+}
+
 static void put_plan(esp_jsonw *json, const esp_plan *plan) {
     esp_jsonw_matrix(json, "inputs", plan->inputs, plan->inputs ? (size_t)plan->horizon : 0, (size_t)plan->nu);
     esp_jsonw_matrix(json, "predicted", plan->predicted, plan->inputs ? (size_t)plan->horizon : 0, (size_t)plan->ny);
     esp_jsonw_number(json, "objective", plan->inputs ? plan->objective : (double)NAN);
+    put_slack(json, plan);
 }
 
 static void on_incumbent(void *user, const esp_plan *plan, int64_t nodes) {

@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "support/rail.h"
+#include "support/schema.h"
 
 static test_daemon d;
+static char why[1024];
 
 #define COST  "\"cost\":{\"stage\":[{\"on\":\"y\",\"weight\":1,\"norm\":\"l1\",\"target\":\"goal\"}],\"terminal\":[]}"
 #define INPUT "\"input\":{\"lower\":[-1],\"upper\":[1],\"safe\":[0]}"
@@ -51,18 +53,44 @@ START_TEST(plan__is_the_best_one_known_by_hand) {
     ck_assert_msg(strncmp(reply_text(&reply, "/plan_id"), "pln_", 4) == 0, "%s", reply.body);
     ck_assert(reply_number(&reply, "/timing/total_ms") >= reply_number(&reply, "/timing/solve_ms"));
     check_replay(&reply, 0, 1.2);
+    ck_assert(!reply_has(&reply, "/slack"));
     http_done(&reply);
 }
 END_TEST
 
 START_TEST(plan__says_infeasible_only_when_it_is) {
-    /* y(1) <= 0.5 whatever is done; the state must be at least 2. */
-    http_reply reply = plan("{\"task\":{\"model\":\"line\",\"horizon\":2," COST "," INPUT ",\"state\":{\"lower\":[2],\"upper\":[3]}},"
-                            "\"y\":[[0]],\"goal\":[1],\"deadline_ms\":3000}");
+    /* y(1) >= 0.75 whatever is done; the state is inside and may be at most 0.6. */
+    http_reply reply = plan("{\"task\":{\"model\":\"line\",\"horizon\":2," COST ",\"input\":{\"lower\":[0.5],\"upper\":[1]},"
+                            "\"state\":{\"lower\":[0],\"upper\":[0.6]}},\"y\":[[0.5]],\"goal\":[1],\"deadline_ms\":3000}");
     expect_status(reply, 200);
     ck_assert_str_eq(reply_text(&reply, "/status"), "infeasible");
     ck_assert_uint_eq(reply_count(&reply, "/inputs"), 0);
     ck_assert(!reply_has(&reply, "/objective"));
+    http_done(&reply);
+}
+END_TEST
+
+/* From 3 to below 2 in steps of at most 0.5: 2.5 is still outside; costs 1.5 + 1 + 0.5 + 0, and 10 * 0.5. */
+START_TEST(plan__comes_back_inside_and_says_by_how_much_it_was_outside) {
+    static const char *const body = "{\"task\":{\"model\":\"line\",\"horizon\":4," COST "," INPUT
+                                    ",\"state\":{\"lower\":[0],\"upper\":[2],\"penalty\":10}},\"y\":[[3]],\"goal\":[1],\"deadline_ms\":3000}";
+    http_reply reply = plan(body);
+    expect_status(reply, 200);
+    ck_assert_str_eq(reply_text(&reply, "/status"), "optimal");
+    ck_assert_msg(strstr(reply.body, "\"verified\":true") != NULL, "%s", reply.body);
+    ck_assert_uint_eq(reply_count(&reply, "/slack/limits"), 1);
+    ck_assert_str_eq(reply_text(&reply, "/slack/limits/0"), "/state/upper/0");
+    ck_assert_double_eq(reply_number(&reply, "/slack/penalty"), 10);
+    ck_assert_uint_eq(reply_count(&reply, "/slack/steps"), 4);
+    ck_assert_double_eq_tol(reply_number(&reply, "/slack/steps/0"), 0.5, 0.01);
+    ck_assert_double_eq_tol(reply_number(&reply, "/slack/max"), 0.5, 0.01);
+    ck_assert_double_eq_tol(reply_number(&reply, "/slack/total"), 0.5, 0.01);
+    double cost = reply_number(&reply, "/slack/cost"), objective = reply_number(&reply, "/objective");
+    ck_assert_double_eq_tol(objective, 8, 0.0101 * 8);
+    ck_assert_double_eq_tol(objective, cost + 10 * reply_number(&reply, "/slack/total"), 1e-9);
+    ck_assert(reply_number(&reply, "/lower_bound") <= 8 + 1e-9);
+    ck_assert_msg(schema_check_request("POST", "/v1/plans", body, why, sizeof why), "%s", why);
+    ck_assert_msg(schema_check_reply("POST", "/v1/plans", 200, reply.body, why, sizeof why), "%s", why);
     http_done(&reply);
 }
 END_TEST
@@ -103,6 +131,9 @@ START_TEST(plan__refuses_by_field) {
     expect_refused("{\"task\":" TASK ",\"y\":[[0]],\"goal\":[1]}", 400, "INVALID", NULL);
     expect_refused("{\"task\":" TASK ",\"y\":[[0]],\"goal\":[1],\"deadline_ms\":100,\"session\":\"\"}", 400, "INVALID", "/session");
     expect_refused("{\"task\":" TASK ",\"y\":[[0]],\"goal\":[1],\"deadline_ms\":100,\"hurry\":true}", 400, "INVALID", "/hurry");
+    expect_refused("{\"task\":{\"model\":\"line\",\"horizon\":2," COST "," INPUT
+                   ",\"state\":{\"penalty\":0}},\"y\":[[0]],\"goal\":[1],\"deadline_ms\":100}",
+                   400, "INVALID", "/task/state/penalty");
     expect_refused("{\"task\":\"nothing\",\"y\":[[0]],\"goal\":[1],\"deadline_ms\":100}", 404, "NOT_FOUND", "/task");
     expect_refused("{\"task\":7,\"y\":[[0]],\"goal\":[1],\"deadline_ms\":100}", 400, "INVALID", "/task");
     expect_refused("{\"task\":{\"model\":\"nobody\",\"horizon\":4," COST "," INPUT "},\"y\":[[0]],\"goal\":[1],\"deadline_ms\":100}", 404,
@@ -191,6 +222,7 @@ int main(void) {
     tcase_add_unchecked_fixture(tc, setup, NULL);
     tcase_add_test(tc, plan__is_the_best_one_known_by_hand);
     tcase_add_test(tc, plan__says_infeasible_only_when_it_is);
+    tcase_add_test(tc, plan__comes_back_inside_and_says_by_how_much_it_was_outside);
     tcase_add_test(tc, plan__takes_a_stored_task_with_overrides);
     tcase_add_test(tc, plan__refuses_by_field);
     tcase_add_test(tc, batch__answers_every_line_in_order);

@@ -156,6 +156,7 @@ static const struct {
     {BY_TASK, TASK("5", TERM, "", ",\"trust_region\":{\"kind\":\"data\",\"margin\":-1}")},
     {BY_TASK, TASK("5", TERM, "", ",\"planner\":{\"method\":\"magic\"}")},
     {BY_TASK, TASK("5", TERM, "", ",\"planner\":{\"gap\":-0.1}")},
+    {BY_TASK, TASK("5", TERM, "", ",\"state\":{\"penalty\":0}")},
     {BY_TASK, TASK("5", TERM, "", ",\"state\":{\"halfspaces\":[{\"a\":[1,1]}]}")},
     {BY_TASK, TASK("5", TERM, "", ",\"state\":{\"avoid\":[{\"index\":[],\"lower\":[],\"upper\":[]}]}")},
 #undef TASK
