@@ -98,6 +98,12 @@ static answer fall_back(esp_plan_job *plan) {
 
 /* ---- the reply ---- */
 
+/* What the plan does outside limits that the present violates: only when there are such. */
+static void put_slack(esp_jsonw *w, const answer *a) {
+    esp_reader slack = a->source.value ? esp_read_member(&a->source, "slack") : (esp_reader){0};
+    if (slack.value && !a->inputs) esp_jsonw_value(w, "slack", slack.value);
+}
+
 static void put_member(esp_jsonw *w, const char *key, const esp_reader *source, bool matrix) {
     esp_reader member = source->value ? esp_read_member(source, key) : (esp_reader){0};
     if (member.value) {
@@ -147,6 +153,7 @@ static void format_reply(const esp_plan_job *plan, const answer *a, const esp_ou
         put_member(&w, "inputs", &a->source, true);
     put_member(&w, "predicted", &a->source, true);
     put_member(&w, "objective", &a->source, false);
+    put_slack(&w, a);
     put_member(&w, "lower_bound", &a->bounds, false);
     put_member(&w, "gap", &a->bounds, false);
     esp_jsonw_string(&w, "ranges", a->ranges);
