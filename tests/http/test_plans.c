@@ -95,6 +95,25 @@ START_TEST(plan__comes_back_inside_and_says_by_how_much_it_was_outside) {
 }
 END_TEST
 
+/* A problem far too large for its time, so that the answer is what the worker had streamed. */
+START_TEST(plan__says_it_of_an_answer_in_time_too) {
+    rail_upload_random(&d, "hard", 48, 1);
+    rail_store_task(&d, "hurry", "hard", 24);
+    static const char *const body = "{\"task\":\"hurry\",\"y\":[[0.3,0.1]],\"goal\":[0.5],\"deadline_ms\":250,\"overrides\":{\"planner\":"
+                                    "{\"engine\":\"cbc\"},\"state\":{\"lower\":[null,0.2],\"upper\":[0.1,null]}}}";
+    http_reply reply = plan(body);
+    expect_status(reply, 200);
+    ck_assert_str_eq(reply_text(&reply, "/status"), "feasible");
+    ck_assert_uint_eq(reply_count(&reply, "/slack/limits"), 2);
+    ck_assert_uint_eq(reply_count(&reply, "/slack/steps"), 24);
+    double cost = reply_number(&reply, "/slack/cost"), paid = reply_number(&reply, "/slack/penalty") * reply_number(&reply, "/slack/total");
+    ck_assert(reply_number(&reply, "/slack/max") <= reply_number(&reply, "/slack/total"));
+    ck_assert_double_eq_tol(reply_number(&reply, "/objective"), cost + paid, 1e-9 * (1 + cost + paid));
+    ck_assert_msg(schema_check_reply("POST", "/v1/plans", 200, reply.body, why, sizeof why), "%s", why);
+    http_done(&reply);
+}
+END_TEST
+
 START_TEST(plan__takes_a_stored_task_with_overrides) {
     http_reply reply = http_json(&d, "POST", "/v1/tasks", "{\"name\":\"reach\",\"model\":\"line\",\"horizon\":4," COST "," INPUT "}");
     expect_status(reply, 201);
@@ -223,6 +242,7 @@ int main(void) {
     tcase_add_test(tc, plan__is_the_best_one_known_by_hand);
     tcase_add_test(tc, plan__says_infeasible_only_when_it_is);
     tcase_add_test(tc, plan__comes_back_inside_and_says_by_how_much_it_was_outside);
+    tcase_add_test(tc, plan__says_it_of_an_answer_in_time_too);
     tcase_add_test(tc, plan__takes_a_stored_task_with_overrides);
     tcase_add_test(tc, plan__refuses_by_field);
     tcase_add_test(tc, batch__answers_every_line_in_order);
