@@ -115,6 +115,7 @@ void esp_loop_begin(esp_loop *loop, const double *lower, const double *upper) {
     for (int i = 0; i < loop->n_inputs; i++) {
         bool present = i < loop->n_present;
         esp_triple_box(present ? &loop->x : &loop->free, present ? i : i - loop->n_present, lower[i], upper[i]);
+        loop->space.n = i + 1; /* symbol i is input i's, used or not */
     }
 }
 

@@ -247,7 +247,7 @@ static void combine(esp_forms *to, int i, int n, const double *weights, const es
 }
 
 static void wedge_row(esp_forms *to, int i, const esp_forms *d, int j, wedge w) {
-    double mid = 0.5 * w.lower + 0.5 * w.upper, radius = esp_round_up(esp_max(w.upper - mid, mid - w.lower), 2);
+    double mid = 0.5 * w.lower + 0.5 * w.upper, most = esp_max(w.upper - mid, mid - w.lower), radius = most > 0 ? esp_round_up(most, 2) : 0;
     esp_sum sum = esp_sum_begin(to, i, mid);
     esp_sum_add(&sum, w.slope, d, j);
     esp_sum_noise(&sum, radius);

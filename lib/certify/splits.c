@@ -11,7 +11,8 @@
 #include "certify/rounding.h"
 
 enum { BYTES_MOST = 64 << 20 };
-#define FLOOR 1e-3 /* of the first bound: a goal of which nothing is known to be reached is not chased below */
+/* Of the first bound, or of 1 when that is infinite: a goal of which nothing is known to be reached is not chased below. */
+#define FLOOR 1e-3
 
 typedef struct node {
     int axis, child; /* axis -1: a leaf; else the children are child and child + 1 */
@@ -80,7 +81,7 @@ static void node_bound(search *s, int i, int parent) {
     for (int k = 0; parent >= 0 && k < p->n_values; k++) values[k] = esp_min(values[k], values_of(s, parent)[k]);
     s->nodes[i] = (node){-1, 0, 0};
     for (int k = 0; k < p->n_goals; k++) {
-        if (parent < 0) s->scale[k] = esp_max(p->reached[k], FLOOR * esp_min(values[k], 1e300));
+        if (parent < 0) s->scale[k] = esp_max(p->reached[k], FLOOR * (isfinite(values[k]) ? values[k] : 1));
         double ratio = values[k] > 0 ? values[k] / s->scale[k] : 0;
         s->nodes[i].worst = esp_max(s->nodes[i].worst, ratio >= 0 ? ratio : HUGE_VAL);
     }

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The loss of planning on another model, from the open-loop difference of the two. Not how far apart they are over one
+ * step and one box: loop.c.
+ *
+ * Per leaf of a split box the loops give ranges of y^, y and d = y^ - y at every step. A term on |y - t| changes by at most
+ * w |d|, whatever t is; one on (y - t)^2 by w |d| |y^ + y - 2 t|. Sums over terms and steps within the leaf, the largest leaf
+ * counts: eta is never more than what the largest deviations would give. */
+#include "certify/planning_loss.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "certify/loop.h"
+#include "certify/rounding.h"
+#include "certify/splits.h"
+
+enum { WITNESSES = 96 };
+
+typedef struct loss_search {
+    esp_loop *loop;
+    const esp_box *box;
+    int horizon, n_terms;
+    const esp_loss_term *terms;
+    const esp_loss_opts *opts;
+    const esp_stop *stop;
+    esp_loss *loss;
+    double *trial, *values; /* n_box, horizon + 1 */
+} loss_search;
+
+int esp_loss_inputs(const esp_model *model, int horizon) {
+    const esp_loop_models models = {NULL, NULL, model, model};
+    return esp_loop_inputs(&models, horizon);
+}
+
+/* ---- life --------------------------------------------------------------------------------------------------------- */
+
+void esp_loss_free(esp_loss *loss) {
+    if (!loss) return;
+    esp_buf_done(&loss->tree);
+    free(loss->memory);
+    free(loss);
+}
+
+static esp_code loss_create(int horizon, int n_box, esp_loss **ret_loss, esp_error *reterr) {
+    size_t h = (size_t)horizon, n = (size_t)n_box;
+    esp_loss *loss = calloc(1, sizeof *loss);
+    double *at = calloc(2 * h + n, sizeof *at);
+    if (!loss || !at) {
+        free(loss);
+        free(at);
+        return esp_fail(reterr, ESP_NOMEM, "no memory for a loss over %d steps", horizon);
+    }
+    *loss = (esp_loss){.horizon = horizon, .n_box = n_box, .deviation = at, .lower = at + h, .witness = at + 2 * h, .status = "proved", .memory = at};
+    *ret_loss = loss;
+    return ESP_OK;
+}
+
+static esp_code check(const esp_model *model, int horizon, const esp_box *box, int n_terms, const esp_loss_term *terms, esp_error *reterr) {
+    if (horizon < 1 || horizon > ESP_MAX_LOSS_STEPS)
+        return esp_fail(reterr, ESP_INVALID, "a horizon of %d; 1 to %d are handled", horizon, ESP_MAX_LOSS_STEPS);
+    if (model->kind != ESP_MODEL_DYNAMICS) return esp_fail(reterr, ESP_INVALID, "planning needs a dynamics model");
+    int n = esp_loss_inputs(model, horizon);
+    if (box->n != n) return esp_fail(reterr, ESP_INVALID, "the box has %d numbers, a present with its inputs %d", box->n, n);
+    for (int k = 0; k < n; k++)
+        if (!isfinite(box->lower[k]) || !isfinite(box->upper[k]) || box->lower[k] > box->upper[k])
+            return esp_fail(reterr, ESP_INVALID, "number %d of the box is not a finite interval", k);
+    for (int k = 0; k < n_terms; k++) {
+        if (terms[k].first < 1 || terms[k].last > horizon) return esp_fail(reterr, ESP_INVALID, "term %d is about steps that there are not", k);
+        for (int i = 0; i < terms[k].n; i++)
+            if (terms[k].index[i] < 0 || terms[k].index[i] >= model->ny || !(terms[k].weight[i] >= 0) || !isfinite(terms[k].weight[i]))
+                return esp_fail(reterr, ESP_INVALID, "term %d has an output or a weight that there is not", k);
+    }
+    return ESP_OK;
+}
+
+/* ---- the cost ----------------------------------------------------------------------------------------------------- */
+
+/* |y^ + y - 2 t| at most. */
+static double reach_of(esp_spans y, double target_lower, double target_upper) {
+    double above = y.f.upper + y.g.upper - 2 * target_lower, below = 2 * target_upper - y.f.lower - y.g.lower;
+    double size = fabs(y.f.upper) + fabs(y.g.upper) + fabs(y.f.lower) + fabs(y.g.lower) + 2 * fabs(target_lower) + 2 * fabs(target_upper);
+    double reach = esp_max(esp_max(above, below), 0) + esp_gamma(4) * size;
+    return reach >= 0 ? reach : HUGE_VAL;
+}
+
+/* How much the term can change at the step the loop stands at. */
+static double term_change(const loss_search *s, const esp_loss_term *term) {
+    double change = 0;
+    for (int i = 0; i < term->n; i++) {
+        esp_spans y = esp_loop_output(s->loop, term->index[i]);
+        double apart = esp_mul_up(term->weight[i], esp_max(esp_abs(y.d.lower), esp_abs(y.d.upper)));
+        if (term->norm == ESP_LOSS_L2SQ) apart = esp_mul_up(apart, reach_of(y, term->target_lower[i], term->target_upper[i]));
+        change = term->norm == ESP_LOSS_LINF ? esp_max(change, apart) : esp_add_up(change, apart);
+    }
+    return change;
+}
+
+/* values: the deviation at each step, then eta. */
+static void bound_leaf(void *user, const double *lower, const double *upper, double *ret_values, double *ret_blame) {
+    loss_search *s = user;
+    double eta = 0;
+    esp_loop_begin(s->loop, lower, upper);
+    for (int t = 1; t <= s->horizon; t++) {
+        esp_loop_step(s->loop);
+        ret_values[t - 1] = esp_loop_distance(s->loop, ESP_NORM_INF);
+        for (int k = 0; k < s->n_terms; k++)
+            if (s->terms[k].first <= t && t <= s->terms[k].last) eta = esp_add_up(eta, term_change(s, &s->terms[k]));
+    }
+    ret_values[s->horizon] = eta;
+    memcpy(ret_blame, esp_loop_blame(s->loop), (size_t)s->box->n * sizeof *ret_blame);
+}
+
+/* ---- what is reached ---------------------------------------------------------------------------------------------- */
+
+static void find_witness(loss_search *s) {
+    esp_rng rng;
+    double best = 0;
+    esp_rng_init(&rng, s->opts->seed, 0);
+    for (int round = 0; round < WITNESSES && (round == 0 || !esp_stop_now(s->stop)); round++) {
+        for (int i = 0; i < s->box->n; i++) {
+            double lower = s->box->lower[i], upper = s->box->upper[i];
+            double share = round % 2 ? esp_rng_uniform(&rng) : (double)esp_rng_below(&rng, 2);
+            s->trial[i] = esp_min(upper, esp_max(lower, (1 - share) * lower + share * upper));
+        }
+        double largest = 0;
+        esp_loop_begin(s->loop, s->trial, s->trial);
+        for (int t = 0; t < s->horizon; t++) {
+            esp_loop_step(s->loop);
+            double reached = esp_loop_reached(s->loop, ESP_NORM_INF);
+            s->loss->lower[t] = esp_max(s->loss->lower[t], reached);
+            largest = esp_max(largest, reached);
+        }
+        if (largest < best) continue;
+        best = largest;
+        memcpy(s->loss->witness, s->trial, (size_t)s->box->n * sizeof *s->trial);
+    }
+}
+
+/* ---- all of it ---------------------------------------------------------------------------------------------------- */
+
+static esp_code split(loss_search *s, esp_error *reterr) {
+    esp_loss *loss = s->loss;
+    const esp_splits_problem problem = {.n_in = s->box->n,
+                                        .n_values = s->horizon + 1,
+                                        .n_goals = s->horizon,
+                                        .bound = bound_leaf,
+                                        .user = s,
+                                        .reached = loss->lower,
+                                        .gap = s->opts->gap,
+                                        .max_leaves = s->opts->max_leaves};
+    esp_code code = esp_splits_run(&problem, s->box, s->stop, 'p', s->values, &loss->tree, &loss->leaves, &loss->status, reterr);
+    if (code) return code;
+    memcpy(loss->deviation, s->values, (size_t)s->horizon * sizeof *s->values);
+    loss->eta = s->values[s->horizon];
+    return ESP_OK;
+}
+
+esp_code esp_loss_run(const esp_model *model, const esp_model *reference, int horizon, const esp_box *box, int n_terms, const esp_loss_term *terms,
+                      const esp_loss_opts *opts, const esp_stop *stop, esp_loss **ret_loss, esp_error *reterr) {
+    loss_search s = {.box = box, .horizon = horizon, .n_terms = n_terms, .terms = terms, .opts = opts, .stop = stop};
+    const esp_loop_models models = {NULL, NULL, model, reference};
+    esp_code code = check(model, horizon, box, n_terms, terms, reterr);
+    if (!code) code = esp_loop_create(&models, horizon, &s.loop, reterr);
+    if (!code) code = loss_create(horizon, box->n, &s.loss, reterr);
+    if (!code) s.trial = calloc((size_t)(box->n + horizon + 1), sizeof *s.trial);
+    if (!code && !s.trial) code = esp_fail(reterr, ESP_NOMEM, "no memory for a loss over %d steps", horizon);
+    if (code) goto out;
+    s.values = s.trial + box->n;
+    find_witness(&s);
+    code = split(&s, reterr);
+    if (code) goto out;
+    *ret_loss = s.loss;
+    s.loss = NULL;
+out:
+    esp_loop_free(s.loop);
+    esp_loss_free(s.loss);
+    free(s.trial);
+    return code;
+}
