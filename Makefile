@@ -65,7 +65,7 @@ WORKER := $(B)/espalier-worker
 PUSHING := $(B)/espalier-pushing
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-peers bench-prune bench-deadline bench-certify
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-deadline bench-certify
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) ## build the daemon, the worker and the simulated robots
@@ -74,6 +74,9 @@ lib: $(LIB)
 
 # ---- rules -----------------------------------------------------------------------------------------------------------
 $(B)/lib/certify/%.o $(B)/lib/plan/verify.o: CFLAGS += $(EXACT)
+# Float estimates, which nothing is proved with: fused, and as wide as the machine is.
+WIDE := $(if $(filter %v3,$(ARCH)),$(if $(shell grep -m1 -w avx512vl /proc/cpuinfo),-march=x86-64-v4 -mprefer-vector-width=512))
+$(B)/lib/net/batch.o $(B)/lib/plan/rollout.o $(B)/lib/plan/noise.o: CFLAGS += -ffp-contract=fast $(if $(filter release,$(VARIANT)),$(WIDE))
 $(B)/server/%.o $(B)/tests/%.o: CPPFLAGS += -Iserver
 $(B)/clients/%.o $(B)/tests/%.o: CPPFLAGS += -Iclients
 $(B)/tests/%.o: CPPFLAGS += -Itests -include tests/support/suite.h
@@ -149,8 +152,14 @@ $(B)/tests/bench/bench_deadline: $(call obj,$(DEADLINE_SRC) $(SUPPORT_SRC) $(CLI
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
+# Two more, each one file beside the shared ones: rollouts/bench_rollouts and loop/bench_loop.
+BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c)
+$(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC) $(filter-out %/main.c,$(PUSHING_SRC))) $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
+
 .PRECIOUS: $(B)/%.o
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(CERTIFY_BENCH_SRC) $(DEADLINE_SRC) $(TEST_SRC)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(BENCH_MORE) $(CERTIFY_BENCH_SRC) $(DEADLINE_SRC) $(TEST_SRC)))
 
 # ---- what people type ------------------------------------------------------------------------------------------------
 JOBS ?= $(shell nproc)
@@ -197,9 +206,13 @@ bench-deadline: all $(B)/tests/bench/bench_deadline ## how late plans are beside
 bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, error against sparsity for each method; a minute or two
 	@OPENBLAS_NUM_THREADS=1 $<
 
-bench-peers: ## HiGHS, Gurobi (its size-limited licence) and SCIP from PyPI for bench-plan, in build/bench-venv
+bench-rollouts: $(B)/tests/bench/rollouts/bench_rollouts ## sampled plans a second against PyTorch, after bench-peers: [ROLLOUT_NETWORKS="dense push24-1"] [ROLLOUT_HORIZONS="5 10 20"] [ROLLOUT_SAMPLES="150 1000 4000"]
+	@OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BENCH_PYTHON) tests/bench/rollouts/rollouts.py $< $(if $(ROLLOUT_NETWORKS),--networks "$(ROLLOUT_NETWORKS)") \
+		$(if $(ROLLOUT_HORIZONS),--horizons "$(ROLLOUT_HORIZONS)") $(if $(ROLLOUT_SAMPLES),--samples "$(ROLLOUT_SAMPLES)")
+
+bench-peers: ## HiGHS, Gurobi (its size-limited licence) and SCIP from PyPI for bench-plan, PyTorch for bench-rollouts, in build/bench-venv
 	@python3 -m venv $(BENCH_VENV)
-	@for peer in highspy gurobipy pyscipopt; do $(BENCH_VENV)/bin/pip install -q $$peer || echo "$$peer does not install here"; done
+	@for peer in highspy gurobipy pyscipopt torch pytorch_mppi; do $(BENCH_VENV)/bin/pip install -q $$peer || echo "$$peer does not install here"; done
 
 lint: ## layering, sizes, headers, format, scripts
 	@tests/lint/run

@@ -1,108 +1,331 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Many points at once, in float: one matrix product for C x and one per level for D r.
- *
- * For sampling planners and fast checks only; whatever is kept is recomputed in double by esp_program_forward. The one
- * file of net/ that calls BLAS, so the daemon must not reach it. */
-#include <assert.h>
+ * Blocks of rows over lanes of points. Written in the compiler's vectors, so that a block's sums stay in registers;
+ * without a wide machine the compiler splits them. */
+#include "net/batch.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/linalg.h"
-#include "net/program.h"
+#if defined(__AVX512F__)
+#define WIDE 2 /* vectors of a row held at once: 8 rows x 2 of the 32 registers */
+#define ROWS 8
+#else
+#define WIDE 1 /* 4 rows x 1, each of two registers */
+#define ROWS 4
+#endif
+#define VECTOR 16
 
-/* ReLUs start .. start+n-1 read the ReLUs begin .. start-1 through d (n x (start - begin)). */
-typedef struct panel {
-    size_t start, n, begin;
-    const float *d;
-} panel;
+typedef float vector __attribute__((vector_size(VECTOR * sizeof(float)), may_alias));
+typedef int bits __attribute__((vector_size(VECTOR * sizeof(int))));
 
-struct esp_batch {
-    size_t n_x, n_r, n_y, max_n;
-    float *a, *b, *c0, *c, *d0; /* shapes as in the program; c and d0 and the panels together are its ReLU rows */
-    float *r; /* max_n x n_r */
-    size_t n_panels;
-    panel *panels;
-    float *numbers; /* the block behind all of them */
+/* Where values lie: in one of the arrays of a pass, n rows of LANES from `at` on. */
+typedef struct place {
+    int array, n;
+    size_t at;
+} place;
+
+typedef enum finish { PLAIN, RELU, MASK } finish; /* MASK: zero where the ReLU was off */
+
+/* n_rows rows of a pass: constant + sum of weight * row over the rows of its runs. */
+typedef struct block {
+    int n_rows, n_runs;
+    finish finish;
+    place to;
+    const float *constant; /* n_rows */
+    const place *runs; /* n_runs */
+    const float *weights; /* rows of all runs x n_rows */
+} block;
+
+/* The rows of a pass in the order in which they are computed; weight(row, source) with the sources numbered likewise. */
+typedef struct pass pass;
+struct pass {
+    const esp_program *program;
+    int n_rows, n_sources;
+    const int *twin; /* forward, n_y: an earlier output with the same row of B, or -1 */
+    double (*weight)(const pass *self, int row, int source);
+    double (*constant)(const pass *self, int row);
+    place (*source)(const pass *self, int source);
+    place (*row)(const pass *self, int row);
+    bool (*together)(const pass *self, int first, int row); /* may stand in one block */
+    finish (*finish)(const pass *self, int row);
 };
 
-static float *take(float **at, const double *from, size_t n) {
-    float *to = *at;
-    for (size_t i = 0; i < n; i++) to[i] = (float)from[i];
-    *at += n;
-    return to;
+typedef struct blocks {
+    int n;
+    block *blocks;
+    place *runs;
+    float *numbers;
+} blocks;
+
+struct esp_batch {
+    size_t n_x, n_r, n_y;
+    blocks forward, backward;
+};
+
+/* ---- forward: rows r, y; sources x, r, y --------------------------------------------------------------------------- */
+
+enum { VALUES, OUTPUTS }; /* x and r, y */
+
+static place row_of(int array, int i) {
+    return (place){array, 1, (size_t)i * ESP_LANES};
 }
 
-static size_t panel_numbers(const esp_program *program) {
-    size_t n = 0;
-    for (int l = 0; l < program->n_levels; l++) {
-        int start = l ? program->level_end[l - 1] : 0;
-        n += (size_t)(program->level_end[l] - start) * (size_t)(start - program->level_begin[l]);
+static double forward_weight(const pass *s, int row, int j) {
+    const esp_program *p = s->program;
+    size_t n_x = (size_t)p->n_x, n_r = (size_t)p->n_r;
+    if (row < p->n_r) {
+        if (j < p->n_x) return p->c[(size_t)row * n_x + (size_t)j];
+        return j - p->n_x < row ? p->d[(size_t)row * n_r + (size_t)(j - p->n_x)] : 0;
     }
-    return n;
+    int k = row - p->n_r, twin = s->twin[k];
+    if (j < p->n_x) return p->a[(size_t)k * n_x + (size_t)j] - (twin < 0 ? 0 : p->a[(size_t)twin * n_x + (size_t)j]);
+    if (j < p->n_x + p->n_r) return twin < 0 ? p->b[(size_t)k * n_r + (size_t)(j - p->n_x)] : 0;
+    return j - p->n_x - p->n_r == twin;
 }
 
-static void copy_panels(esp_batch *batch, const esp_program *program, float *at) {
-    for (int l = 0; l < program->n_levels; l++) {
-        size_t start = l ? (size_t)program->level_end[l - 1] : 0, begin = (size_t)program->level_begin[l];
-        panel *to = &batch->panels[batch->n_panels++];
-        *to = (panel){start, (size_t)program->level_end[l] - start, begin, at};
-        for (size_t i = 0; i < to->n; i++) (void)take(&at, program->d + (start + i) * batch->n_r + begin, start - begin);
+static double forward_constant(const pass *s, int row) {
+    const esp_program *p = s->program;
+    if (row < p->n_r) return p->d0[row];
+    int k = row - p->n_r;
+    return p->c0[k] - (s->twin[k] < 0 ? 0 : p->c0[s->twin[k]]);
+}
+
+static place forward_source(const pass *s, int j) {
+    int n = s->program->n_x + s->program->n_r;
+    return j < n ? row_of(VALUES, j) : row_of(OUTPUTS, j - n);
+}
+
+static place forward_row(const pass *s, int row) {
+    return row < s->program->n_r ? row_of(VALUES, s->program->n_x + row) : row_of(OUTPUTS, row - s->program->n_r);
+}
+
+static int level_of(const esp_program *p, int r) {
+    int l = 0;
+    while (p->level_end[l] <= r) l++;
+    return l;
+}
+
+static bool forward_together(const pass *s, int first, int row) {
+    const esp_program *p = s->program;
+    if (row < p->n_r) return level_of(p, first) == level_of(p, row);
+    return first >= p->n_r && (s->twin[first - p->n_r] < 0) == (s->twin[row - p->n_r] < 0);
+}
+
+static finish forward_finish(const pass *s, int row) {
+    return row < s->program->n_r ? RELU : PLAIN;
+}
+
+/* An output never follows one that has a twin itself, so an output's twin is complete when a block of followers comes:
+ * outputs with and without twins stand in different blocks, and a twin is earlier. */
+static void find_twins(const esp_program *p, int *twin) {
+    size_t row = (size_t)p->n_r * sizeof *p->b;
+    for (int k = 0; k < p->n_y; k++) {
+        twin[k] = -1;
+        for (int j = 0; j < k && twin[k] < 0 && p->n_r > 0; j++)
+            if (twin[j] < 0 && memcmp(p->b + (size_t)k * (size_t)p->n_r, p->b + (size_t)j * (size_t)p->n_r, row) == 0) twin[k] = j;
     }
 }
 
-esp_code esp_batch_create(const esp_program *program, int max_n, esp_batch **ret_batch, esp_error *reterr) {
-    assert(max_n >= 1);
-    size_t n_x = (size_t)program->n_x, n_r = (size_t)program->n_r, n_y = (size_t)program->n_y;
-    size_t total = (n_y + n_r) * (n_x + 1) + n_y * n_r + panel_numbers(program) + (size_t)max_n * n_r;
+/* ---- backward: rows dp of the ReLUs from the last, then dx; sources g, dp, with the ReLUs from the last --------------- */
+
+enum { BACK, DX }; /* g and dp, dx */
+
+static double backward_weight(const pass *s, int row, int j) {
+    const esp_program *p = s->program;
+    size_t n_x = (size_t)p->n_x, n_r = (size_t)p->n_r, i = (size_t)(row - p->n_r), r = n_r - 1 - (size_t)row;
+    size_t from = n_r - 1 - (size_t)(j - p->n_y);
+    if (row < p->n_r) {
+        if (j < p->n_y) return p->b[(size_t)j * n_r + r];
+        return j - p->n_y < row ? p->d[from * n_r + r] : 0;
+    }
+    return j < p->n_y ? p->a[(size_t)j * n_x + i] : p->c[from * n_x + i];
+}
+
+static double backward_constant(const pass *s, int row) {
+    (void)s;
+    (void)row;
+    return 0;
+}
+
+static place backward_source(const pass *s, int j) {
+    (void)s;
+    return row_of(BACK, j);
+}
+
+static place backward_row(const pass *s, int row) {
+    return row < s->program->n_r ? row_of(BACK, s->program->n_y + row) : row_of(DX, row - s->program->n_r);
+}
+
+static bool backward_together(const pass *s, int first, int row) {
+    const esp_program *p = s->program;
+    if (row < p->n_r) return level_of(p, p->n_r - 1 - first) == level_of(p, p->n_r - 1 - row);
+    return first >= p->n_r;
+}
+
+static finish backward_finish(const pass *s, int row) {
+    return row < s->program->n_r ? MASK : PLAIN;
+}
+
+/* ---- cutting a pass into blocks ----------------------------------------------------------------------------------- */
+
+/* Rows of the block that begins at `first`: 8, 4, 2 or 1 of them, what the kernels take. */
+static int rows_of_block(const pass *s, int first) {
+    int n = 1;
+    while (n < ROWS && first + n < s->n_rows && s->together(s, first, first + n)) n++;
+    int rows = ROWS;
+    while (rows > n) rows /= 2;
+    return rows;
+}
+
+static bool used(const pass *s, int first, int rows, int source) {
+    for (int i = 0; i < rows; i++)
+        if ((float)s->weight(s, first + i, source) != 0) return true;
+    return false;
+}
+
+static bool follows(const place *run, const place *next) {
+    return run->array == next->array && run->at + (size_t)run->n * ESP_LANES == next->at;
+}
+
+/* Writes a block of `rows` rows, or with `to` NULL only counts its runs and numbers. */
+static void write_block(const pass *s, int first, int rows, block *to, place *runs, float *numbers, size_t *n_runs, size_t *n_numbers) {
+    place last = {.array = -1};
+    size_t run = *n_runs, number = *n_numbers;
+    for (int i = 0; i < rows; i++, number++)
+        if (to) numbers[number] = (float)s->constant(s, first + i);
+    for (int j = 0; j < s->n_sources; j++) {
+        if (!used(s, first, rows, j)) continue;
+        place from = s->source(s, j);
+        if (run > *n_runs && follows(&last, &from)) {
+            last.n++;
+        } else {
+            last = from;
+            run++;
+        }
+        if (to) runs[run - 1] = last;
+        for (int i = 0; i < rows; i++, number++)
+            if (to) numbers[number] = (float)s->weight(s, first + i, j);
+    }
+    if (to)
+        *to = (block){.n_rows = rows,
+                      .n_runs = (int)(run - *n_runs),
+                      .finish = s->finish(s, first),
+                      .to = s->row(s, first),
+                      .constant = numbers + *n_numbers,
+                      .runs = runs + *n_runs,
+                      .weights = numbers + *n_numbers + rows};
+    *n_runs = run;
+    *n_numbers = number;
+}
+
+/* All blocks of the pass; with `to` NULL only counts. */
+static void write_blocks(const pass *s, blocks *to, size_t *ret_blocks, size_t *ret_runs, size_t *ret_numbers) {
+    *ret_blocks = *ret_runs = *ret_numbers = 0;
+    for (int first = 0, rows; first < s->n_rows; first += rows, ++*ret_blocks) {
+        rows = rows_of_block(s, first);
+        write_block(s, first, rows, to ? &to->blocks[*ret_blocks] : NULL, to ? to->runs : NULL, to ? to->numbers : NULL, ret_runs, ret_numbers);
+    }
+}
+
+static bool cut(const pass *s, blocks *ret) {
+    size_t n_blocks, n_runs, n_numbers;
+    write_blocks(s, NULL, &n_blocks, &n_runs, &n_numbers);
+    *ret = (blocks){.n = (int)n_blocks, .blocks = calloc(n_blocks + 1, sizeof(block)), .runs = calloc(n_runs + 1, sizeof(place))};
+    ret->numbers = calloc(n_numbers + 1, sizeof(float));
+    if (!ret->blocks || !ret->runs || !ret->numbers) return false;
+    write_blocks(s, ret, &n_blocks, &n_runs, &n_numbers);
+    return true;
+}
+
+static void blocks_done(blocks *b) {
+    free(b->blocks);
+    free(b->runs);
+    free(b->numbers);
+}
+
+esp_code esp_batch_create(const esp_program *program, esp_batch **ret_batch, esp_error *reterr) {
+    int n_x = program->n_x, n_r = program->n_r, n_y = program->n_y;
     esp_batch *batch = calloc(1, sizeof *batch);
-    float *numbers = calloc(total + 1, sizeof *numbers);
-    panel *panels = calloc((size_t)program->n_levels + 1, sizeof *panels);
-    if (!batch || !numbers || !panels) {
-        free(batch);
-        free(numbers);
-        free(panels);
-        return esp_fail(reterr, ESP_NOMEM, "a batch of %d points", max_n);
+    int *twin = calloc((size_t)n_y + 1, sizeof *twin);
+    bool ok = batch && twin;
+    if (ok) {
+        find_twins(program, twin);
+        pass forward = {program,        n_r + n_y,   n_x + n_r + n_y,  twin,          forward_weight, forward_constant,
+                        forward_source, forward_row, forward_together, forward_finish};
+        pass backward = {program,         n_r + n_x,    n_y + n_r,         NULL,           backward_weight, backward_constant,
+                         backward_source, backward_row, backward_together, backward_finish};
+        *batch = (esp_batch){.n_x = (size_t)n_x, .n_r = (size_t)n_r, .n_y = (size_t)n_y};
+        ok = cut(&forward, &batch->forward) && cut(&backward, &batch->backward);
     }
-    float *at = numbers;
-    *batch = (esp_batch){.n_x = n_x, .n_r = n_r, .n_y = n_y, .max_n = (size_t)max_n, .panels = panels, .numbers = numbers};
-    batch->a = take(&at, program->a, n_y * n_x);
-    batch->b = take(&at, program->b, n_y * n_r);
-    batch->c0 = take(&at, program->c0, n_y);
-    batch->c = take(&at, program->c, n_r * n_x);
-    batch->d0 = take(&at, program->d0, n_r);
-    batch->r = at;
-    copy_panels(batch, program, at + (size_t)max_n * n_r);
-    *ret_batch = batch;
-    return ESP_OK;
+    free(twin);
+    if (ok) {
+        *ret_batch = batch;
+        return ESP_OK;
+    }
+    esp_batch_free(batch);
+    return esp_fail(reterr, ESP_NOMEM, "a batch of points");
 }
 
 void esp_batch_free(esp_batch *batch) {
     if (!batch) return;
-    free(batch->panels);
-    free(batch->numbers);
+    blocks_done(&batch->forward);
+    blocks_done(&batch->backward);
     free(batch);
 }
 
-/* to (n x m) = bias (m) in every row, then += from (n x k) W' (m x k). */
-static void affine(size_t n, size_t m, size_t k, const float *bias, const float *w, const float *from, float *to) {
-    for (size_t i = 0; i < n; i++) memcpy(to + i * m, bias, m * sizeof *to);
-    if (k) esp_sgemm(ESP_NO, ESP_T, n, m, k, 1, from, k, w, k, 1, to, m);
+/* ---- kernels ------------------------------------------------------------------------------------------------------ */
+
+/* relus: for MASK, r of the first row; the rows of dp run from the last ReLU, those of r from the first. */
+static inline __attribute__((always_inline)) void finish_rows(const block *b, float *to, const float *relus, const vector *sum, const int rows) {
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < WIDE; v++) {
+            vector value = sum[i * WIDE + v];
+            if (b->finish == RELU) value = (vector)((bits)value & ~(bits)(value < 0));
+            if (b->finish == MASK) value = (vector)((bits)value & (bits)(((const vector *)(relus - i * ESP_LANES))[v] > 0));
+            ((vector *)(to + i * ESP_LANES))[v] = value;
+        }
 }
 
-void esp_batch_forward(esp_batch *batch, int n_points, const float *x, float *y) {
-    size_t n = (size_t)n_points, n_r = batch->n_r;
-    assert(n_points >= 0 && n <= batch->max_n);
-    if (n == 0) return;
-    affine(n, batch->n_y, batch->n_x, batch->c0, batch->a, x, y);
-    if (n_r == 0) return;
-    affine(n, n_r, batch->n_x, batch->d0, batch->c, x, batch->r);
-    for (size_t l = 0; l < batch->n_panels; l++) {
-        const panel *level = &batch->panels[l];
-        size_t k = level->start - level->begin;
-        float *r = batch->r + level->start;
-        if (k) esp_sgemm(ESP_NO, ESP_T, n, level->n, k, 1, batch->r + level->begin, n_r, level->d, k, 1, r, n_r);
-        for (size_t i = 0; i < n; i++)
-            for (size_t j = 0; j < level->n; j++) r[i * n_r + j] = r[i * n_r + j] < 0 ? 0 : r[i * n_r + j];
+/* `rows` is a constant where this is inlined, so that the sums are registers. relus: r of the pass's rows, for MASK. */
+static inline __attribute__((always_inline)) void sum_rows(const block *b, float *const *arrays, const float *relus, int lane, const int rows) {
+    vector sum[ROWS][WIDE];
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < WIDE; v++) sum[i][v] = (vector){0} + b->constant[i];
+    const float *weight = b->weights;
+    for (int k = 0; k < b->n_runs; k++) {
+        const place *run = &b->runs[k];
+        const float *from = arrays[run->array] + run->at + lane;
+        for (int n = run->n; n > 0; n--, from += ESP_LANES, weight += rows) {
+            vector value[WIDE];
+            for (int v = 0; v < WIDE; v++) value[v] = ((const vector *)from)[v];
+            for (int i = 0; i < rows; i++)
+                for (int v = 0; v < WIDE; v++) sum[i][v] += weight[i] * value[v];
+        }
     }
-    esp_sgemm(ESP_NO, ESP_T, n, batch->n_y, n_r, 1, batch->r, n_r, batch->b, n_r, 1, y, batch->n_y);
+    finish_rows(b, arrays[b->to.array] + b->to.at + lane, b->finish == MASK ? relus - b->to.at + lane : NULL, &sum[0][0], rows);
+}
+
+static void run(const blocks *list, float *const *arrays, const float *relus) {
+    for (int k = 0; k < list->n; k++) {
+        const block *b = &list->blocks[k];
+        for (int lane = 0; lane < ESP_LANES; lane += WIDE * VECTOR) switch (b->n_rows) {
+#if ROWS == 8
+            case 8: sum_rows(b, arrays, relus, lane, 8); break;
+#endif
+            case 4: sum_rows(b, arrays, relus, lane, 4); break;
+            case 2: sum_rows(b, arrays, relus, lane, 2); break;
+            default: sum_rows(b, arrays, relus, lane, 1); break;
+            }
+    }
+}
+
+void esp_batch_forward(const esp_batch *batch, float *values, float *y) {
+    float *arrays[2] = {values, y};
+    run(&batch->forward, arrays, NULL);
+}
+
+void esp_batch_backward(const esp_batch *batch, const float *values, float *g, float *ret_dx) {
+    float *arrays[2] = {g, ret_dx};
+    const float *last = values + (batch->n_x + batch->n_r) * ESP_LANES - ESP_LANES; /* r of the first row of dp, at n_y of g */
+    run(&batch->backward, arrays, last + batch->n_y * ESP_LANES);
 }

@@ -8,7 +8,7 @@
  * certifying bounds a difference program, planning minimises a cost over an unrolled one.
  *
  * ReLUs are ordered so that each depends on earlier ones only, and grouped into levels: the ReLUs of one level do not
- * depend on each other, so a batch goes through a level as one matrix product.
+ * depend on each other, so a level's rows can be summed side by side. Many points at once: net/batch.h.
  *
  * Storage is dense and row-major; a program has at most a few thousand ReLUs (ESP_MAX_RELUS). Immutable once made.
  * Sizes: x (n_x), r and p (n_r), y (n_y). */
@@ -57,13 +57,6 @@ ESP_MUST_CHECK esp_code esp_program_difference(const esp_program *f, const esp_p
  *     y_k = ((c0_k + a_k0 x_0) + a_k1 x_1 + ...) + b_kj r_j + ...   whole level left out (for finite r they add 0)
  * A NaN pre-activation stays NaN in r. */
 void esp_program_forward(const esp_program *program, const double *x, double *y, double *p, double *r, double *work);
-
-/* A batch in float, by level, with BLAS: x (n x n_x), y (n x n_y). */
-typedef struct esp_batch esp_batch;
-/* A float copy of the program laid out for batches of at most max_n rows, with its workspace. One thread. */
-ESP_MUST_CHECK esp_code esp_batch_create(const esp_program *program, int max_n, esp_batch **ret_batch, esp_error *reterr);
-void esp_batch_free(esp_batch *batch);
-void esp_batch_forward(esp_batch *batch, int n, const float *x, float *y);
 
 /* Gradient of g' y(x) in x, at the point last given to esp_program_forward (its p): g (n_y), ret (n_x),
  * work (n_r). At p = 0 the ReLU counts as off. */

@@ -1,17 +1,177 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Batches of plans through the step program in float, with their costs and violations. Sample-major within a step, so
- * that one step of all samples is one batch. */
+ * Tiles of plans through the step program in float, with their costs and violations. */
 #include "plan/rollout.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define LANES        ESP_LANES
+#define FOR_LANES(j) for (int j = 0; j < LANES; j++)
+
+static int lead_of_u(const esp_problem *p) {
+    return p->history > 2 ? p->history - 1 : 1;
+}
+
+size_t esp_tile_size_y(const esp_problem *p) {
+    return (size_t)((p->history + p->horizon) * p->ny) * LANES;
+}
+
+size_t esp_tile_size_u(const esp_problem *p) {
+    return (size_t)((lead_of_u(p) + p->horizon) * p->nu) * LANES;
+}
+
+static void fill(float *rows, const double *values, int n) {
+    for (int i = 0; i < n; i++) FOR_LANES(j) rows[i * LANES + j] = (float)values[i];
+}
+
+esp_tile esp_tile_on(const esp_problem *p, float *y, float *u) {
+    esp_tile tile = {.problem = p, .y_lead = p->history, .u_lead = lead_of_u(p), .y = y, .u = u};
+    fill(y, p->y_past, p->history * p->ny);
+    if (p->history > 1)
+        fill(u, p->u_past, (p->history - 1) * p->nu);
+    else
+        fill(u, p->u_last, p->nu);
+    return tile;
+}
+
+void esp_tile_step(const esp_tile *tile, const esp_batch *batch, int t, float *values) {
+    const esp_problem *p = tile->problem;
+    size_t n_y = (size_t)(p->history * p->ny) * LANES, n_u = (size_t)(p->history * p->nu) * LANES;
+    memcpy(values, esp_tile_y(tile, t - p->history), n_y * sizeof *values);
+    memcpy(values + n_y, esp_tile_u(tile, t - p->history + 1), n_u * sizeof *values);
+    esp_batch_forward(batch, values, esp_tile_y(tile, t));
+}
+
+/* ---- cost --------------------------------------------------------------------------------------------------------- */
+
+/* d (LANES): how far component k of a piece is from its target. */
+static void distance(const esp_tile *tile, const esp_piece *piece, int k, float *restrict d) {
+    int i = piece->index[k];
+    float target = (float)piece->target[k];
+    const float *v = (piece->on == ESP_ON_Y ? esp_tile_y(tile, piece->t) : esp_tile_u(tile, piece->t)) + (size_t)i * LANES;
+    if (piece->on == ESP_ON_DU) {
+        const float *before = v - (size_t)tile->problem->nu * LANES;
+        FOR_LANES(j) d[j] = v[j] - before[j] - target;
+    } else {
+        FOR_LANES(j) d[j] = v[j] - target;
+    }
+}
+
+static void add_piece(const esp_tile *tile, const esp_piece *piece, float *restrict cost) {
+    float d[LANES], most[LANES] = {0};
+    for (int k = 0; k < piece->n; k++) {
+        float w = (float)piece->weight[k];
+        distance(tile, piece, k, d);
+        switch (piece->norm) {
+        case ESP_COST_L1: FOR_LANES(j) cost[j] += w * fabsf(d[j]); break;
+        case ESP_COST_LINF: FOR_LANES(j) most[j] = w * fabsf(d[j]) > most[j] ? w * fabsf(d[j]) : most[j]; break;
+        case ESP_COST_L2SQ: FOR_LANES(j) cost[j] += w * d[j] * d[j]; break;
+        }
+    }
+    if (piece->norm == ESP_COST_LINF) FOR_LANES(j) cost[j] += most[j];
+}
+
+/* A limit that the present violates is cost: how far the nearest of its sides is. */
+static void add_soft(const esp_tile *tile, const esp_soft *soft, int t, float *restrict cost) {
+    const float *y = esp_tile_y(tile, t);
+    float nearest[LANES], penalty = (float)tile->problem->penalty;
+    FOR_LANES(j) nearest[j] = INFINITY;
+    for (int i = 0; i < soft->n_sides; i++) {
+        const esp_side *side = &soft->sides[i];
+        float value[LANES];
+        FOR_LANES(j) value[j] = -(float)side->b;
+        for (int k = 0; k < side->n; k++) {
+            const float *v = y + (size_t)side->index[k] * LANES;
+            float a = (float)side->a[k];
+            FOR_LANES(j) value[j] += a * v[j];
+        }
+        FOR_LANES(j) nearest[j] = value[j] < nearest[j] ? value[j] : nearest[j];
+    }
+    FOR_LANES(j) cost[j] += nearest[j] > 0.0f ? penalty * nearest[j] : 0.0f;
+}
+
+void esp_tile_cost(const esp_tile *tile, float *ret_cost) {
+    const esp_problem *p = tile->problem;
+    memset(ret_cost, 0, LANES * sizeof *ret_cost);
+    for (int k = 0; k < p->n_pieces; k++) add_piece(tile, &p->pieces[k], ret_cost);
+    for (int t = 0; t < p->horizon; t++)
+        for (int k = 0; k < p->n_softs; k++) add_soft(tile, &p->softs[k], t, ret_cost);
+}
+
+/* ---- limits on y, in the scales of verify.c --------------------------------------------------------------------------- */
+
+static void add_excess(float *restrict violation, const float *restrict excess) {
+    FOR_LANES(j) {
+        float over = excess[j] + (float)ESP_ROLLOUT_MARGIN;
+        violation[j] += over < 0.0f ? 0.0f : over;
+    }
+}
+
+static void add_side(float *violation, const float *v, double bound, float side) {
+    float excess[LANES], b = (float)bound, scale = side / (float)fmax(1.0, fabs(bound));
+    FOR_LANES(j) excess[j] = (v[j] - b) * scale;
+    add_excess(violation, excess);
+}
+
+static void add_box(const esp_tile *tile, int t, float *violation) {
+    const esp_problem *p = tile->problem;
+    const float *y = esp_tile_y(tile, t);
+    for (int i = 0; i < p->ny; i++) {
+        double lower = p->y_lower[t * p->ny + i], upper = p->y_upper[t * p->ny + i];
+        if (isfinite(lower)) add_side(violation, y + i * LANES, lower, -1.0f);
+        if (isfinite(upper)) add_side(violation, y + i * LANES, upper, 1.0f);
+    }
+}
+
+static void add_halfspace(const esp_tile *tile, const esp_halfspace *h, int t, float *violation) {
+    const esp_problem *p = tile->problem;
+    const float *y = esp_tile_y(tile, t);
+    double scale = fabs(h->b);
+    for (int i = 0; i < p->ny; i++) scale = fmax(scale, fabs(h->a[i]));
+    if (!(scale > 0.0)) return;
+    float excess[LANES];
+    FOR_LANES(j) excess[j] = (float)(-h->b / scale);
+    for (int i = 0; i < p->ny; i++) {
+        float a = (float)(h->a[i] / scale);
+        if (a != 0.0f) FOR_LANES(j) excess[j] += a * y[i * LANES + j];
+    }
+    add_excess(violation, excess);
+}
+
+static void add_avoid(const esp_tile *tile, const esp_avoid *avoid, int t, float *violation) {
+    const float *y = esp_tile_y(tile, t);
+    float depth[LANES];
+    FOR_LANES(j) depth[j] = INFINITY;
+    for (int k = 0; k < avoid->n; k++) {
+        const float *v = y + (size_t)avoid->index[k] * LANES;
+        float lower = (float)avoid->lower[k], upper = (float)avoid->upper[k];
+        float low = 1.0f / fmaxf(1.0f, fabsf(lower)), high = 1.0f / fmaxf(1.0f, fabsf(upper));
+        FOR_LANES(j) {
+            float below = (v[j] - lower) * low, above = (upper - v[j]) * high, least = below < above ? below : above;
+            depth[j] = least < depth[j] ? least : depth[j];
+        }
+    }
+    add_excess(violation, depth);
+}
+
+void esp_tile_violation(const esp_tile *tile, float *ret_violation) {
+    const esp_problem *p = tile->problem;
+    memset(ret_violation, 0, LANES * sizeof *ret_violation);
+    for (int t = 0; t < p->horizon; t++) {
+        add_box(tile, t, ret_violation);
+        for (int k = 0; k < p->n_halfspaces; k++) add_halfspace(tile, &p->halfspaces[k], t, ret_violation);
+        for (int k = 0; k < p->n_avoid; k++) add_avoid(tile, &p->avoid[k], t, ret_violation);
+    }
+}
+
+/* ---- the sampler ------------------------------------------------------------------------------------------------------ */
+
 esp_code esp_sampler_create(const esp_program *step, esp_sampler **ret_sampler, esp_error *reterr) {
     esp_sampler *sampler = calloc(1, sizeof *sampler);
     if (!sampler) return esp_fail(reterr, ESP_NOMEM, "a sampler");
     sampler->step = step;
-    esp_code code = esp_batch_create(step, ESP_SAMPLES, &sampler->batch, reterr);
+    esp_code code = esp_batch_create(step, &sampler->batch, reterr);
     if (code == ESP_OK)
         *ret_sampler = sampler;
     else
@@ -26,29 +186,34 @@ void esp_sampler_free(esp_sampler *sampler) {
     free(sampler);
 }
 
-esp_code esp_sampler_reserve(esp_sampler *s, const esp_problem *p, esp_error *reterr) {
-    if (s->arena && s->horizon == p->horizon) return ESP_OK;
-    esp_arena_free(s->arena);
+static bool take(esp_sampler *s, const esp_problem *p, size_t room) {
+    size_t hu = (size_t)(p->horizon * p->nu);
     s->arena = esp_arena_create(0);
-    if (!s->arena) return esp_fail(reterr, ESP_NOMEM, "a sampler's workspace");
-    size_t hu = (size_t)(p->horizon * p->nu), n = ESP_SAMPLES;
-    s->ny = p->ny;
-    s->nu = p->nu;
-    s->inputs = ESP_NEW(s->arena, double, n *hu);
-    s->u = ESP_NEW(s->arena, float, n *hu);
-    s->y = ESP_NEW(s->arena, float, n *(size_t)(p->horizon * p->ny));
-    s->x = ESP_NEW(s->arena, float, n *(size_t)s->step->n_x);
-    s->noise = ESP_NEW(s->arena, float, hu + 1);
-    s->cost = ESP_NEW(s->arena, double, n);
-    s->violation = ESP_NEW(s->arena, double, n);
-    s->part = ESP_NEW(s->arena, double, n);
+    if (!s->arena) return false;
+    s->u = ESP_NEW(s->arena, float, room / LANES * esp_tile_size_u(p));
+    s->y = ESP_NEW(s->arena, float, esp_tile_size_y(p));
+    s->values = ESP_NEW(s->arena, float, (size_t)(s->step->n_x + s->step->n_r) * LANES);
+    s->noise = ESP_NEW(s->arena, float, hu *LANES);
+    s->weighted = ESP_NEW(s->arena, float, hu *LANES);
+    s->cost = ESP_NEW(s->arena, float, room);
+    s->violation = ESP_NEW(s->arena, float, room);
+    s->key = ESP_NEW(s->arena, float, room);
     s->mean = ESP_NEW(s->arena, double, hu);
     s->spread = ESP_NEW(s->arena, double, hu);
-    s->weighted = ESP_NEW(s->arena, double, hu);
-    s->order = ESP_NEW(s->arena, int, n);
-    bool ok = s->inputs && s->u && s->y && s->x && s->noise && s->cost && s->violation && s->part && s->mean && s->spread && s->weighted && s->order;
-    if (ok) {
+    s->row = ESP_NEW(s->arena, double, hu);
+    s->order = ESP_NEW(s->arena, int, room);
+    return s->u && s->y && s->values && s->noise && s->weighted && s->cost && s->violation && s->key && s->mean && s->spread && s->row && s->order;
+}
+
+esp_code esp_sampler_reserve(esp_sampler *s, const esp_problem *p, int n, esp_error *reterr) {
+    int room = (n + LANES - 1) / LANES * LANES;
+    if (s->arena && s->horizon == p->horizon && s->room >= room) return ESP_OK;
+    esp_arena_free(s->arena);
+    s->arena = NULL;
+    if (take(s, p, (size_t)room)) {
         s->horizon = p->horizon;
+        s->room = room;
+        s->hu = p->horizon * p->nu;
         return ESP_OK;
     }
     esp_arena_free(s->arena);
@@ -56,160 +221,27 @@ esp_code esp_sampler_reserve(esp_sampler *s, const esp_problem *p, esp_error *re
     return esp_fail(reterr, ESP_NOMEM, "a sampler's workspace");
 }
 
-static void fill(float *x, int n, int stride, const double *row, int width) {
-    for (int k = 0; k < n; k++)
-        for (int i = 0; i < width; i++) x[k * stride + i] = (float)row[i];
-}
-
-static void gather(float *x, int n, int stride, const float *rows, int width) {
-    for (int k = 0; k < n; k++) memcpy(x + k * stride, rows + k * width, (size_t)width * sizeof *x);
-}
-
-/* x (n x n_x) = [Y, U] of step t for every sample. */
-static void windows(esp_sampler *s, const esp_problem *p, int n, int t) {
-    int stride = s->step->n_x;
-    float *x = s->x;
-    for (int k = 0; k < p->history; k++, x += p->ny) {
-        int at = esp_window_y(p, t, k);
-        if (at < 0)
-            fill(x, n, stride, p->y_past + (p->history + at) * p->ny, p->ny);
-        else
-            gather(x, n, stride, s->y + (size_t)at * ESP_SAMPLES * (size_t)p->ny, p->ny);
-    }
-    for (int k = 0; k < p->history; k++, x += p->nu) {
-        int at = esp_window_u(p, t, k);
-        if (at < 0)
-            fill(x, n, stride, p->u_past + (p->history - 1 + at) * p->nu, p->nu);
-        else
-            gather(x, n, stride, s->u + (size_t)at * ESP_SAMPLES * (size_t)p->nu, p->nu);
-    }
-}
-
-/* Component k of a piece for sample j lies at base[j * stride]; for du the step before at before[j * stride], or the
- * constant `last`. */
-typedef struct component {
-    const float *base, *before;
-    int stride;
-    double last;
-} component;
-
-static component component_of(const esp_sampler *s, const esp_problem *p, const esp_piece *piece, int k) {
-    size_t row = (size_t)piece->t * ESP_SAMPLES;
-    int i = piece->index[k];
-    if (piece->on == ESP_ON_Y) return (component){s->y + row * (size_t)p->ny + i, NULL, p->ny, 0.0};
-    component c = {s->u + row * (size_t)p->nu + i, NULL, p->nu, 0.0};
-    if (piece->on == ESP_ON_U) return c;
-    if (piece->t > 0)
-        c.before = c.base - (size_t)ESP_SAMPLES * (size_t)p->nu;
-    else
-        c.last = p->u_last[i];
-    return c;
-}
-
-static double component_at(const component *c, int j) {
-    return (double)c->base[j * c->stride] - (c->before ? (double)c->before[j * c->stride] : c->last);
-}
-
-static void add_cost(esp_sampler *s, const esp_problem *p, const esp_piece *piece, int n) {
-    if (piece->norm == ESP_COST_LINF) memset(s->part, 0, (size_t)n * sizeof *s->part);
-    for (int k = 0; k < piece->n; k++) {
-        component c = component_of(s, p, piece, k);
-        double w = piece->weight[k], target = piece->target[k];
-        switch (piece->norm) {
-        case ESP_COST_L1:
-            for (int j = 0; j < n; j++) s->cost[j] += w * fabs(component_at(&c, j) - target);
-            break;
-        case ESP_COST_LINF:
-            for (int j = 0; j < n; j++) s->part[j] = fmax(s->part[j], w * fabs(component_at(&c, j) - target));
-            break;
-        case ESP_COST_L2SQ:
-            for (int j = 0; j < n; j++) {
-                double d = component_at(&c, j) - target;
-                s->cost[j] += w * d * d;
-            }
-            break;
-        }
-    }
-    if (piece->norm == ESP_COST_LINF)
-        for (int j = 0; j < n; j++) s->cost[j] += s->part[j];
-}
-
-static void add_excess(esp_sampler *s, int j, double excess) {
-    if (excess > -ESP_ROLLOUT_MARGIN) s->violation[j] += excess + ESP_ROLLOUT_MARGIN;
-}
-
-/* Limits that the present violates are cost. */
-static void add_penalty(esp_sampler *s, const esp_problem *p, const esp_soft *soft, int t, int n) {
-    const float *y = s->y + (size_t)t * ESP_SAMPLES * (size_t)p->ny;
-    for (int j = 0; j < n; j++) {
-        for (int i = 0; i < p->ny; i++) p->y[i] = (double)y[j * p->ny + i];
-        s->cost[j] += p->penalty * esp_soft_excess(soft, p->y);
-    }
-}
-
-/* The same scales as verify.c. */
-static void add_box(esp_sampler *s, const esp_problem *p, int t, int n) {
-    const float *y = s->y + (size_t)t * ESP_SAMPLES * (size_t)p->ny;
-    for (int i = 0; i < p->ny; i++) {
-        double lower = p->y_lower[t * p->ny + i], upper = p->y_upper[t * p->ny + i];
-        for (int j = 0; isfinite(lower) && j < n; j++) add_excess(s, j, (lower - (double)y[j * p->ny + i]) / fmax(1.0, fabs(lower)));
-        for (int j = 0; isfinite(upper) && j < n; j++) add_excess(s, j, ((double)y[j * p->ny + i] - upper) / fmax(1.0, fabs(upper)));
-    }
-}
-
-static void add_halfspace(esp_sampler *s, const esp_problem *p, const esp_halfspace *h, int t, int n) {
-    const float *y = s->y + (size_t)t * ESP_SAMPLES * (size_t)p->ny;
-    double scale = fabs(h->b);
-    for (int i = 0; i < p->ny; i++) scale = fmax(scale, fabs(h->a[i]));
-    if (!(scale > 0.0)) return;
-    for (int j = 0; j < n; j++) {
-        double sum = -h->b;
-        for (int i = 0; i < p->ny; i++) sum += h->a[i] * (double)y[j * p->ny + i];
-        add_excess(s, j, sum / scale);
-    }
-}
-
-static void add_avoid(esp_sampler *s, const esp_problem *p, const esp_avoid *avoid, int t, int n) {
-    const float *y = s->y + (size_t)t * ESP_SAMPLES * (size_t)p->ny;
-    for (int j = 0; j < n; j++) {
-        double depth = INFINITY;
-        for (int k = 0; k < avoid->n; k++) {
-            double v = (double)y[j * p->ny + avoid->index[k]];
-            depth = fmin(depth, (v - avoid->lower[k]) / fmax(1.0, fabs(avoid->lower[k])));
-            depth = fmin(depth, (avoid->upper[k] - v) / fmax(1.0, fabs(avoid->upper[k])));
-        }
-        add_excess(s, j, depth);
-    }
+esp_tile esp_sampler_tile(const esp_sampler *s, const esp_problem *p, int k) {
+    return esp_tile_on(p, s->y, s->u + (size_t)k * esp_tile_size_u(p));
 }
 
 /* Only where values keep the projection from reaching the rate. */
-static void add_rate(esp_sampler *s, const esp_problem *p, int n) {
-    int hu = p->horizon * p->nu;
-    for (int j = 0; j < n; j++)
-        if (!esp_verify_limits_u(p, s->inputs + (size_t)j * (size_t)hu)) s->violation[j] += 1.0;
+static void add_rate(const esp_sampler *s, const esp_problem *p, int first) {
+    FOR_LANES(j) {
+        for (int k = 0; k < s->hu; k++) s->row[k] = (double)*esp_sampler_at(s, p, first + j, k);
+        esp_problem_project(p, s->row);
+        if (!esp_verify_limits_u(p, s->row)) s->violation[first + j] += 1.0f;
+    }
 }
 
 void esp_sampler_rollout(esp_sampler *s, const esp_problem *p, int n) {
-    int hu = p->horizon * p->nu;
-    for (int t = 0; t < p->horizon; t++)
-        for (int j = 0; j < n; j++)
-            for (int i = 0; i < p->nu; i++)
-                s->u[((size_t)t * ESP_SAMPLES + (size_t)j) * (size_t)p->nu + (size_t)i] =
-                    (float)s->inputs[(size_t)j * (size_t)hu + (size_t)(t * p->nu + i)];
-    for (int t = 0; t < p->horizon; t++) {
-        windows(s, p, n, t);
-        esp_batch_forward(s->batch, n, s->x, s->y + (size_t)t * ESP_SAMPLES * (size_t)p->ny);
+    for (int first = 0; first < n; first += LANES) {
+        esp_tile tile = esp_sampler_tile(s, p, first / LANES);
+        float *cost = s->cost + first, *violation = s->violation + first;
+        for (int t = 0; t < p->horizon; t++) esp_tile_step(&tile, s->batch, t, s->values);
+        esp_tile_cost(&tile, cost);
+        esp_tile_violation(&tile, violation);
+        if (p->task->rate && p->task->values) add_rate(s, p, first);
+        FOR_LANES(j) if (!isfinite(cost[j]) || isnan(violation[j])) cost[j] = violation[j] = INFINITY;
     }
-    memset(s->cost, 0, (size_t)n * sizeof *s->cost);
-    memset(s->violation, 0, (size_t)n * sizeof *s->violation);
-    for (int k = 0; k < p->n_pieces; k++) add_cost(s, p, &p->pieces[k], n);
-    for (int t = 0; t < p->horizon; t++) {
-        add_box(s, p, t, n);
-        for (int k = 0; k < p->n_halfspaces; k++) add_halfspace(s, p, &p->halfspaces[k], t, n);
-        for (int k = 0; k < p->n_avoid; k++) add_avoid(s, p, &p->avoid[k], t, n);
-        for (int k = 0; k < p->n_softs; k++) add_penalty(s, p, &p->softs[k], t, n);
-    }
-    if (p->task->rate && p->task->values) add_rate(s, p, n);
-    for (int j = 0; j < n; j++)
-        if (!isfinite(s->cost[j]) || isnan(s->violation[j])) s->cost[j] = s->violation[j] = INFINITY;
 }

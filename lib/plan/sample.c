@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/rng.h"
+#include "plan/noise.h"
 #include "plan/rollout.h"
 
 const esp_sample_options esp_cem_defaults = {.samples = 300, .iterations = 30, .starts = 5, .seconds = INFINITY};
@@ -18,12 +18,7 @@ const esp_sample_options esp_mppi_defaults = {.samples = 1000, .iterations = 30,
 #define FIRST_SPREAD 0.4 /* of the width of the input box */
 #define LAST_SPREAD  0.01 /* MPPI: annealed to this */
 #define LEAST_SPREAD 1e-4 /* CEM: never below this share of the width */
-#define FILTER       0.5 /* MPPI: noise of a step keeps this much of the step before */
-
-/* A penalty large against the costs seen, so that the weighted ranking is by violation first. */
-static double penalised(const esp_sampler *s, int j, double penalty) {
-    return s->cost[j] + (s->violation[j] > 0.0 ? penalty * (0.01 + s->violation[j]) : 0.0);
-}
+#define FILTER       0.5f /* MPPI: noise of a step keeps this much of the step before */
 
 static void start_mean(esp_sampler *s, const esp_track *track, int start, esp_rng *rng) {
     const esp_problem *p = track->problem;
@@ -45,40 +40,81 @@ static void start_spread(esp_sampler *s, const esp_problem *p, double share) {
     for (int k = 0; k < p->horizon * p->nu; k++) s->spread[k] = share * (p->u_upper[k] - p->u_lower[k]);
 }
 
-/* Row 0 is the mean itself, row 1 the best plan known, the others mean + spread * noise (filtered in time). */
-static void draw(esp_sampler *s, const esp_track *track, int n, double filter, esp_rng *rng) {
+/* Onto box, rate and values; in float, so the last digit is left to the replay. */
+static void project_values(esp_sampler *s, const esp_problem *p, int first) {
+    for (int j = 0; j < ESP_LANES; j++) {
+        for (int k = 0; k < s->hu; k++) s->row[k] = (double)*esp_sampler_at(s, p, first + j, k);
+        esp_problem_project(p, s->row);
+        for (int k = 0; k < s->hu; k++) *esp_sampler_at(s, p, first + j, k) = (float)s->row[k];
+    }
+}
+
+static void clamp(float *restrict u, float lower, float upper) {
+    for (int j = 0; j < ESP_LANES; j++) {
+        float v = u[j] < lower ? lower : u[j];
+        u[j] = v > upper ? upper : v;
+    }
+}
+
+static void project(esp_sampler *s, const esp_problem *p, int first) {
+    if (p->task->values) {
+        project_values(s, p, first);
+        return;
+    }
+    for (int k = 0; k < s->hu; k++) {
+        float *u = esp_sampler_at(s, p, first, k);
+        if (esp_problem_rated(p, k / p->nu)) {
+            const float *before = u - p->nu * ESP_LANES;
+            float rate = (float)p->task->rate[k % p->nu];
+            for (int j = 0; j < ESP_LANES; j++) {
+                float lower = before[j] - rate, upper = before[j] + rate, v = u[j] < lower ? lower : u[j];
+                u[j] = v > upper ? upper : v;
+            }
+        }
+        clamp(u, (float)p->task->u_lower[k % p->nu], (float)p->task->u_upper[k % p->nu]);
+    }
+}
+
+static void set_sample(esp_sampler *s, const esp_problem *p, int j, const double *inputs) {
+    for (int k = 0; k < s->hu; k++) *esp_sampler_at(s, p, j, k) = (float)inputs[k];
+}
+
+/* Sample 0 is the mean itself, sample 1 the best plan known, the others mean + spread * noise (filtered in time). */
+static void draw(esp_sampler *s, const esp_track *track, int n, float filter, esp_noise *noise) {
     const esp_problem *p = track->problem;
-    int hu = p->horizon * p->nu;
-    double scale = sqrt(1.0 - filter * filter);
-    for (int j = 0; j < n; j++) {
-        double *row = s->inputs + (size_t)j * (size_t)hu;
-        if (j == 1 && track->found) {
-            memcpy(row, track->best.inputs, (size_t)hu * sizeof *row);
-            continue;
+    float scale = sqrtf(1.0f - filter * filter);
+    for (int first = 0; first < n; first += ESP_LANES) {
+        (void)esp_sampler_tile(s, p, first / ESP_LANES);
+        esp_noise_normals(noise, s->noise, (size_t)s->hu * ESP_LANES);
+        for (int k = 0; k < s->hu; k++) {
+            float *z = s->noise + (size_t)k * ESP_LANES, *u = esp_sampler_at(s, p, first, k);
+            float mean = (float)s->mean[k], spread = (float)s->spread[k];
+            if (filter > 0.0f && k >= p->nu)
+                for (int j = 0; j < ESP_LANES; j++) z[j] = filter * z[j - p->nu * ESP_LANES] + scale * z[j];
+            for (int j = 0; j < ESP_LANES; j++) u[j] = mean + spread * z[j];
         }
-        esp_rng_normals_f(rng, s->noise, (size_t)hu);
-        for (int k = 0; k < hu; k++) {
-            double noise = (double)s->noise[k];
-            if (filter > 0.0 && k >= p->nu) noise = filter * (double)s->noise[k - p->nu] + scale * noise;
-            s->noise[k] = (float)noise;
-            row[k] = s->mean[k] + (j > 0 ? s->spread[k] * noise : 0.0);
+        if (first == 0) {
+            set_sample(s, p, 0, s->mean);
+            if (track->found) set_sample(s, p, 1, track->best.inputs);
         }
-        esp_problem_project(p, row);
+        project(s, p, first);
     }
 }
 
 /* Offers the cheapest sample inside all limits when it looks better than the best known. */
 static void offer_best(const esp_sampler *s, esp_track *track, int n, const char *found_by) {
-    int best = -1, hu = track->problem->horizon * track->problem->nu;
+    int best = -1;
     for (int j = 0; j < n; j++)
-        if (!(s->violation[j] > 0.0) && (best < 0 || s->cost[j] < s->cost[best])) best = j;
-    if (best < 0) return;
-    double slack = 1e-5 * fabs(s->cost[best]);
-    if (!track->found || s->cost[best] - slack < track->best.objective) (void)esp_track_offer(track, s->inputs + (size_t)best * (size_t)hu, found_by);
+        if (!(s->violation[j] > 0.0f) && (best < 0 || s->cost[j] < s->cost[best])) best = j;
+    if (best < 0 || !isfinite(s->cost[best])) return;
+    double cost = (double)s->cost[best], slack = 1e-5 * fabs(cost);
+    if (track->found && !(cost - slack < track->best.objective)) return;
+    for (int k = 0; k < s->hu; k++) s->row[k] = (double)*esp_sampler_at(s, track->problem, best, k);
+    (void)esp_track_offer(track, s->row, found_by);
 }
 
-/* Puts the m rows of least key first; partial selection sort would be quadratic in m, so a heap of m. */
-static void sift(int *order, const double *key, int m, int at) {
+/* Puts the m samples of least key first; partial selection sort would be quadratic in m, so a heap of m. */
+static void sift(int *order, const float *key, int m, int at) {
     for (int child; (child = 2 * at + 1) < m; at = child) {
         if (child + 1 < m && key[order[child + 1]] > key[order[child]]) child++;
         if (key[order[at]] >= key[order[child]]) return;
@@ -88,7 +124,7 @@ static void sift(int *order, const double *key, int m, int at) {
     }
 }
 
-static void select_least(int *order, const double *key, int n, int m) {
+static void select_least(int *order, const float *key, int n, int m) {
     for (int j = 0; j < m; j++) order[j] = j;
     for (int j = m / 2; j-- > 0;) sift(order, key, m, j);
     for (int j = m; j < n; j++) {
@@ -98,24 +134,30 @@ static void select_least(int *order, const double *key, int n, int m) {
     }
 }
 
-/* The ranking key of each sample, in s->part. The penalty scales with the cheapest finite cost. */
+/* The ranking key of each sample: its cost, and a penalty that is large against the costs seen, so that the ranking is by
+ * violation first. False when no sample is finite. */
 static bool rank_keys(esp_sampler *s, int n) {
-    double least = INFINITY;
-    for (int j = 0; j < n; j++) least = fmin(least, s->cost[j]);
+    float least = INFINITY;
+    for (int j = 0; j < n; j++) least = s->cost[j] < least ? s->cost[j] : least;
     if (!isfinite(least)) return false;
-    for (int j = 0; j < n; j++) s->part[j] = penalised(s, j, 100.0 * (1.0 + fabs(least)));
+    float penalty = 100.0f * (1.0f + fabsf(least));
+    for (int j = 0; j < n; j++) s->key[j] = s->cost[j] + (s->violation[j] > 0.0f ? penalty * (0.01f + s->violation[j]) : 0.0f);
     return true;
 }
 
+static int elite(int n) {
+    return n / ELITE_SHARE > 2 ? n / ELITE_SHARE : 2;
+}
+
 static void cem_update(esp_sampler *s, const esp_problem *p, int n) {
-    int m = n / ELITE_SHARE > 2 ? n / ELITE_SHARE : 2, hu = p->horizon * p->nu;
-    select_least(s->order, s->part, n, m);
-    for (int k = 0; k < hu; k++) {
+    int m = elite(n);
+    select_least(s->order, s->key, n, m);
+    for (int k = 0; k < s->hu; k++) {
         double mean = 0.0, square = 0.0, least = LEAST_SPREAD * (p->u_upper[k] - p->u_lower[k]);
-        for (int e = 0; e < m; e++) mean += s->inputs[(size_t)s->order[e] * (size_t)hu + (size_t)k];
+        for (int e = 0; e < m; e++) mean += (double)*esp_sampler_at(s, p, s->order[e], k);
         mean /= m;
         for (int e = 0; e < m; e++) {
-            double d = s->inputs[(size_t)s->order[e] * (size_t)hu + (size_t)k] - mean;
+            double d = (double)*esp_sampler_at(s, p, s->order[e], k) - mean;
             square += d * d;
         }
         s->mean[k] = SMOOTHING * s->mean[k] + (1.0 - SMOOTHING) * mean;
@@ -123,26 +165,41 @@ static void cem_update(esp_sampler *s, const esp_problem *p, int n) {
     }
 }
 
+/* weighted (hu x LANES) += w * u over one tile. */
+static void weigh(esp_sampler *s, const esp_problem *p, int first, const float *restrict w) {
+    for (int k = 0; k < s->hu; k++) {
+        const float *u = esp_sampler_at(s, p, first, k);
+        float *restrict sum = s->weighted + (size_t)k * ESP_LANES;
+        for (int j = 0; j < ESP_LANES; j++) sum[j] += w[j] * u[j];
+    }
+}
+
 /* lambda is half the distance from the least key to the tenth-best share's worst: invariant to the cost's scale. */
 static void mppi_update(esp_sampler *s, const esp_problem *p, int n) {
-    int m = n / ELITE_SHARE > 2 ? n / ELITE_SHARE : 2, hu = p->horizon * p->nu;
-    select_least(s->order, s->part, n, m);
-    double least = INFINITY, total = 0.0;
-    for (int j = 0; j < n; j++) least = fmin(least, s->part[j]);
-    double lambda = fmax(0.5 * (s->part[s->order[0]] - least), 1e-12 * (1.0 + fabs(least)));
-    memset(s->weighted, 0, (size_t)hu * sizeof *s->weighted);
-    for (int j = 0; j < n; j++) {
-        double w = exp((least - s->part[j]) / lambda);
-        if (!(w > 1e-9)) continue;
-        total += w;
-        for (int k = 0; k < hu; k++) s->weighted[k] += w * s->inputs[(size_t)j * (size_t)hu + (size_t)k];
+    select_least(s->order, s->key, n, elite(n));
+    float least = INFINITY, total = 0.0f;
+    for (int j = 0; j < n; j++) least = s->key[j] < least ? s->key[j] : least;
+    float lambda = fmaxf(0.5f * (s->key[s->order[0]] - least), 1e-7f * (1.0f + fabsf(least)));
+    memset(s->weighted, 0, (size_t)s->hu * ESP_LANES * sizeof *s->weighted);
+    for (int first = 0; first < n; first += ESP_LANES) {
+        float w[ESP_LANES] = {0}, sum = 0.0f;
+        for (int j = 0; j < ESP_LANES && first + j < n; j++) {
+            float exponent = (least - s->key[first + j]) / lambda;
+            if (exponent > -20.0f) sum += w[j] = expf(exponent);
+        }
+        if (sum > 0.0f) weigh(s, p, first, w);
+        total += sum;
     }
-    for (int k = 0; k < hu; k++) s->mean[k] = s->weighted[k] / total;
+    for (int k = 0; k < s->hu; k++) {
+        double sum = 0.0;
+        for (int j = 0; j < ESP_LANES; j++) sum += (double)s->weighted[(size_t)k * ESP_LANES + (size_t)j];
+        s->mean[k] = sum / (double)total;
+    }
 }
 
 typedef struct method {
     const char *name;
-    double filter;
+    float filter;
     void (*update)(esp_sampler *sampler, const esp_problem *problem, int n);
     bool anneal;
 } method;
@@ -166,12 +223,14 @@ static esp_code run(esp_sampler *s, esp_track *track, const esp_sample_options *
     const esp_problem *p = track->problem;
     assert(options->samples >= 2 && options->samples <= ESP_SAMPLES);
     int64_t started = esp_clock_now_ns();
-    esp_code code = esp_sampler_reserve(s, p, reterr);
+    esp_code code = esp_sampler_reserve(s, p, options->samples, reterr);
     if (code != ESP_OK || p->empty) return code;
     double shrink = pow(LAST_SPREAD / FIRST_SPREAD, 1.0 / (options->iterations > 1 ? options->iterations - 1 : 1));
     for (int start = 0; start < options->starts; start++) {
         esp_rng rng;
+        esp_noise noise;
         esp_rng_init(&rng, options->seed, (uint64_t)start);
+        esp_noise_init(&noise, &rng);
         start_mean(s, track, start, &rng);
         start_spread(s, p, FIRST_SPREAD);
         double mark = INFINITY;
@@ -179,7 +238,7 @@ static esp_code run(esp_sampler *s, esp_track *track, const esp_sample_options *
         for (int iteration = 0; iteration < options->iterations; iteration++) {
             if (enough(track, started, options)) return ESP_OK;
             if (how->anneal) start_spread(s, p, FIRST_SPREAD * pow(shrink, iteration));
-            draw(s, track, options->samples, how->filter, &rng);
+            draw(s, track, options->samples, how->filter, &noise);
             esp_sampler_rollout(s, p, options->samples);
             offer_best(s, track, options->samples, how->name);
             if (rank_keys(s, options->samples)) how->update(s, p, options->samples);
@@ -190,7 +249,7 @@ static esp_code run(esp_sampler *s, esp_track *track, const esp_sample_options *
 }
 
 esp_code esp_cem_run(esp_sampler *sampler, esp_track *track, const esp_sample_options *options, esp_error *reterr) {
-    static const method cem = {"cem", 0.0, cem_update, false};
+    static const method cem = {"cem", 0.0f, cem_update, false};
     return run(sampler, track, options, &cem, reterr);
 }
 

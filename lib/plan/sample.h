@@ -2,8 +2,8 @@
  * Planning by sampling: the cross-entropy method and model predictive path integral control. Finds plans, proves
  * nothing.
  *
- * Both keep a mean plan, sample around it, run all samples through the step program as float batches (one batch per
- * step), and move the mean towards the good ones: CEM to the average of the best tenth, its spread with it (Rubinstein
+ * Both keep a mean plan, sample around it, run all samples through the step program in float, many side by side
+ * (plan/rollout.h), and move the mean towards the good ones: CEM to the average of the best tenth, its spread with it (Rubinstein
  * and Kroese, 2004); MPPI to the average weighted by exp(-cost / lambda), lambda from the spread of the costs and the
  * spread annealed (Williams et al., 2017). Samples are projected onto box, rate and values before they are run, limits
  * on y are a penalty. The best sample is replayed in double and rechecked (esp_track_offer) before it counts.
@@ -15,10 +15,10 @@
 
 #include "plan/verify.h"
 
-/* Samples that one batch may hold. */
-#define ESP_SAMPLES 1024
+/* Most samples of an iteration. */
+#define ESP_SAMPLES 4096
 
-/* Float batches of one step program and their workspace, kept between plans. One thread. */
+/* A float copy of one step program and the workspace of its samples, kept between plans. One thread. */
 typedef struct esp_sampler esp_sampler;
 ESP_MUST_CHECK esp_code esp_sampler_create(const esp_program *step, esp_sampler **ret_sampler, esp_error *reterr);
 void esp_sampler_free(esp_sampler *sampler);

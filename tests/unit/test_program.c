@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/program.h"
+#include "net/batch.h"
 #include "net/program_make.h"
 #include "support/models.h"
 
@@ -210,19 +210,34 @@ START_TEST(program__too_many_relus_and_unequal_sizes_are_refused) {
 }
 END_TEST
 
-START_TEST(program__a_batch_of_none_and_of_affine_maps) {
+START_TEST(program__a_batch_of_affine_maps) {
     esp_rng rng;
     esp_rng_init(&rng, 4, 0);
     esp_program *program = lower_policy(random_net(&rng, 2, (int[]){3, 4, 2}, ESP_ACT_IDENTITY));
     esp_batch *batch = NULL;
-    float x[6] = {1, 0, 0, 0, 1, 0}, y[4] = {9, 9, 9, 9};
-    ck_assert(esp_batch_create(program, 2, &batch, NULL) == ESP_OK);
-    esp_batch_forward(batch, 0, x, y);
-    ck_assert(y[0] == 9);
-    esp_batch_forward(batch, 2, x, y);
-    ck_assert_double_eq_tol((double)y[3], program->c0[1] + program->a[4], 1e-6);
+    static _Alignas(64) float x[3 * ESP_LANES], y[2 * ESP_LANES];
+    x[7] = 1;
+    ck_assert(esp_batch_create(program, &batch, NULL) == ESP_OK);
+    esp_batch_forward(batch, x, y);
+    ck_assert_double_eq_tol((double)y[ESP_LANES + 7], program->c0[1] + program->a[3], 1e-6);
+    ck_assert_double_eq_tol((double)y[ESP_LANES + 8], program->c0[1], 1e-6);
     esp_batch_free(batch);
     esp_batch_free(NULL);
+    esp_program_free(program);
+}
+END_TEST
+
+START_TEST(program__a_nan_passes_through_a_batch) {
+    esp_rng rng;
+    esp_rng_init(&rng, 5, 0);
+    esp_program *program = lower_policy(random_net(&rng, 2, (int[]){3, 4, 2}, ESP_ACT_RELU));
+    esp_batch *batch = NULL;
+    static _Alignas(64) float values[7 * ESP_LANES], y[2 * ESP_LANES];
+    values[9] = NAN;
+    ck_assert(esp_batch_create(program, &batch, NULL) == ESP_OK);
+    esp_batch_forward(batch, values, y);
+    ck_assert(isnan(y[9]) && !isnan(y[8]));
+    esp_batch_free(batch);
     esp_program_free(program);
 }
 END_TEST
@@ -240,7 +255,8 @@ int main(void) {
     tcase_add_test(tc, program__a_relu_at_zero_counts_as_off);
     tcase_add_test(tc, program__unrolling_substitutes_the_past);
     tcase_add_test(tc, program__too_many_relus_and_unequal_sizes_are_refused);
-    tcase_add_test(tc, program__a_batch_of_none_and_of_affine_maps);
+    tcase_add_test(tc, program__a_batch_of_affine_maps);
+    tcase_add_test(tc, program__a_nan_passes_through_a_batch);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }

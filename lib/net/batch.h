@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Many points at once through a ReLU program, in float: values, and gradients back. Estimates for sampling and descent;
+ * whatever is kept is recomputed in double by esp_program_forward.
+ *
+ * Points stand side by side, ESP_LANES of them: value i of point j lies at [i * ESP_LANES + j], so that one instruction
+ * works on many points and a step reads and writes only what the cache holds. Every array is aligned to 64 bytes.
+ *
+ * The program is cut into blocks of a few rows of one level; a block knows the columns in which any of its rows has a
+ * weight, so what is zero costs nothing, and keeps its sums in registers from the constant to the ReLU. An output whose
+ * row of B is that of an earlier output (a position, and the same position seen from elsewhere) is summed from that
+ * output and the difference of their other rows. Sums are in an order of their own and fused where the machine can. */
+#ifndef ESP_NET_BATCH_H
+#define ESP_NET_BATCH_H
+
+#include "net/program.h"
+
+#define ESP_LANES 32
+
+/* A float copy of the program. Immutable once made: any number of threads. */
+typedef struct esp_batch esp_batch;
+/* Error: NOMEM. */
+ESP_MUST_CHECK esp_code esp_batch_create(const esp_program *program, esp_batch **ret_batch, esp_error *reterr);
+void esp_batch_free(esp_batch *batch);
+
+/* values (n_x + n_r x LANES): x is given in the first rows, what the ReLUs give is filled in behind it. ret_y (n_y x LANES).
+ * A NaN passes through a ReLU. */
+void esp_batch_forward(const esp_batch *batch, float *values, float *ret_y);
+/* The gradient of g' y(x) in x at the points of these values: ret_dx (n_x x LANES). g (n_y + n_r x LANES) is given in the first
+ * rows, those behind are workspace. At p = 0 a ReLU counts as off. */
+void esp_batch_backward(const esp_batch *batch, const float *values, float *g, float *ret_dx);
+
+#endif
