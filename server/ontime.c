@@ -6,12 +6,13 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "log.h"
 #include "metrics.h"
 
-enum { NICENESS = -10 };
+enum { NICENESS = -10, REST_LEAST_NS = 300000, REST_MOST_NS = 2000000 };
 
 /* ---- priority ---- */
 
@@ -41,6 +42,17 @@ void esp_ontime_lend(esp_urgency urgency) {
 void esp_ontime_leave(void) {
     const struct sched_param none = {0};
     if (allowed) sched_setscheduler(0, SCHED_OTHER, &none); /* the niceness stays */
+}
+
+/* A thread that laid its priority down for the piece instead would wait its turn among the workers with every one, and the
+ * plans of its connections with it. */
+void esp_ontime_rest(int64_t began_ns) {
+    static _Thread_local int64_t owed_ns;
+    if (!allowed) return;
+    owed_ns += esp_clock_now_ns() - began_ns;
+    if (owed_ns < REST_LEAST_NS) return;
+    nanosleep(&(struct timespec){0, owed_ns < REST_MOST_NS ? owed_ns : REST_MOST_NS}, NULL);
+    owed_ns = 0;
 }
 
 /* ---- lag ---- */

@@ -109,7 +109,9 @@ static enum MHD_Result on_headers(esp_http *http, struct MHD_Connection *connect
 static enum MHD_Result on_body(esp_call *call, const char *bytes, size_t len) {
     call->received += len;
     if (!call->refused && call->route->upload) {
+        int64_t began_ns = esp_clock_now_ns();
         call->refused = call->route->upload->chunk(call->upload, bytes, len, &call->refusal) != ESP_OK;
+        esp_ontime_rest(began_ns);
     } else if (!call->refused && call->received > call->route->body_cap) {
         refuse(call, ESP_TOO_LARGE, call->route->body_cap ? "the body is larger than this takes" : "this takes no body");
     } else if (!call->refused) {

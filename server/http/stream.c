@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "ontime.h"
+
 enum { BLOCK = 64 << 10 };
 
 /* With the lock held. */
@@ -54,7 +57,9 @@ static ssize_t stream_read(void *user, uint64_t pos, char *out, size_t room) {
         esp_buf_clear(&stream->buf);
         stream->sent = 0;
         if (stream->ended) return MHD_CONTENT_READER_END_OF_STREAM;
+        int64_t began_ns = esp_clock_now_ns();
         int more = stream->producer.next(stream->producer.user, &stream->buf);
+        esp_ontime_rest(began_ns);
         if (stream->buf.failed || more == -2) return MHD_CONTENT_READER_END_WITH_ERROR;
         stream->ended = more == 0; /* the producer is not asked again */
         if (stream->buf.len > 0) break;
