@@ -60,6 +60,7 @@ struct esp_crown {
     double *up_x, *lo_x, *mag_x; /* n_x */
     double *slopes; /* n_r x n_x, the caller's, or NULL */
     const esp_stop *stop; /* borrowed, or NULL */
+    const esp_program *slack; /* borrowed, or NULL */
     int *level_last; /* n_r: 1 when the ReLU is the last of its level */
     int *row_begin; /* n_r: first column of D that its level uses */
 };
@@ -217,12 +218,22 @@ static void watch(const esp_crown *crown, int j) {
     for (int k = 0; k < n_x; k++) row[k] = 0.5 * (fabs(crown->up_x[k]) + fabs(crown->lo_x[k]));
 }
 
+/* What a row of n and m entries can be off by, when its entries are not exact. */
+static double row_slack(const esp_crown *crown, double a0, const double *ax, const double *ar, int m) {
+    double sum = a0;
+    for (int k = 0; k < crown->program->n_x; k++) sum += ax[k] * crown->x_abs[k];
+    for (int k = 0; k < m; k++) sum += ar[k] * crown->r_abs[k];
+    return esp_abs(sum) * (1 + crown->gamma);
+}
+
 static bool run_relu(esp_crown *crown, esp_crown_how how, int j, bool derive, esp_ranges *ranges) {
     const esp_program *p = crown->program;
     expression e;
     double noise;
     expression_start(crown, p->d0[j], p->c + (size_t)j * (size_t)p->n_x, p->d + (size_t)j * (size_t)p->n_r, j, &e, &noise);
     double *lo = &ranges->p_lower[j], *hi = &ranges->p_upper[j];
+    const esp_program *loose = crown->slack;
+    if (loose) noise += row_slack(crown, loose->d0[j], loose->c + (size_t)j * (size_t)p->n_x, loose->d + (size_t)j * (size_t)p->n_r, j);
     crown->noise[j] = noise;
     bool some = true;
     if (derive) {
@@ -237,12 +248,19 @@ static bool run_relu(esp_crown *crown, esp_crown_how how, int j, bool derive, es
     return some;
 }
 
+double esp_crown_output_slack(const esp_crown *crown, int i) {
+    const esp_program *p = crown->program, *loose = crown->slack;
+    if (!loose) return 0;
+    return row_slack(crown, loose->c0[i], loose->a + (size_t)i * (size_t)p->n_x, loose->b + (size_t)i * (size_t)p->n_r, p->n_r);
+}
+
 bool esp_crown_output(esp_crown *crown, esp_crown_how how, int i, esp_ranges *ranges) {
     const esp_program *p = crown->program;
     expression e;
     double noise;
     bool any = expression_start(crown, p->c0[i], p->a + (size_t)i * (size_t)p->n_x, p->b + (size_t)i * (size_t)p->n_r, p->n_r, &e, &noise);
     if (any && how == ESP_CROWN_BACKWARD) expression_substitute(crown, p->n_r, &e);
+    if (crown->slack) noise += esp_crown_output_slack(crown, i);
     return esp_intersect(e.best_lo - noise, e.best_up + noise, &ranges->y_lower[i], &ranges->y_upper[i]);
 }
 
@@ -277,7 +295,7 @@ double esp_crown_combination(esp_crown *crown, const double *weights) {
     double *const arrays[] = {crown->up_x, crown->lo_x, crown->mag_x, crown->up_r, crown->lo_r, crown->mag_r};
     for (int k = 0; k < 6; k++) memset(arrays[k], 0, (k < 3 ? n_x : n_r) * sizeof(double));
     expression e = {0, 0, 0, crown->tiny * crown->abs_sum[n_r], HUGE_VAL, -HUGE_VAL};
-    double weight_sum = 0;
+    double weight_sum = 0, slack = 0;
     for (int i = 0; i < p->n_y; i++) {
         double w = weights[i], a = fabs(w);
         esp_add_row(p->n_x, w, w, a, p->a + (size_t)i * n_x, crown->up_x, crown->lo_x, crown->mag_x);
@@ -286,9 +304,10 @@ double esp_crown_combination(esp_crown *crown, const double *weights) {
         e.lo += w * p->c0[i];
         e.mag += a * fabs(p->c0[i]);
         weight_sum += a;
+        if (crown->slack && a > 0) slack += a * esp_crown_output_slack(crown, i);
     }
     /* The first sum of absolute values bounds sum |w_i| times (1) of output i: what a computed y may be off by. */
-    double noise = crown->gamma * concretise(crown, p->n_r, &e) + crown->tiny * (1 + 2 * weight_sum);
+    double noise = crown->gamma * concretise(crown, p->n_r, &e) + crown->tiny * (1 + 2 * weight_sum) + slack * (1 + crown->gamma);
     expression_substitute(crown, p->n_r, &e);
     double upper = (e.best_up + noise) * (1 + (e.best_up > 0 ? 4 : -4) * ESP_U);
     return upper <= DBL_MAX ? upper : HUGE_VAL;
@@ -304,6 +323,14 @@ esp_crown_view esp_crown_last(const esp_crown *crown) {
 
 void esp_crown_watch(esp_crown *crown, double *slopes) {
     crown->slopes = slopes;
+}
+
+void esp_crown_slack(esp_crown *crown, const esp_program *slack) {
+    crown->slack = slack;
+}
+
+double esp_crown_noise(const esp_crown *crown, int j) {
+    return crown->noise[j];
 }
 
 void esp_crown_stop(esp_crown *crown, const esp_stop *stop) {

@@ -58,6 +58,14 @@ double esp_crown_gap(const esp_crown *crown, int j);
  * the mean size of the coefficients of its two linear bounds. Rows of stable ReLUs are left as they are. */
 void esp_crown_watch(esp_crown *crown, double *slopes);
 
+/* From now on every entry of the program may be off by as much as the same entry of `slack` (borrowed; NULL: by nothing): bounds are
+ * of every such program, ReLUs and outputs alike. For what lowering rounded (certify/lowering.h). */
+void esp_crown_slack(esp_crown *crown, const esp_program *slack);
+/* What output i can be off by for that, over the box, after a run that reached every ReLU; and the error that p_j was charged with,
+ * rounding of an evaluation included. */
+double esp_crown_output_slack(const esp_crown *crown, int i);
+double esp_crown_noise(const esp_crown *crown, int j);
+
 /* From now on a run that meets the stop goes on with intervals alone: looser, still proved. NULL = none. */
 void esp_crown_stop(esp_crown *crown, const esp_stop *stop);
 

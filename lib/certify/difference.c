@@ -18,7 +18,7 @@
 #include <string.h>
 
 #include "certify/crown.h"
-#include "certify/norms.h"
+#include "certify/lowering.h"
 #include "certify/rounding.h"
 #include "certify/split.h"
 #include "certify/twin.h"
@@ -31,6 +31,7 @@
 typedef struct search {
     const esp_program *program; /* f, or the difference program: ReLUs of f, then of g */
     esp_program *owned; /* that difference program */
+    esp_program *slack; /* of the difference program; owned */
     int n_f; /* ReLUs of f */
     const esp_certify_opts *opts;
     const esp_stop *stop;
@@ -89,20 +90,22 @@ static esp_code search_memory(search *s, esp_error *reterr) {
 
 static void bound_box(void *user, esp_split_box *box);
 
+/* The difference program, its slack and the twin. */
+static esp_code search_pair(search *s, const esp_program *f, const esp_program *g, const int *pairs, esp_error *reterr) {
+    int *none = malloc(((size_t)f->n_r + 1) * sizeof *none);
+    if (!none) return esp_fail(reterr, ESP_NOMEM, "no memory for %d ReLUs", f->n_r);
+    for (int i = 0; i < f->n_r; i++) none[i] = -1;
+    esp_code code = esp_program_difference(f, g, &s->owned, reterr);
+    if (!code) code = esp_twin_create(f, g, pairs ? pairs : none, &s->twin, reterr);
+    if (!code) code = esp_lowering_slack_difference(f, g, s->opts->slack_f, s->opts->slack_g, &s->slack, reterr);
+    free(none);
+    return code;
+}
+
 static esp_code search_init(search *s, const esp_program *f, const esp_program *g, const int *pairs, esp_error *reterr) {
-    esp_code code = ESP_OK;
-    int *none = NULL;
-    s->program = f;
     s->n_f = f->n_r;
-    if (g) {
-        none = malloc(((size_t)f->n_r + 1) * sizeof *none);
-        if (!none) return esp_fail(reterr, ESP_NOMEM, "no memory for %d ReLUs", f->n_r);
-        for (int i = 0; i < f->n_r; i++) none[i] = -1;
-        code = esp_program_difference(f, g, &s->owned, reterr);
-        if (!code) code = esp_twin_create(f, g, pairs ? pairs : none, &s->twin, reterr);
-        if (!code) s->program = s->owned;
-        free(none);
-    }
+    esp_code code = g ? search_pair(s, f, g, pairs, reterr) : ESP_OK;
+    s->program = g ? s->owned : f;
     const esp_program *p = s->program;
     if (!code) code = esp_crown_create(p, &s->crown, reterr);
     if (!code) code = esp_ranges_create(p->n_r, p->n_y, &s->ranges, reterr);
@@ -112,7 +115,9 @@ static esp_code search_init(search *s, const esp_program *f, const esp_program *
     if (code) return code;
     esp_crown_watch(s->crown, s->slopes);
     esp_crown_stop(s->crown, s->stop);
+    esp_crown_slack(s->crown, g ? s->slack : s->opts->slack_f);
     if (s->twin) esp_twin_watch(s->twin, s->d_slopes);
+    if (s->twin && s->slack) esp_twin_loose(s->twin, s->crown);
     size_t n_state = 2 * (size_t)(p->n_r + p->n_y) + (s->twin ? 2 * (size_t)s->n_f : 0);
     s->split = (esp_split){.n_x = p->n_x, .n_state = n_state, .gap = s->opts->gap, .stop = s->stop, .bound = bound_box, .user = s};
     return esp_split_init(&s->split, s->opts->max_boxes, reterr);
@@ -122,6 +127,7 @@ static void search_done(search *s) {
     esp_crown_free(s->crown);
     esp_twin_free(s->twin);
     esp_program_free(s->owned);
+    esp_program_free(s->slack);
     esp_ranges_free(s->ranges);
     esp_ranges_free(s->scratch);
     esp_witness_done(&s->witness);
@@ -410,7 +416,7 @@ static esp_code whole_split(search *s, const esp_box *box, double value, char le
     return ESP_OK;
 }
 
-static esp_code certify_check(const esp_program *program, const esp_box *box, const esp_certify_opts *opts, esp_error *reterr) {
+esp_code esp_certify_check(const esp_program *program, const esp_box *box, const esp_certify_opts *opts, esp_error *reterr) {
     if (box->n != program->n_x) return esp_fail(reterr, ESP_INVALID, "the box has %d numbers, the program %d inputs", box->n, program->n_x);
     for (int k = 0; k < box->n; k++) {
         if (!isfinite(box->lower[k]) || !isfinite(box->upper[k]) || box->lower[k] > box->upper[k])
@@ -430,7 +436,7 @@ esp_code esp_certify_difference(const esp_program *f, const esp_program *g, cons
                                 const esp_stop *stop, esp_certified *ret_certified, esp_error *reterr) {
     search s = {.opts = opts, .stop = stop};
     esp_certified made = {0};
-    esp_code code = certify_check(f, box, opts, reterr);
+    esp_code code = esp_certify_check(f, box, opts, reterr);
     if (!code) code = search_init(&s, f, g, pairs, reterr);
     if (code) goto out;
     made.witness = malloc(((size_t)box->n + 1) * sizeof *made.witness);

@@ -184,26 +184,35 @@ static double gram_bound(gram *w) {
     return esp_min(cheap, esp_round_up(sqrt(esp_round_up(square, 8)), 1));
 }
 
-esp_code esp_norm_upper(size_t m, size_t n, const double *a, double *ret_upper, esp_error *reterr) {
+static size_t square_of(size_t m, size_t n) {
+    size_t k = m < n ? m : n;
+    return k <= ESP_NORM_TIGHT ? k * k : 0;
+}
+
+size_t esp_norm_work(size_t m, size_t n) {
+    return (m * n + 2 * square_of(m, n) + 2 * (m < n ? m : n) + 1) * sizeof(double);
+}
+
+double esp_norm_upper_in(size_t m, size_t n, const double *a, void *work) {
     double largest = largest_abs(m * n, a);
-    if (!(largest <= DBL_MAX)) return esp_fail(reterr, ESP_NUMERIC, "a matrix with numbers that are not finite has no norm");
-    if (!(largest > 0)) {
-        *ret_upper = 0;
-        return ESP_OK;
-    }
+    if (!(largest > 0)) return 0;
+    if (!(largest <= DBL_MAX)) return HUGE_VAL;
     int exponent;
     (void)frexp(largest, &exponent);
-    gram w = {.k = m < n ? m : n, .n = m < n ? n : m};
-    size_t square = w.k <= ESP_NORM_TIGHT ? w.k * w.k : 0;
-    double *memory = malloc((w.k * w.n + 2 * square + 2 * w.k) * sizeof *memory);
-    if (!memory) return esp_fail(reterr, ESP_NOMEM, "no memory for the norm of a %zu x %zu matrix", m, n);
-    w.a = memory;
+    gram w = {.k = m < n ? m : n, .n = m < n ? n : m, .a = work};
     w.g = w.a + w.k * w.n;
-    w.work = w.g + square;
-    w.v = w.work + square;
+    w.work = w.g + square_of(m, n);
+    w.v = w.work + square_of(m, n);
     w.gv = w.v + w.k;
     gram_fill(&w, m, n, a, exponent);
-    *ret_upper = nextafter(ldexp(gram_bound(&w), exponent), HUGE_VAL);
-    free(memory);
+    return nextafter(ldexp(gram_bound(&w), exponent), HUGE_VAL);
+}
+
+esp_code esp_norm_upper(size_t m, size_t n, const double *a, double *ret_upper, esp_error *reterr) {
+    if (!(largest_abs(m * n, a) <= DBL_MAX)) return esp_fail(reterr, ESP_NUMERIC, "a matrix with numbers that are not finite has no norm");
+    void *work = malloc(esp_norm_work(m, n));
+    if (!work) return esp_fail(reterr, ESP_NOMEM, "no memory for the norm of a %zu x %zu matrix", m, n);
+    *ret_upper = esp_norm_upper_in(m, n, a, work);
+    free(work);
     return ESP_OK;
 }

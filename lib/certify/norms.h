@@ -13,6 +13,10 @@
 #define ESP_NORM_TIGHT 1024
 ESP_MUST_CHECK esp_code esp_norm_upper(size_t m, size_t n, const double *a, double *ret_upper, esp_error *reterr);
 
+/* The same in memory of the caller's, esp_norm_work(m, n) bytes of any alignment that malloc gives; infinity for what is not finite. */
+size_t esp_norm_work(size_t m, size_t n);
+double esp_norm_upper_in(size_t m, size_t n, const double *a, void *work);
+
 /* Upper bound of the Euclidean norm of v (n); exact 0 for zeros, infinity when something is not finite. */
 double esp_norm2_up(size_t n, const double *v);
 /* Lower bound of the same. */

@@ -52,6 +52,8 @@ struct esp_twin {
     double *gap_f, *gap_g;
     double *slope, *offset, *below; /* n_g: the lines of r_g */
     double *up_x, *lo_x, *mag_x, *up_f, *lo_f, *mag_f, *up_g, *lo_g, *mag_g;
+    double *noise_f, *noise_g; /* n_f, n_g: what p - q (or p_f) and q can be off by; all 0 for exact programs */
+    const esp_crown *loose; /* of the difference program, with its slack; borrowed, or NULL */
     double *slopes; /* n_f x n_x, the caller's, or NULL */
     double abs_sum; /* 1 + of all variables so far, for what underflows */
     line *above, *under; /* n_f */
@@ -167,8 +169,9 @@ static void rows_fill(esp_twin *t) {
 static void twin_carve(esp_twin *t, double *at) {
     size_t n_x = (size_t)t->n_x, n_f = (size_t)t->n_f, n_g = (size_t)t->n_g, n_y = (size_t)t->n_y;
     double **of_x[] = {&t->x_mid, &t->x_rad, &t->x_abs, &t->up_x, &t->lo_x, &t->mag_x};
-    double **of_f[] = {&t->f_mid, &t->f_rad, &t->f_abs, &t->arg_abs, &t->gap_f, &t->up_f, &t->lo_f, &t->mag_f, &t->q0};
-    double **of_g[] = {&t->g_mid, &t->g_rad, &t->g_abs, &t->q_abs, &t->gap_g, &t->slope, &t->offset, &t->below, &t->up_g, &t->lo_g, &t->mag_g};
+    double **of_f[] = {&t->f_mid, &t->f_rad, &t->f_abs, &t->arg_abs, &t->gap_f, &t->up_f, &t->lo_f, &t->mag_f, &t->q0, &t->noise_f};
+    double **of_g[] = {&t->g_mid,  &t->g_rad, &t->g_abs, &t->q_abs, &t->gap_g, &t->slope,
+                       &t->offset, &t->below, &t->up_g,  &t->lo_g,  &t->mag_g, &t->noise_g};
     for (size_t k = 0; k < sizeof of_x / sizeof *of_x; k++) *of_x[k] = esp_carve(&at, n_x);
     for (size_t k = 0; k < sizeof of_f / sizeof *of_f; k++) *of_f[k] = esp_carve(&at, n_f);
     for (size_t k = 0; k < sizeof of_g / sizeof *of_g; k++) *of_g[k] = esp_carve(&at, n_g);
@@ -182,7 +185,7 @@ static void twin_carve(esp_twin *t, double *at) {
 }
 
 static size_t twin_doubles(size_t n_x, size_t n_f, size_t n_g, size_t n_y) {
-    return 6 * n_x + 9 * n_f + 11 * n_g + (n_f + n_y) * (n_x + n_g) + n_y + 8 * n_f;
+    return 6 * n_x + 10 * n_f + 12 * n_g + (n_f + n_y) * (n_x + n_g) + n_y + 8 * n_f;
 }
 
 esp_code esp_twin_create(const esp_program *f, const esp_program *g, const int *pairs, esp_twin **ret_twin, esp_error *reterr) {
@@ -290,6 +293,7 @@ static inline bool is_rounded(double slope) {
 
 static void add_g_row(esp_twin *t, int j, double up, double lo, double mag, expression *e) {
     const esp_program *g = t->g;
+    if (t->noise_g[j] > 0) e->error += mag * t->noise_g[j];
     band b = t->row_g[j];
     const double *d = g->d + (size_t)j * (size_t)t->n_g;
     esp_add_row(b.end - b.begin, up, lo, mag, d + b.begin, t->up_g + b.begin, t->lo_g + b.begin, t->mag_g + b.begin);
@@ -301,6 +305,7 @@ static void add_g_row(esp_twin *t, int j, double up, double lo, double mag, expr
 
 static void add_f_row(esp_twin *t, int i, double up, double lo, double mag, expression *e) {
     band b = t->row_f[i], q = t->row_q[i];
+    if (t->noise_f[i] > 0) e->error += mag * t->noise_f[i];
     const double *d = t->f->d + (size_t)i * (size_t)t->n_f, *qd = t->qd + (size_t)i * (size_t)t->n_g;
     esp_add_row(b.end - b.begin, up, lo, mag, d + b.begin, t->up_f + b.begin, t->lo_f + b.begin, t->mag_f + b.begin);
     esp_add_row(q.end - q.begin, up, lo, mag, qd + q.begin, t->up_g + q.begin, t->lo_g + q.begin, t->mag_g + q.begin);
@@ -466,11 +471,12 @@ static bool run_pair(esp_twin *t, int i, int m_g, const esp_ranges *ranges, bool
     expression e;
     double *lo = &d_lower[i], *hi = &d_upper[i];
     bool any = expression_start(t, t->q0[i], t->qc + at * n_x, t->f->d + at * (size_t)t->n_f, t->qd + at * (size_t)t->n_g, i, m_g, &e);
-    bool some = esp_intersect(e.best_lo, e.best_up, lo, hi);
+    double noise = t->noise_f[i];
+    bool some = esp_intersect(minus(e.best_lo, noise, -1), minus(e.best_up, -noise, 1), lo, hi);
     bool stable = (pl >= 0 || pu <= 0) && (ql >= 0 || qu <= 0);
     if (some && any && backward && !stable) {
         expression_substitute(t, &e);
-        some = esp_intersect(e.best_lo, e.best_up, lo, hi);
+        some = esp_intersect(minus(e.best_lo, noise, -1), minus(e.best_up, -noise, 1), lo, hi);
     }
     if (t->slopes && !stable) watch(t, i);
     some = some && esp_intersect(minus(pl, qu, -1), minus(pu, ql, 1), lo, hi);
@@ -478,8 +484,22 @@ static bool run_pair(esp_twin *t, int i, int m_g, const esp_ranges *ranges, bool
     return some;
 }
 
+/* What rows can be off by, from the crown that has just gone over the same box. */
+static void take_noise(esp_twin *t) {
+    for (int j = 0; j < t->n_g; j++) t->noise_g[j] = esp_crown_noise(t->loose, t->n_f + j);
+    for (int i = 0; i < t->n_f; i++) t->noise_f[i] = esp_add_up(esp_crown_noise(t->loose, i), t->pair[i] >= 0 ? t->noise_g[t->pair[i]] : 0);
+}
+
+void esp_twin_loose(esp_twin *twin, const esp_crown *crown) {
+    twin->loose = crown;
+    if (crown) return;
+    for (int i = 0; i < twin->n_f; i++) twin->noise_f[i] = 0;
+    for (int j = 0; j < twin->n_g; j++) twin->noise_g[j] = 0;
+}
+
 bool esp_twin_run(esp_twin *t, const esp_ranges *ranges, bool backward, double *d_lower, double *d_upper) {
     assert(ranges->n_r == t->n_f + t->n_g && ranges->n_y == t->n_y);
+    if (t->loose) take_noise(t);
     bool some = true;
     int m_g = 0;
     for (int n = 0; some && n < t->n_f + t->n_g; n++) {
@@ -503,7 +523,8 @@ bool esp_twin_output(esp_twin *t, bool backward, int i, double *lower, double *u
     const double *b = t->f->b + at * (size_t)t->n_f;
     bool any = expression_start(t, t->qy[i], t->qa + at * (size_t)t->n_x, b, t->qb + at * (size_t)t->n_g, t->n_f, t->n_g, &e);
     if (any && backward) expression_substitute(t, &e);
-    return esp_intersect(e.best_lo, e.best_up, lower, upper);
+    double noise = t->loose ? esp_crown_output_slack(t->loose, i) : 0;
+    return esp_intersect(minus(e.best_lo, noise, -1), minus(e.best_up, -noise, 1), lower, upper);
 }
 
 double esp_twin_combination(esp_twin *t, const double *weights) {
@@ -520,6 +541,7 @@ double esp_twin_combination(esp_twin *t, const double *weights) {
         e.up += w * t->qy[i];
         e.lo += w * t->qy[i];
         e.mag += a * fabs(t->qy[i]);
+        if (t->loose) e.error += a * esp_crown_output_slack(t->loose, i);
     }
     expression_substitute(t, &e);
     return e.best_up <= DBL_MAX ? e.best_up : HUGE_VAL;

@@ -19,6 +19,7 @@
 #include <stdbool.h>
 
 #include "certify/bounds.h"
+#include "certify/crown.h"
 
 typedef struct esp_twin esp_twin;
 
@@ -32,6 +33,10 @@ void esp_twin_free(esp_twin *twin);
 
 /* The input box for what follows; n_x finite numbers each, lower <= upper. */
 void esp_twin_box(esp_twin *twin, const double *lower, const double *upper);
+
+/* For programs whose entries are not exact: each run takes what rows can be off by from `crown`, that of the difference program
+ * with its slack (esp_crown_slack), which must have gone over the same box before. Borrowed; NULL: exact. */
+void esp_twin_loose(esp_twin *twin, const esp_crown *crown);
 
 /* Bounds the differences, in place: d_lower, d_upper (n_f) hold what is proved of delta_i already, or are infinite; entries
  * without a partner are not looked at. `ranges` are those of the difference program (the ReLUs of f, then of g) over the box.
