@@ -120,6 +120,40 @@ START_TEST(deadline__is_kept_in_the_queue) {
 }
 END_TEST
 
+/* Uploads one after the other until it is killed, as an ordinary program. */
+static pid_t upload_forever(char name) {
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid) return pid;
+    const struct sched_param none = {0};
+    sched_setscheduler(0, SCHED_OTHER, &none);
+    for (int k = 0;; k++) {
+        char text[16];
+        snprintf(text, sizeof text, "%c%d", name, k);
+        rail_upload_data(&d, text, 12000);
+    }
+}
+
+/* Both HTTP threads parse megabytes, on which the replies of plans depend too. Only real-time priority keeps them on time. */
+START_TEST(deadline__is_kept_while_datasets_are_uploaded) {
+    pauses_start();
+    bool real_time = pauses_real_time();
+    pauses_stop();
+    if (!real_time) {
+        printf("not tested: no real-time priority here\n");
+        return;
+    }
+    pid_t uploads[2] = {upload_forever('a'), upload_forever('b')};
+    plans_in_time();
+    for (int k = 0; k < 2; k++) {
+        int status = 0;
+        ck_assert_int_eq(waitpid(uploads[k], &status, WNOHANG), 0); /* at it all the while */
+        kill(uploads[k], SIGKILL);
+        waitpid(uploads[k], &status, 0);
+    }
+}
+END_TEST
+
 /* The daemon stands still while it has pings to send, and knows from that how late it can be. A plan is then answered a
  * quarter of its time earlier, not more. */
 START_TEST(deadline__is_met_earlier_after_a_lag) {
@@ -158,6 +192,7 @@ int main(void) {
     tcase_add_test(tc, deadline__is_kept_while_a_job_trains);
     tcase_add_test(tc, deadline__is_kept_while_workers_are_stopped);
     tcase_add_test(tc, deadline__is_kept_in_the_queue);
+    tcase_add_test(tc, deadline__is_kept_while_datasets_are_uploaded);
     tcase_add_test(tc, deadline__is_met_earlier_after_a_lag); /* last: the daemon remembers for a minute */
     suite_add_tcase(suite, tc);
     return daemon_finish(&d, run_suite(suite));

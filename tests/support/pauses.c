@@ -48,6 +48,7 @@ static void *watch(void *user) {
     pthread_setaffinity_np(pthread_self(), sizeof only, &only);
     struct sched_param param = {.sched_priority = PRIORITY};
     if (sched_setscheduler(0, SCHED_FIFO, &param)) atomic_store(&real_time, false);
+    note(w, INT64_MAX, esp_clock_now_ns());
     while (atomic_load(&watching)) {
         int64_t due = esp_clock_now_ns() + NAP_MS * ESP_NS_PER_MS;
         const struct timespec until = {due / ESP_NS_PER_S, due % ESP_NS_PER_S};
@@ -55,6 +56,15 @@ static void *watch(void *user) {
         note(w, due, esp_clock_now_ns());
     }
     return NULL;
+}
+
+static void wait_seen(watcher *w, int64_t until_ns) {
+    for (bool seen = false; !seen;) {
+        pthread_mutex_lock(&w->lock);
+        seen = w->seen_ns >= until_ns;
+        pthread_mutex_unlock(&w->lock);
+        if (!seen) nanosleep(&(struct timespec){0, 500000}, NULL);
+    }
 }
 
 void pauses_start(void) {
@@ -66,10 +76,11 @@ void pauses_start(void) {
     for (int cpu = 0; !failed && cpu < CPU_SETSIZE && n_watchers < CPUS; cpu++) {
         if (!CPU_ISSET(cpu, &mine)) continue;
         watcher *w = &watchers[n_watchers++];
-        *w = (watcher){.cpu = cpu, .seen_ns = esp_clock_now_ns()};
+        *w = (watcher){.cpu = cpu};
         pthread_mutex_init(&w->lock, NULL);
         failed = pthread_create(&w->thread, NULL, watch, w);
     }
+    for (int i = 0; !failed && i < n_watchers; i++) wait_seen(&watchers[i], 1);
     if (!failed) return;
     fprintf(stderr, "cannot watch the processors\n");
     exit(1);
@@ -84,15 +95,6 @@ void pauses_stop(void) {
 
 bool pauses_real_time(void) {
     return atomic_load(&real_time);
-}
-
-static void wait_seen(watcher *w, int64_t until_ns) {
-    for (bool seen = false; !seen;) {
-        pthread_mutex_lock(&w->lock);
-        seen = w->seen_ns >= until_ns;
-        pthread_mutex_unlock(&w->lock);
-        if (!seen) nanosleep(&(struct timespec){0, 500000}, NULL);
-    }
 }
 
 static int by_start(const void *a, const void *b) {

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* On failure the program ends: nothing can be measured without. One watch at a time. */
+/* Returns when every processor is watched. On failure the program ends: nothing can be measured without. One at a time. */
 void pauses_start(void);
 void pauses_stop(void);
 bool pauses_real_time(void); /* real-time priority was granted */
