@@ -114,12 +114,16 @@ static esp_code copy_number(const esp_reader *object, const char *key, double *r
     return code ? code : esp_read_number(&member, -1e308, 1e308, ret, reterr);
 }
 
+static bool is_compared(const char *kind) {
+    return strcmp(kind, "difference") == 0 || strcmp(kind, "closed_loop") == 0 || strcmp(kind, "planning_loss") == 0;
+}
+
 static esp_code read_certificate(const esp_reader *reader, const job_run *run, esp_certificate_row *row, esp_error *reterr) {
     memcpy(row->model, run->model, sizeof row->model);
     memcpy(row->job, run->id, sizeof row->job);
     esp_code code = copy_text(reader, "kind", row->kind, sizeof row->kind, reterr);
-    /* The constants of the closed form are the model's alone. */
-    if (!code && strcmp(row->kind, "difference") == 0) memcpy(row->reference, run->reference, sizeof row->reference);
+    /* Constants and ranges are the model's alone. */
+    if (!code && is_compared(row->kind)) memcpy(row->reference, run->reference, sizeof row->reference);
     if (!code) code = copy_text(reader, "method", row->method, sizeof row->method, reterr);
     if (!code) code = copy_text(reader, "norm", row->norm, sizeof row->norm, reterr);
     if (!code) code = copy_text(reader, "strength", row->strength, sizeof row->strength, reterr);

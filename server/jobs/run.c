@@ -66,11 +66,20 @@ static esp_code put_dataset(esp_jsonw *w, const job_run *run, esp_db *db, const 
     return ESP_OK;
 }
 
+static esp_code put_task(esp_jsonw *w, esp_db *db, const char *id, esp_error *reterr) {
+    esp_task_row row = {0};
+    if (!*id) return ESP_OK;
+    esp_code code = esp_task_find(db, id, &row, reterr);
+    if (!code) esp_jsonw_raw(w, "task", row.body, strlen(row.body));
+    esp_task_row_done(&row);
+    return code;
+}
+
 /* The JOB payload: the spec, and where the things it names are. */
 static esp_code make_frame(job_run *run, esp_db *db, const char *spec, esp_error *reterr) {
     esp_json *json = NULL;
     const char *name = "";
-    char domain_dataset[ESP_ID_MAX], blob_dir[4096];
+    char domain_dataset[ESP_ID_MAX], dynamics[ESP_ID_MAX], task[ESP_ID_MAX], blob_dir[4096];
     esp_code code = esp_json_parse(spec, strlen(spec), &json, reterr);
     if (code) return code;
     esp_reader root = esp_reader_root(json), member = esp_read_member(&root, "name"), domain = esp_read_member(&root, "domain");
@@ -78,6 +87,9 @@ static esp_code make_frame(job_run *run, esp_db *db, const char *spec, esp_error
     memcpy(run->name, name, strlen(name) + 1);
     copy_id(&root, "dataset", run->dataset);
     copy_id(&root, "model", run->model);
+    if (!*run->model) copy_id(&root, "policy", run->model);
+    copy_id(&root, "dynamics", dynamics);
+    copy_id(&root, "task", task);
     copy_id(&root, "reference", run->reference);
     domain_dataset[0] = '\0';
     if (domain.value) copy_id(&domain, "dataset", domain_dataset);
@@ -90,6 +102,8 @@ static esp_code make_frame(job_run *run, esp_db *db, const char *spec, esp_error
     esp_jsonw_value(&w, "spec", json);
     if (!code) code = put_model(&w, run, "model", db, run->model, reterr);
     if (!code) code = put_model(&w, run, "reference", db, run->reference, reterr);
+    if (!code) code = put_model(&w, run, "dynamics", db, dynamics, reterr);
+    if (!code) code = put_task(&w, db, task, reterr);
     if (!code) code = put_dataset(&w, run, db, *run->dataset ? run->dataset : domain_dataset, reterr);
     esp_jsonw_object_end(&w);
     if (!code && run->frame.failed) code = esp_fail(reterr, ESP_NOMEM, "no memory for the job's frame");

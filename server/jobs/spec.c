@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Checking a job at the door. Refs are resolved here and stored as ids: what "newest" meant is settled when the job is
  * accepted, not when it runs. The rest of the spec is stored as it came. */
-#include "jobs/jobs.h"
+#include "jobs/spec.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -10,17 +10,11 @@
 #include "certify/certificate.h"
 #include "train/train.h"
 
-enum { REF_MAX = 2 * ESP_NAME_MAX + 32, HORIZON_MAX = 1000, PRIORITY_MAX = 1000 };
-
-/* Members of a spec that hold a ref, with what they were resolved to; "" for none. */
-typedef struct refs {
-    char dataset[ESP_ID_MAX], model[ESP_ID_MAX], reference[ESP_ID_MAX], domain_dataset[ESP_ID_MAX];
-} refs;
+enum { HORIZON_MAX = 1000, PRIORITY_MAX = 1000 };
 
 /* ---- refs ---- */
 
-/* A ref that leads nowhere is a fault of the field that holds it. */
-static esp_code blame(const esp_reader *reader, esp_code code, esp_error *reterr) {
+esp_code spec_blame(const esp_reader *reader, esp_code code, esp_error *reterr) {
     if (code != ESP_NOT_FOUND || !reterr) return code;
     esp_error found = *reterr;
     esp_refuse(reader, reterr, "%s", found.message);
@@ -28,21 +22,21 @@ static esp_code blame(const esp_reader *reader, esp_code code, esp_error *reterr
     return ESP_UNPROCESSABLE;
 }
 
-static esp_code find_dataset(const esp_reader *object, const char *key, esp_db *db, esp_dataset_row *ret, esp_error *reterr) {
+esp_code spec_find_dataset(const esp_reader *object, const char *key, esp_db *db, esp_dataset_row *ret, esp_error *reterr) {
     esp_reader member;
     const char *ref = NULL;
     esp_code code = esp_read_required(object, key, &member, reterr);
     if (!code) code = esp_read_string(&member, REF_MAX, &ref, reterr);
-    return code ? code : blame(&member, esp_dataset_find(db, ref, ret, reterr), reterr);
+    return code ? code : spec_blame(&member, esp_dataset_find(db, ref, ret, reterr), reterr);
 }
 
 /* The texts of the row are not needed here and are given back at once. */
-static esp_code find_model(const esp_reader *object, const char *key, esp_db *db, esp_model_row *ret, esp_error *reterr) {
+esp_code spec_find_model(const esp_reader *object, const char *key, esp_db *db, esp_model_row *ret, esp_error *reterr) {
     esp_reader member;
     const char *ref = NULL;
     esp_code code = esp_read_required(object, key, &member, reterr);
     if (!code) code = esp_read_string(&member, REF_MAX, &ref, reterr);
-    if (!code) code = blame(&member, esp_model_find(db, ref, ret, reterr), reterr);
+    if (!code) code = spec_blame(&member, esp_model_find(db, ref, ret, reterr), reterr);
     if (!code) esp_model_row_done(ret);
     return code;
 }
@@ -61,7 +55,7 @@ static esp_code check_train(const esp_reader *spec, esp_db *db, refs *ret, esp_e
     const char *name = NULL;
     esp_arena *arena = NULL;
     esp_code code = esp_read_object(spec, esp_train_fields, reterr);
-    if (!code) code = find_dataset(spec, "dataset", db, &dataset, reterr);
+    if (!code) code = spec_find_dataset(spec, "dataset", db, &dataset, reterr);
     if (!code) code = esp_read_required(spec, "name", &member, reterr);
     if (!code) code = esp_read_string(&member, ESP_NAME_MAX, &name, reterr);
     if (!code && !esp_name_ok(name)) code = esp_refuse(&member, reterr, "a name starts with a letter or digit and holds only those and . _ -");
@@ -108,7 +102,7 @@ static esp_code check_domain(const esp_reader *spec, const esp_model_row *model,
     esp_reader member = esp_read_member(&domain, "margin");
     code = esp_read_object(&domain, fields, reterr);
     if (!code) code = esp_read_number(&member, 0, 1e6, &margin, reterr);
-    if (!code) code = find_dataset(&domain, "dataset", db, &dataset, reterr);
+    if (!code) code = spec_find_dataset(&domain, "dataset", db, &dataset, reterr);
     if (code) return code;
     if (dataset.ny != model->ny || dataset.nu != model->nu || strcmp(model->kind, "dynamics") != 0) {
         member = esp_read_member(&domain, "dataset");
@@ -124,7 +118,7 @@ static esp_code check_reference(const esp_reader *spec, const esp_model_row *mod
     esp_model_row reference;
     esp_reader member = esp_read_member(spec, "reference");
     if (!member.value) return ESP_OK;
-    esp_code code = find_model(spec, "reference", db, &reference, reterr);
+    esp_code code = spec_find_model(spec, "reference", db, &reference, reterr);
     if (code) return code;
     bool alike =
         strcmp(reference.kind, model->kind) == 0 && reference.ny == model->ny && reference.nu == model->nu && reference.history == model->history;
@@ -142,14 +136,9 @@ static esp_code check_certify(const esp_reader *spec, esp_db *db, refs *ret, esp
     esp_model_row model;
     double time_limit_s = 5;
     int norm = 0;
-    esp_reader kind = esp_read_member(spec, "kind");
-    if (kind.value) {
-        esp_refuse(&kind, reterr, "certificates of this kind are not offered by this version");
-        if (reterr) reterr->code = ESP_UNPROCESSABLE;
-        return ESP_UNPROCESSABLE;
-    }
+    if (esp_read_member(spec, "kind").value) return spec_check_certify_kind(spec, db, ret, reterr);
     esp_code code = esp_read_object(spec, fields, reterr);
-    if (!code) code = find_model(spec, "model", db, &model, reterr);
+    if (!code) code = spec_find_model(spec, "model", db, &model, reterr);
     if (!code) code = check_reference(spec, &model, db, ret, reterr);
     if (!code) code = check_domain(spec, &model, db, ret, reterr);
     esp_reader member = esp_read_member(spec, "norm");
@@ -170,8 +159,8 @@ static esp_code check_evaluate(const esp_reader *spec, esp_db *db, refs *ret, es
     esp_reader member;
     int horizon = 0;
     esp_code code = esp_read_object(spec, fields, reterr);
-    if (!code) code = find_model(spec, "model", db, &model, reterr);
-    if (!code) code = find_dataset(spec, "dataset", db, &dataset, reterr);
+    if (!code) code = spec_find_model(spec, "model", db, &model, reterr);
+    if (!code) code = spec_find_dataset(spec, "dataset", db, &dataset, reterr);
     if (!code) code = esp_read_required(spec, "horizon", &member, reterr);
     if (!code) code = esp_read_int(&member, 1, HORIZON_MAX, &horizon, reterr);
     if (code) return code;
@@ -237,10 +226,14 @@ static void put_spec(const esp_reader *spec, const refs *r, esp_buf *out) {
     for (size_t i = 0; esp_read_entry(spec, i, &key, &value); i++) {
         if (strcmp(key, "dataset") == 0)
             esp_jsonw_string(&w, key, r->dataset);
-        else if (strcmp(key, "model") == 0 && *r->model)
+        else if ((strcmp(key, "model") == 0 || strcmp(key, "policy") == 0) && *r->model)
             esp_jsonw_string(&w, key, r->model);
         else if (strcmp(key, "reference") == 0 && *r->reference)
             esp_jsonw_string(&w, key, r->reference);
+        else if (strcmp(key, "dynamics") == 0 && *r->dynamics)
+            esp_jsonw_string(&w, key, r->dynamics);
+        else if (strcmp(key, "task") == 0 && *r->task)
+            esp_jsonw_string(&w, key, r->task);
         else if (strcmp(key, "domain") == 0 && *r->domain_dataset)
             put_domain(&w, &value, r);
         else
