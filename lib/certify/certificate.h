@@ -15,6 +15,9 @@
 #include "base/json.h"
 #include "net/program.h"
 
+/* Of the record that goes with a certificate, schema/formats/certificate.md. */
+#define ESP_RECORD_VERSION 1
+
 typedef enum esp_strength { ESP_PROVED, ESP_SOLVER, ESP_STATISTICAL, ESP_EMPIRICAL } esp_strength;
 extern const char *const esp_strength_names[];
 
@@ -33,7 +36,7 @@ ESP_MUST_CHECK esp_code esp_box_parse(const esp_reader *reader, int n, esp_arena
 
 typedef struct esp_certificate {
     const char *kind; /* "difference", "range", "lipschitz", static storage */
-    const char *method; /* "interval", "crown", "closed_form", ..., static storage */
+    const char *method; /* "interval", "crown", "twin", "split", "closed_form", ..., static storage */
     esp_norm norm;
     double value; /* the upper bound */
     double lower; /* reached by the witness; 0 when none is known */

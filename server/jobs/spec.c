@@ -71,15 +71,16 @@ static esp_code check_train(const esp_reader *spec, esp_db *db, refs *ret, esp_e
 /* ---- certify ---- */
 
 static esp_code check_methods(const esp_reader *spec, esp_error *reterr) {
-    static const char *const names[] = {"closed_form", "interval", "crown", "split", NULL};
+    static const char *const names[] = {"closed_form", "interval", "crown", "twin", "split", NULL};
     size_t n = 0;
     esp_reader list = esp_read_member(spec, "methods");
     if (!list.value) return ESP_OK;
-    esp_code code = esp_read_array(&list, 1, 4, &n, reterr);
+    esp_code code = esp_read_array(&list, 1, 5, &n, reterr);
     for (size_t i = 0; !code && i < n; i++) {
         int which = 0;
         esp_reader element = esp_read_element(&list, i);
         code = esp_read_choice(&element, names, &which, reterr);
+        if (!code && which == 3 && !esp_read_member(spec, "reference").value) code = esp_refuse(&element, reterr, "needs a reference");
     }
     return code;
 }

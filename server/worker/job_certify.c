@@ -1,22 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The certify job: certificates of one model over a box, or of its difference to a reference.
  *
- *     closed_form           constants C_k per layer over the box, of the model (certify/closed_form.h)
- *     interval, crown, split  the largest output, or difference (certify/difference.h)
+ *     closed_form            constants C_k per layer over the box, of the model (certify/closed_form.h)
+ *     interval, crown, split   the largest output, or difference (certify/difference.h); without a reference the Lipschitz
+ *                              constant too (certify/lipschitz.h: interval, split), for which half of the time is kept
+ *     twin                   the difference, through the differences of paired neurons (certify/twin.h)
  *
  * The box is given, or is the data box of a dataset, widened by `margin` times its width on each side. All that it
- * proved by the time limit is in the result; each certificate's record says what about, for an auditor. */
+ * proved by the time limit is in the result; each certificate's record says what about, for an auditor
+ * (schema/formats/certificate.md). Claims are about the models as they are stored: what lowering them rounded is charged. */
 #include "base/linalg.h"
+#include "certify/crown.h"
 #include "certify/difference.h"
+#include "certify/lipschitz.h"
+#include "certify/lowering.h"
+#include "certify/twin.h"
 #include "data/dataset.h"
 #include "version.h"
 #include "worker/worker.h"
 
-#include <stdio.h>
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { METHOD_CLOSED_FORM, METHOD_INTERVAL, METHOD_CROWN, METHOD_SPLIT, METHODS };
-static const char *const method_names[] = {"closed_form", "interval", "crown", "split", NULL};
+enum { METHOD_CLOSED_FORM, METHOD_INTERVAL, METHOD_CROWN, METHOD_TWIN, METHOD_SPLIT, METHODS };
+static const char *const method_names[] = {"closed_form", "interval", "crown", "twin", "split", NULL};
+
+#define CHECKED   1e-9 /* a value is raised by this, so that a checker need not round alike */
+#define FEW_BOXES 2 /* when no splitting is asked for */
 
 typedef struct certifying {
     worker *w;
@@ -90,13 +101,17 @@ static esp_code read_spec(certifying *c, const esp_reader *payload, esp_error *r
 
 /* ---- the certificates ---- */
 
+static double raised(double value) {
+    return value > 0 ? nextafter(value * (1 + CHECKED), HUGE_VAL) : value;
+}
+
 static void put_head(certifying *c, const char *kind, const esp_certificate *certificate) {
     esp_jsonw *json = &c->json;
     esp_jsonw_object(json, NULL);
     esp_jsonw_string(json, "kind", kind);
     esp_jsonw_string(json, "method", certificate->method);
     esp_jsonw_string(json, "norm", esp_norm_names[certificate->norm]);
-    esp_jsonw_number(json, "value", certificate->value);
+    esp_jsonw_number(json, "value", raised(certificate->value));
     esp_jsonw_number(json, "lower", certificate->lower);
     esp_jsonw_string(json, "strength", esp_strength_names[certificate->strength]);
     esp_jsonw_number(json, "tolerance", certificate->tolerance);
@@ -104,16 +119,17 @@ static void put_head(certifying *c, const char *kind, const esp_certificate *cer
     esp_jsonw_number(json, "seconds", certificate->seconds);
     esp_jsonw_string(json, "domain_sha256", c->box_sha256);
     esp_jsonw_object(json, "record");
+    esp_jsonw_integer(json, "version", ESP_RECORD_VERSION);
     esp_jsonw_object(json, "domain");
     esp_jsonw_vector(json, "lower", c->box.lower, (size_t)c->box.n);
     esp_jsonw_vector(json, "upper", c->box.upper, (size_t)c->box.n);
     esp_jsonw_object_end(json);
 }
 
-static void put_tail(certifying *c) {
+static void put_tail(certifying *c, bool of_both) {
     esp_jsonw *json = &c->json;
     esp_jsonw_string(json, "model_sha256", c->model_sha256);
-    if (c->reference) esp_jsonw_string(json, "reference_sha256", c->reference_sha256);
+    if (of_both) esp_jsonw_string(json, "reference_sha256", c->reference_sha256);
     esp_jsonw_number(json, "time_limit_s", c->time_limit_s);
     esp_jsonw_object(json, "versions");
     esp_jsonw_string(json, "espalier", ESP_VERSION);
@@ -143,25 +159,38 @@ static esp_code closed_form(certifying *c, esp_error *reterr) {
     for (int k = 0; k < layers; k++) {
         esp_jsonw_object(&c->json, NULL);
         esp_jsonw_integer(&c->json, "layer", k + 1);
-        esp_jsonw_number(&c->json, "c", constants[k]);
+        esp_jsonw_number(&c->json, "c", raised(constants[k]));
         esp_jsonw_object_end(&c->json);
     }
     esp_jsonw_array_end(&c->json);
-    put_tail(c);
+    put_tail(c, false);
     return ESP_OK;
 }
 
-/* What each output can be, for the record of a range. */
+/* What each output can be over the whole box, by CROWN, for the record of a range; a little wider, as values are. */
 static esp_code put_outputs(certifying *c, const esp_program *program, esp_error *reterr) {
+    esp_crown *crown = NULL;
     esp_ranges *ranges = NULL;
     esp_code code = esp_ranges_create(program->n_r, program->n_y, &ranges, reterr);
-    if (!code) code = esp_bounds_crown(program, &c->box, NULL, ranges, reterr);
-    if (!code) {
-        esp_jsonw_object(&c->json, "outputs");
-        esp_jsonw_vector(&c->json, "lower", ranges->y_lower, (size_t)program->n_y);
-        esp_jsonw_vector(&c->json, "upper", ranges->y_upper, (size_t)program->n_y);
-        esp_jsonw_object_end(&c->json);
+    if (!code) code = esp_crown_create(program, &crown, reterr);
+    if (code) goto out;
+    esp_ranges_open(ranges);
+    esp_crown_box(crown, c->box.lower, c->box.upper);
+    esp_crown_slack(crown, c->opts.slack_f);
+    if (!esp_crown_run(crown, ESP_CROWN_BACKWARD, 0, true, ranges)) {
+        code = esp_fail(reterr, ESP_INTERNAL, "the outputs have no range");
+        goto out;
     }
+    for (int i = 0; i < program->n_y; i++) {
+        ranges->y_lower[i] -= CHECKED * fabs(ranges->y_lower[i]);
+        ranges->y_upper[i] += CHECKED * fabs(ranges->y_upper[i]);
+    }
+    esp_jsonw_object(&c->json, "outputs");
+    esp_jsonw_vector(&c->json, "lower", ranges->y_lower, (size_t)program->n_y);
+    esp_jsonw_vector(&c->json, "upper", ranges->y_upper, (size_t)program->n_y);
+    esp_jsonw_object_end(&c->json);
+out:
+    esp_crown_free(crown);
     esp_ranges_free(ranges);
     return code;
 }
@@ -172,35 +201,75 @@ static bool is_wanted(const certifying *c, const char *method) {
     return true;
 }
 
-static esp_code largest_output(certifying *c, const esp_program *program, esp_error *reterr) {
-    esp_certificate found[3];
-    int n = 0;
-    const char *kind = c->reference ? "difference" : "range";
-    /* Without splitting there is nothing to wait for. */
-    int64_t limit = c->wanted[METHOD_SPLIT] ? (int64_t)(c->time_limit_s * 1e9) : 0;
-    const esp_stop stop = {esp_clock_now_ns() + limit, worker_cancelled, c->w};
-    double *witness = ESP_NEW(c->arena, double, program->n_x);
-    if (!witness) return esp_fail(reterr, ESP_NOMEM, "no memory for a witness");
-    esp_code code = esp_certify_norm(program, &c->box, &c->opts, &stop, found, &n, witness, reterr);
-    for (int i = 0; !code && i < n; i++) {
-        if (!is_wanted(c, found[i].method)) continue;
-        put_head(c, kind, &found[i]);
-        if (found[i].lower > 0) esp_jsonw_vector(&c->json, "witness", witness, (size_t)program->n_x);
-        if (!c->reference && strcmp(found[i].method, "crown") == 0) code = put_outputs(c, program, reterr);
-        put_tail(c);
+/* How the rows of one box were proved, or the tree of the last. */
+static void put_tree(certifying *c, const esp_certificate *row, esp_certified *made) {
+    bool split = strcmp(row->method, "split") == 0, slopes = strcmp(row->kind, "lipschitz") == 0;
+    const char *tree = slopes ? "j" : strcmp(row->method, "interval") == 0 ? "i" : strcmp(row->method, "twin") == 0 ? "d" : "c";
+    if (split && made->tree.len == 0) {
+        esp_jsonw_null(&c->json, "tree"); /* too many leaves to keep */
+        return;
+    }
+    esp_jsonw_string(&c->json, "tree", split ? esp_buf_text(&made->tree) : tree);
+    esp_jsonw_integer(&c->json, "leaves", split ? made->leaves : 1);
+}
+
+static esp_code put_rows(certifying *c, const esp_program *f, esp_certified *made, esp_error *reterr) {
+    esp_code code = ESP_OK;
+    for (int i = 0; !code && i < made->n; i++) {
+        const esp_certificate *row = &made->rows[i];
+        if (!is_wanted(c, row->method)) continue;
+        put_head(c, row->kind, row);
+        put_tree(c, row, made);
+        if (row->lower > 0) esp_jsonw_vector(&c->json, "witness", made->witness, (size_t)f->n_x);
+        if (strcmp(row->kind, "range") == 0 && strcmp(row->method, "crown") == 0) code = put_outputs(c, f, reterr);
+        put_tail(c, strcmp(row->kind, "difference") == 0);
     }
     return code;
 }
 
-static esp_code certify_program(certifying *c, esp_error *reterr) {
+/* The stop of a search that has `share` of the time. */
+static esp_stop stop_after(const certifying *c, double share) {
+    return (esp_stop){esp_clock_now_ns() + (int64_t)(share * c->time_limit_s * 1e9), worker_cancelled, c->w};
+}
+
+static esp_code certify_difference(certifying *c, const esp_program *f, const esp_program *g, esp_error *reterr) {
+    esp_certified made = {0};
+    int *pairs = ESP_NEW(c->arena, int, f->n_r + 1);
+    if (!pairs) return esp_fail(reterr, ESP_NOMEM, "no memory for %d ReLUs", f->n_r);
+    if (g) (void)esp_twin_pairs(c->model->model->net, c->reference->model->net, pairs);
+    const esp_stop stop = stop_after(c, g ? 1 : 0.5);
+    esp_code code = esp_certify_difference(f, g, pairs, &c->box, &c->opts, &stop, &made, reterr);
+    if (!code) code = put_rows(c, f, &made, reterr);
+    esp_certified_done(&made);
+    return code;
+}
+
+static esp_code certify_lipschitz(certifying *c, const esp_program *f, esp_error *reterr) {
+    esp_certified made = {0};
+    if (!c->wanted[METHOD_INTERVAL] && !c->wanted[METHOD_SPLIT]) return ESP_OK;
+    const esp_stop stop = stop_after(c, 0.5);
+    esp_code code = esp_certify_lipschitz(f, &c->box, &c->opts, &stop, &made, reterr);
+    if (!code) code = put_rows(c, f, &made, reterr);
+    esp_certified_done(&made);
+    return code;
+}
+
+static esp_code certify_programs(certifying *c, esp_error *reterr) {
     const esp_program *f = NULL, *g = NULL;
-    esp_program *difference = NULL;
-    if (!c->wanted[METHOD_INTERVAL] && !c->wanted[METHOD_CROWN] && !c->wanted[METHOD_SPLIT]) return ESP_OK;
+    esp_program *slack_f = NULL, *slack_g = NULL;
+    if (!c->wanted[METHOD_INTERVAL] && !c->wanted[METHOD_CROWN] && !c->wanted[METHOD_TWIN] && !c->wanted[METHOD_SPLIT]) return ESP_OK;
     esp_code code = worker_model_program(c->model, &f, reterr);
+    if (!code) code = esp_lowering_slack(c->model->model, &slack_f, reterr);
     if (!code && c->reference) code = worker_model_program(c->reference, &g, reterr);
-    if (!code && c->reference) code = esp_program_difference(f, g, &difference, reterr);
-    if (!code) code = largest_output(c, difference ? difference : f, reterr);
-    esp_program_free(difference);
+    if (!code && c->reference) code = esp_lowering_slack(c->reference->model, &slack_g, reterr);
+    c->opts.slack_f = slack_f;
+    c->opts.slack_g = slack_g;
+    if (!c->wanted[METHOD_SPLIT]) c->opts.max_boxes = FEW_BOXES;
+    if (!code) code = certify_difference(c, f, g, reterr);
+    if (!code && !g) code = certify_lipschitz(c, f, reterr);
+    c->opts.slack_f = c->opts.slack_g = NULL;
+    esp_program_free(slack_f);
+    esp_program_free(slack_g);
     return code;
 }
 
@@ -213,7 +282,7 @@ esp_code worker_job_certify(worker *w, const esp_reader *payload, esp_error *ret
     esp_jsonw_array(&c.json, "certificates");
     if (!code && c.wanted[METHOD_CLOSED_FORM]) code = closed_form(&c, reterr);
     if (!code) worker_progress(w, 0.1, "bounds");
-    if (!code) code = certify_program(&c, reterr);
+    if (!code) code = certify_programs(&c, reterr);
     if (!code && worker_cancelled(w)) code = esp_fail(reterr, ESP_CANCELLED, "cancelled");
     esp_jsonw_array_end(&c.json);
     esp_jsonw_object_end(&c.json);
