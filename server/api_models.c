@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * /v1/models: upload, list, one, its artifact. Whatever form a model comes in, it is stored in the project's own. */
+ * /v1/models: upload, list, one. Whatever form a model comes in, it is stored in the project's own; api_artifact.c gives it back. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,10 +8,12 @@
 #include "create.h"
 #include "lists.h"
 #include "net/model.h"
+#include "net/onnx.h"
 #include "registry/query.h"
 #include "server.h"
 
 #define MODEL_TYPE "application/vnd.espalier.model"
+#define ONNX_TYPE  "application/onnx"
 enum { BOTH = ESP_COL_FILTER | ESP_COL_SORT };
 
 static const esp_column columns[] = {
@@ -64,10 +66,22 @@ static bool is_type(const esp_call *call, const char *type) {
     return strlen(type) == len && strncasecmp(given, type, len) == 0;
 }
 
-static esp_code parse_model(esp_call *call, int kind, esp_model **ret_model, esp_error *reterr) {
+/* 0 when `history` is absent. */
+static esp_code check_history(const esp_call *call, int *ret_history, esp_error *reterr) {
+    const char *text = esp_call_query(call, "history");
+    char *end = NULL;
+    long history = text ? strtol(text, &end, 10) : 0;
+    if (text && (end == text || *end || history < 1 || history > ESP_MAX_HISTORY))
+        return esp_fail_at(reterr, ESP_INVALID, "?history", "a number from 1 to %d is expected", ESP_MAX_HISTORY);
+    *ret_history = (int)history;
+    return ESP_OK;
+}
+
+static esp_code parse_model(esp_call *call, int kind, int history, esp_model **ret_model, esp_error *reterr) {
     size_t len = 0;
     const char *body = esp_call_body(call, &len);
-    if (is_type(call, "application/onnx")) return esp_fail(reterr, ESP_MEDIA_TYPE, "ONNX is not read yet: upload application/json or " MODEL_TYPE);
+    if (is_type(call, ONNX_TYPE)) return esp_onnx_parse(body, len, kind, history, ret_model, reterr);
+    if (history) return esp_fail_at(reterr, ESP_INVALID, "?history", "only " ONNX_TYPE " needs it; the other forms say it themselves");
     if (is_type(call, MODEL_TYPE)) {
         esp_model *model = NULL;
         esp_code code = esp_model_decode(body, len, &model, reterr);
@@ -127,15 +141,16 @@ static esp_code store_blob(esp_server *server, const esp_model *model, char ret_
 }
 
 void esp_api_models_create(struct esp_server *server, esp_call *call) {
-    static const char *const known[] = {"name", "kind", NULL};
+    static const char *const known[] = {"name", "kind", "history", NULL};
     esp_error error = {0};
     esp_model_row row = {0};
     esp_model *model = NULL;
-    int kind = -1;
+    int kind = -1, history = 0;
     esp_code code = esp_call_query_check(call, known, &error);
     if (!code) code = check_name(call, row.name, &error);
     if (!code) code = check_kind(call, &kind, &error);
-    if (!code) code = parse_model(call, kind, &model, &error);
+    if (!code) code = check_history(call, &history, &error);
+    if (!code) code = parse_model(call, kind, history, &model, &error);
     if (!code) code = store_blob(server, model, row.sha256, &error);
     if (code) {
         esp_call_reply_error(call, &error);
@@ -183,56 +198,4 @@ void esp_api_models_get(struct esp_server *server, esp_call *call) {
     }
     esp_buf_done(&out);
     esp_model_row_done(&row);
-}
-
-/* ---- artifact ------------------------------------------------------------------------------------------------------- */
-
-static void reply_json_artifact(esp_call *call, const char *path) {
-    esp_error error = {0};
-    esp_model *model = NULL;
-    esp_buf out = {0};
-    esp_jsonw w = esp_jsonw_on(&out);
-    if (esp_model_load(path, &model, &error)) {
-        esp_call_reply_error(call, &error);
-    } else {
-        esp_model_format_json(model, &w);
-        esp_call_reply_json(call, 200, &out);
-    }
-    esp_model_free(model);
-    esp_buf_done(&out);
-}
-
-static esp_code check_format(const esp_call *call, bool *ret_json, esp_error *reterr) {
-    static const char *const known[] = {"format", NULL};
-    esp_code code = esp_call_query_check(call, known, reterr);
-    const char *format = esp_call_query(call, "format");
-    if (code || !format) return code;
-    if (strcmp(format, "onnx") == 0 || strcmp(format, "c") == 0) {
-        return esp_fail_at(reterr, ESP_UNPROCESSABLE, "?format", "%s is not written yet: espalier and json are", format);
-    }
-    *ret_json = strcmp(format, "json") == 0;
-    return *ret_json || strcmp(format, "espalier") == 0 ? ESP_OK
-                                                        : esp_fail_at(reterr, ESP_INVALID, "?format", "espalier, json, onnx or c is expected");
-}
-
-void esp_api_models_artifact(struct esp_server *server, esp_call *call) {
-    esp_error error = {0};
-    esp_model_row row = {0};
-    bool json = false;
-    char path[4096], etag[ESP_HASH_HEX + 16];
-    esp_code code = check_format(call, &json, &error);
-    if (!code) code = find(server, esp_call_path(call, "ref"), &row, NULL, &error);
-    if (code) {
-        esp_call_reply_error(call, &error);
-        return;
-    }
-    esp_blob_path(server->registry, row.sha256, path);
-    snprintf(etag, sizeof etag, "\"%s-%s\"", row.sha256, json ? "json" : "espalier");
-    esp_model_row_done(&row);
-    if (esp_call_not_modified(call, etag)) return;
-    if (json) {
-        reply_json_artifact(call, path);
-    } else {
-        esp_call_reply_file(call, MODEL_TYPE, path);
-    }
 }

@@ -1,102 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
- * POST /v1/models/{ref}/predict and /v1/bounds/query: arithmetic that a caller waits for, done by a plan worker.
- *
- * Both may wait 10 s, queueing included; then DEADLINE. A worker that dies costs one try on another. */
+ * POST /v1/models/{ref}/predict and /v1/bounds/query: checked here, computed by a plan worker (ask.h). */
 #include "api.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
-#include "log.h"
-#include "pool/pool.h"
+#include "ask.h"
 #include "server.h"
 
 enum { REF_MAX = 2 * ESP_NAME_MAX + 32, ROWS_MAX = 1 << 20 };
-#define ANSWER_WITHIN_NS (10 * ESP_NS_PER_S)
-#define POINTS_ARENA     ((size_t)256 << 20)
-
-/* A call on its way through a worker. The request's text is made before, so nothing of the call's is needed. */
-typedef struct asking {
-    esp_server *server;
-    esp_call *call;
-    uint64_t work;
-    esp_buf request;
-} asking;
-
-static void asking_free(asking *a) {
-    if (!a) return;
-    esp_buf_done(&a->request);
-    free(a);
-}
-
-static void on_begin(void *user, int64_t budget_ns, esp_buf *payload) {
-    const asking *a = user;
-    (void)budget_ns;
-    esp_buf_put(payload, a->request.data, a->request.len);
-}
-
-static void on_end(void *user, const esp_outcome *outcome) {
-    asking *a = user;
-    esp_error error = {0};
-    esp_buf body = {0};
-    switch (outcome->end) {
-    case ESP_END_DONE: esp_buf_put(&body, outcome->payload, outcome->len); break;
-    case ESP_END_ERROR:
-    case ESP_END_LOST: error = *outcome->error; break;
-    case ESP_END_EXPIRED: esp_fail(&error, ESP_DEADLINE, "no worker answered in time"); break;
-    case ESP_END_CANCELLED: esp_fail(&error, ESP_CANCELLED, "cancelled"); break;
-    }
-    if (error.code)
-        esp_call_reply_error(a->call, &error);
-    else
-        esp_call_reply_json(a->call, 200, &body);
-    asking_free(a);
-}
-
-static void on_hangup(void *user) {
-    const asking *a = user;
-    esp_pool_cancel(a->server->pool, a->work);
-}
-
-/* Gives the request to a worker; the call is answered from there, or here when that cannot be. */
-static void ask(asking *a, esp_frame_type type, const char *sha256) {
-    static const esp_work_ops ops = {on_begin, NULL, on_end};
-    char head[17] = {0};
-    esp_error error = {0};
-    memcpy(head, sha256, 16);
-    int64_t arrived_ns = esp_call_arrived_ns(a->call);
-    const esp_work work = {
-        .class = ESP_CLASS_PLAN,
-        .type = type,
-        .retries = 1,
-        .arrived_ns = arrived_ns,
-        .deadline_ns = arrived_ns + ANSWER_WITHIN_NS,
-        .affinity = strtoull(head, NULL, 16) | 1,
-        .ops = &ops,
-        .user = a,
-    };
-    a->work = esp_pool_id(a->server->pool);
-    esp_call_keep(a->call, on_hangup, a);
-    if (!esp_pool_submit(a->server->pool, a->work, &work, &error)) return;
-    esp_call_reply_error(a->call, &error);
-    asking_free(a);
-}
+#define POINTS_ARENA ((size_t)256 << 20)
 
 /* ---- what both read ---- */
 
-static esp_code begin(esp_server *server, esp_call *call, const esp_json **ret_json, asking **ret_asking, esp_error *reterr) {
+static esp_code begin(esp_server *server, esp_call *call, const esp_json **ret_json, esp_asking **ret_asking, esp_error *reterr) {
     static const char *const query[] = {NULL};
-    if (atomic_load(&server->draining)) return esp_fail(reterr, ESP_DRAINING, "the service is shutting down");
     esp_code code = esp_call_query_check(call, query, reterr);
     if (!code) code = esp_call_json(call, ret_json, reterr);
-    if (code) return code;
-    asking *a = calloc(1, sizeof *a);
-    if (!a) return esp_fail(reterr, ESP_NOMEM, "no memory for the request");
-    a->server = server;
-    a->call = call;
-    *ret_asking = a;
-    return ESP_OK;
+    return code ? code : esp_asking_create(server, call, ret_asking, reterr);
 }
 
 static esp_code find_model(esp_server *server, const char *ref, esp_model_row *ret_row, esp_error *reterr) {
@@ -138,37 +59,28 @@ static esp_code check_points(const esp_reader *points, size_t n_x, esp_error *re
     return code;
 }
 
-static void put_model(esp_jsonw *w, const char *key, const esp_server *server, const esp_model_row *row) {
-    char path[4096];
-    esp_blob_path(server->registry, row->sha256, path);
-    esp_jsonw_object(w, key);
-    esp_jsonw_string(w, "path", path);
-    esp_jsonw_string(w, "sha256", row->sha256);
-    esp_jsonw_object_end(w);
-}
-
 /* Reads the request into a worker's frame. */
-typedef esp_code request_reader(asking *a, const esp_reader *root, esp_model_row *ret_model, esp_error *reterr);
+typedef esp_code request_reader(esp_asking *a, const esp_reader *root, esp_model_row *ret_model, esp_error *reterr);
 
 static void read_and_ask(esp_server *server, esp_call *call, request_reader *read, esp_frame_type type) {
     const esp_json *json = NULL;
-    asking *a = NULL;
+    esp_asking *a = NULL;
     esp_model_row model;
     esp_error error = {0};
     esp_code code = begin(server, call, &json, &a, &error);
     esp_reader root = esp_reader_root(json);
     if (!code) code = read(a, &root, &model, &error);
     if (!code) {
-        ask(a, type, model.sha256);
+        esp_ask(a, type, model.sha256);
         return;
     }
-    asking_free(a);
+    esp_asking_free(a);
     esp_call_reply_error(call, &error);
 }
 
 /* ---- predict ---- */
 
-static esp_code read_predict(asking *a, const esp_reader *root, esp_model_row *ret_model, esp_error *reterr) {
+static esp_code read_predict(esp_asking *a, const esp_reader *root, esp_model_row *ret_model, esp_error *reterr) {
     static const char *const fields[] = {"x", NULL};
     esp_reader x;
     esp_code code = find_model(a->server, esp_call_path(a->call, "ref"), ret_model, reterr);
@@ -178,7 +90,7 @@ static esp_code read_predict(asking *a, const esp_reader *root, esp_model_row *r
     if (code) return code;
     esp_jsonw w = esp_jsonw_on(&a->request);
     esp_jsonw_object(&w, NULL);
-    put_model(&w, "model", a->server, ret_model);
+    esp_ask_put_model(&w, "model", a->server, ret_model);
     esp_jsonw_value(&w, "x", x.value);
     esp_jsonw_object_end(&w);
     return a->request.failed ? esp_fail(reterr, ESP_NOMEM, "no memory for the request") : ESP_OK;
@@ -190,7 +102,7 @@ void esp_api_models_predict(esp_server *server, esp_call *call) {
 
 /* ---- bounds query ---- */
 
-static esp_code check_candidate(const asking *a, const esp_reader *root, const esp_model_row *model, esp_model_row *ret_candidate,
+static esp_code check_candidate(const esp_asking *a, const esp_reader *root, const esp_model_row *model, esp_model_row *ret_candidate,
                                 esp_error *reterr) {
     esp_reader member = esp_read_member(root, "candidate");
     esp_code code = find_named(a->server, &member, ret_candidate, reterr);
@@ -202,7 +114,7 @@ static esp_code check_candidate(const asking *a, const esp_reader *root, const e
     return ESP_UNPROCESSABLE;
 }
 
-static esp_code read_query(asking *a, const esp_reader *root, esp_model_row *ret_model, esp_error *reterr) {
+static esp_code read_query(esp_asking *a, const esp_reader *root, esp_model_row *ret_model, esp_error *reterr) {
     static const char *const fields[] = {"model", "states", "error_threshold", "candidate", NULL};
     esp_reader member, states, threshold = esp_read_member(root, "error_threshold"), candidate = esp_read_member(root, "candidate");
     esp_model_row other;
@@ -217,8 +129,8 @@ static esp_code read_query(asking *a, const esp_reader *root, esp_model_row *ret
     if (code) return code;
     esp_jsonw w = esp_jsonw_on(&a->request);
     esp_jsonw_object(&w, NULL);
-    put_model(&w, "model", a->server, ret_model);
-    if (candidate.value) put_model(&w, "candidate", a->server, &other);
+    esp_ask_put_model(&w, "model", a->server, ret_model);
+    if (candidate.value) esp_ask_put_model(&w, "candidate", a->server, &other);
     esp_jsonw_value(&w, "states", states.value);
     if (threshold.value) esp_jsonw_number(&w, "error_threshold", limit);
     esp_jsonw_object_end(&w);

@@ -384,8 +384,9 @@ static void put_head(emitter *e) {
                    " * Self-test: cc %s -DESPALIER_SELF_TEST FILE.c && ./a.out     (status 0; or call %s_self_test() on the target)\n */\n\n",
                    e->prefix, e->type, p->n_x, e->type, p->n_y, e->type, words, p->n_r, p->n_levels, e->bytes, words * number_size(e), flags, flags,
                    e->prefix);
-    esp_buf_puts(e->out, "#include <float.h>\n\n#if defined __FAST_MATH__ || (FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16)\n"
-                         "#error \"the results are promised for plain IEEE arithmetic only\"\n#endif\n"
+    esp_buf_printf(e->out, "#include <float.h>\n\n#if defined __FAST_MATH__ || (FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16) || %s\n",
+                   e->opts->single ? "FLT_MANT_DIG != 24" : "DBL_MANT_DIG != 53");
+    esp_buf_puts(e->out, "#error \"the results are promised for plain IEEE arithmetic only\"\n#endif\n"
                          "#ifdef __clang__\n#pragma STDC FP_CONTRACT OFF\n#endif\n\n");
     esp_buf_printf(e->out, "#define %s_NX   %d\n#define %s_NY   %d\n#define %s_WORK %zu\n\n", e->upper, p->n_x, e->upper, p->n_y, e->upper, words);
 }

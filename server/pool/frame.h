@@ -23,6 +23,7 @@ typedef enum esp_frame_type {
     ESP_FRAME_QUERY = 4, /* {model, candidate, states, error_threshold}: closed-form constants */
     ESP_FRAME_CANCEL = 5, /* {} : stop this task soon */
     ESP_FRAME_PING = 6,
+    ESP_FRAME_ARTIFACT = 7, /* {model, name, title, precision, layout, domain, certificates}: the model as C */
     /* worker -> daemon */
     ESP_FRAME_READY = 16, /* {pid, versions} once after start, and PONG */
     ESP_FRAME_INCUMBENT = 17, /* a verified plan */

@@ -72,6 +72,7 @@ static void serve(worker *w) {
         case ESP_FRAME_PLAN: run_task(w, &header, payload, worker_plan); break;
         case ESP_FRAME_PREDICT: run_task(w, &header, payload, worker_predict); break;
         case ESP_FRAME_QUERY: run_task(w, &header, payload, worker_query); break;
+        case ESP_FRAME_ARTIFACT: run_task(w, &header, payload, worker_artifact); break;
         case ESP_FRAME_JOB: run_task(w, &header, payload, worker_job); break;
         case ESP_FRAME_PING: say_ready(w, header.task); break;
         default: break; /* a CANCEL that came after its task had ended */

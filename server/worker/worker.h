@@ -4,7 +4,7 @@
  *     main.c         start, limits, the loop over frames
  *     wire.c         frames in and out of fd 3; the cancel check
  *     cache.c        models and what is made of them, kept between tasks
- *     task_plan.c    PLAN          task_predict.c  PREDICT, QUERY
+ *     task_plan.c    PLAN          task_predict.c  PREDICT, QUERY          task_artifact.c  ARTIFACT
  *     job.c          JOB: what all kinds share; job_train.c, job_certify.c, job_evaluate.c
  *
  * A task function answers with exactly one DONE itself and returns OK, or returns the error that main.c sends. */
@@ -62,7 +62,7 @@ void worker_cache_done(worker *w);
 
 /* --- tasks --- */
 typedef esp_code worker_task(worker *w, const esp_reader *payload, esp_error *reterr);
-worker_task worker_plan, worker_predict, worker_query, worker_job;
+worker_task worker_plan, worker_predict, worker_query, worker_artifact, worker_job;
 /* `spec` and what comes with it are members of `job`. */
 worker_task worker_job_train, worker_job_certify, worker_job_evaluate;
 

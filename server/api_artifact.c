@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * GET /v1/models/{ref}/artifact: the model in the form asked for.
+ *
+ * Its own form is the stored file; JSON and ONNX are written here from it; C is written by a worker, which lowers the
+ * model, evaluates it and bounds its rounding, with the certificates that the registry holds at that moment. */
+#include "api.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ask.h"
+#include "certify/certificate.h"
+#include "net/onnx.h"
+#include "registry/query.h"
+#include "server.h"
+#include "version.h"
+
+#define MODEL_TYPE "application/vnd.espalier.model"
+#define ONNX_TYPE  "application/onnx"
+#define C_TYPE     "text/x-c; charset=utf-8"
+enum { CERTIFICATES_MAX = 64 };
+
+typedef enum artifact_form { FORM_ESPALIER, FORM_JSON, FORM_ONNX, FORM_C } artifact_form;
+static const char *const form_names[] = {"espalier", "json", "onnx", "c", NULL};
+
+typedef struct artifact_wish {
+    artifact_form form;
+    const char *precision, *layout; /* C only, never NULL */
+    const char *domain; /* C only; JSON text, or NULL */
+} artifact_wish;
+
+/* ---- the query ------------------------------------------------------------------------------------------------------- */
+
+static esp_code choose(const esp_call *call, const char *name, const char *pointer, const char *const *names, const char *expected, int *ret,
+                       esp_error *reterr) {
+    const char *value = esp_call_query(call, name);
+    for (int i = 0; value && names[i]; i++) {
+        if (strcmp(value, names[i]) != 0) continue;
+        *ret = i;
+        return ESP_OK;
+    }
+    return value ? esp_fail_at(reterr, ESP_INVALID, pointer, "%s is expected", expected) : ESP_OK;
+}
+
+static esp_code read_wish(const esp_call *call, artifact_wish *ret, esp_error *reterr) {
+    static const char *const known[] = {"format", "precision", "layout", "domain", NULL};
+    static const char *const precisions[] = {"double", "float", NULL}, *const layouts[] = {"auto", "sparse", "dense", NULL};
+    static const char *const of_c[] = {"precision", "layout", "domain"}, *const pointers[] = {"?precision", "?layout", "?domain"};
+    int chosen = FORM_ESPALIER, precision = 0, layout = 0;
+    esp_code code = esp_call_query_check(call, known, reterr);
+    if (!code) code = choose(call, "format", "?format", form_names, "espalier, json, onnx or c", &chosen, reterr);
+    for (int i = 0; i < 3 && !code && chosen != FORM_C; i++)
+        if (esp_call_query(call, of_c[i])) code = esp_fail_at(reterr, ESP_INVALID, pointers[i], "only the form c has a %s", of_c[i]);
+    if (!code) code = choose(call, "precision", "?precision", precisions, "double or float", &precision, reterr);
+    if (!code) code = choose(call, "layout", "?layout", layouts, "auto, sparse or dense", &layout, reterr);
+    if (code) return code;
+    *ret = (artifact_wish){(artifact_form)chosen, precisions[precision], layouts[layout], esp_call_query(call, "domain")};
+    return ESP_OK;
+}
+
+/* ---- C --------------------------------------------------------------------------------------------------------------- */
+
+/* The box asked for, checked against the model's inputs, as a member. */
+static esp_code put_domain(esp_jsonw *w, const char *text, const esp_model_row *row, esp_error *reterr) {
+    esp_json *json = NULL;
+    esp_box box = {0};
+    int64_t n_x = strcmp(row->kind, "policy") == 0 ? row->ny : row->history * (row->ny + row->nu);
+    esp_arena *arena = esp_arena_create(0);
+    esp_code code = arena ? esp_json_parse(text, strlen(text), &json, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a domain");
+    esp_reader root = esp_reader_root(json);
+    if (!code) code = esp_box_parse(&root, (int)n_x, arena, &box, reterr);
+    if (!code) esp_jsonw_value(w, "domain", json);
+    if (code && reterr) esp_error_prefix_pointer(reterr, "?domain");
+    esp_json_free(json);
+    esp_arena_free(arena);
+    return code;
+}
+
+static void put_certificate(esp_jsonw *w, esp_stmt *row) {
+    static const char *const texts[] = {"kind", "norm", "strength", "method", "status", "domain_sha256", "reference"};
+    size_t len = 0;
+    esp_jsonw_object(w, NULL);
+    for (int i = 0; i < 7; i++) esp_jsonw_string(w, texts[i], esp_stmt_text(row, i, NULL));
+    esp_jsonw_number(w, "value", esp_stmt_real(row, 7));
+    esp_jsonw_number(w, "lower", esp_stmt_real(row, 8));
+    const char *domain = esp_stmt_text(row, 9, &len);
+    if (len) esp_jsonw_raw(w, "domain", domain, len);
+    esp_jsonw_object_end(w);
+}
+
+/* The newest certificates of the model, oldest first. */
+static esp_code put_certificates(esp_jsonw *w, esp_db *db, const char *id, esp_error *reterr) {
+    esp_stmt *rows = NULL;
+    int more = 0;
+    esp_code code =
+        esp_stmt_open(db, &rows, reterr,
+                      "SELECT * FROM (SELECT c.kind, c.norm, c.strength, c.method, c.status, c.domain_sha256, r.name || '/' || r.version, "
+                      "c.value, c.lower, json_extract(c.record, '$.domain'), c.created_ms AS made, c.id AS id FROM certificate c "
+                      "LEFT JOIN model r ON r.id = c.reference WHERE c.model = ? ORDER BY made DESC, c.id DESC LIMIT ?) ORDER BY made, id",
+                      "ti", id, (int64_t)CERTIFICATES_MAX);
+    esp_jsonw_array(w, "certificates");
+    while (!code && (more = esp_stmt_step(rows, reterr)) == 1) put_certificate(w, rows);
+    esp_jsonw_array_end(w);
+    esp_stmt_close(rows);
+    return code ? code : (esp_code)more;
+}
+
+static esp_code put_request(esp_asking *a, const artifact_wish *wish, const esp_model_row *row, esp_db *db, esp_error *reterr) {
+    esp_jsonw w = esp_jsonw_on(&a->request);
+    char title[512];
+    snprintf(title, sizeof title, "%s/%lld (%s), SHA-256 %s, by espalier " ESP_VERSION, row->name, (long long)row->version, row->id, row->sha256);
+    esp_jsonw_object(&w, NULL);
+    esp_ask_put_model(&w, "model", a->server, row);
+    esp_jsonw_string(&w, "name", row->name);
+    esp_jsonw_string(&w, "title", title);
+    esp_jsonw_string(&w, "precision", wish->precision);
+    esp_jsonw_string(&w, "layout", wish->layout);
+    esp_code code = wish->domain ? put_domain(&w, wish->domain, row, reterr) : ESP_OK;
+    if (!code) code = put_certificates(&w, db, row->id, reterr);
+    esp_jsonw_object_end(&w);
+    return !code && a->request.failed ? esp_fail(reterr, ESP_NOMEM, "no memory for the request") : code;
+}
+
+/* The worker's {"text"}: a few megabytes at most (net/emit_c.h). */
+static void answer_c(esp_call *call, const char *payload, size_t len) {
+    esp_json *json = NULL;
+    esp_error error = {0};
+    esp_buf body = {0};
+    const char *text = NULL;
+    esp_code code = esp_json_parse(payload, len, &json, &error);
+    esp_reader root = esp_reader_root(json), member;
+    if (!code) code = esp_read_required(&root, "text", &member, &error);
+    if (!code) code = esp_read_string(&member, ESP_FRAME_MAX, &text, &error);
+    if (code) {
+        esp_fail(&error, ESP_INTERNAL, "the worker's answer is not an artifact");
+        esp_call_reply_error(call, &error);
+    } else {
+        esp_buf_puts(&body, text);
+        esp_call_reply(call, 200, C_TYPE, &body);
+    }
+    esp_json_free(json);
+}
+
+/* What the file will hold follows from the request, so its hash stands for both. */
+static void reply_c(esp_server *server, esp_call *call, const artifact_wish *wish, const esp_model_row *row, esp_db *db) {
+    esp_asking *a = NULL;
+    esp_error error = {0};
+    char hash[ESP_HASH_HEX], etag[ESP_HASH_HEX + 8];
+    esp_code code = esp_asking_create(server, call, &a, &error);
+    if (!code) code = put_request(a, wish, row, db, &error);
+    if (code) {
+        esp_asking_free(a);
+        esp_call_reply_error(call, &error);
+        return;
+    }
+    esp_hash_bytes(a->request.data, a->request.len, hash);
+    snprintf(etag, sizeof etag, "\"%s-c\"", hash);
+    if (esp_call_not_modified(call, etag)) {
+        esp_asking_free(a);
+        return;
+    }
+    a->answer = answer_c;
+    esp_ask(a, ESP_FRAME_ARTIFACT, row->sha256);
+}
+
+/* ---- the other forms ------------------------------------------------------------------------------------------------- */
+
+static void reply_written(esp_call *call, artifact_form form, const char *path) {
+    esp_error error = {0};
+    esp_model *model = NULL;
+    esp_buf out = {0};
+    esp_jsonw w = esp_jsonw_on(&out);
+    esp_code code = esp_model_load(path, &model, &error);
+    if (!code && form == FORM_ONNX) code = esp_onnx_format(model, &out, &error);
+    if (!code && form == FORM_JSON) esp_model_format_json(model, &w);
+    if (code)
+        esp_call_reply_error(call, &error);
+    else if (form == FORM_JSON)
+        esp_call_reply_json(call, 200, &out);
+    else
+        esp_call_reply(call, 200, ONNX_TYPE, &out);
+    esp_model_free(model);
+    esp_buf_done(&out);
+}
+
+static void reply_stored(esp_server *server, esp_call *call, artifact_form form, const esp_model_row *row) {
+    char path[4096], etag[ESP_HASH_HEX + 16];
+    esp_blob_path(server->registry, row->sha256, path);
+    snprintf(etag, sizeof etag, "\"%s-%s\"", row->sha256, form_names[form]);
+    if (esp_call_not_modified(call, etag)) return;
+    if (form == FORM_ESPALIER)
+        esp_call_reply_file(call, MODEL_TYPE, path);
+    else
+        reply_written(call, form, path);
+}
+
+void esp_api_models_artifact(struct esp_server *server, esp_call *call) {
+    esp_error error = {0};
+    esp_model_row row = {0};
+    esp_db *db = NULL;
+    artifact_wish wish = {0};
+    esp_code code = read_wish(call, &wish, &error);
+    if (!code) code = esp_registry_read_begin(server->registry, &db, &error);
+    if (!code) code = esp_model_find(db, esp_call_path(call, "ref"), &row, &error);
+    if (code)
+        esp_call_reply_error(call, &error);
+    else if (wish.form == FORM_C)
+        reply_c(server, call, &wish, &row, db);
+    if (db) esp_registry_read_end(server->registry, db);
+    if (!code && wish.form != FORM_C) reply_stored(server, call, wish.form, &row);
+    esp_model_row_done(&row);
+}
