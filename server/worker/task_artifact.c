@@ -168,11 +168,11 @@ static esp_code put_certificate(artifact *a, const esp_reader *certificate, int 
     member = esp_read_member(certificate, "lower");
     if (!code) code = esp_read_number(&member, -INFINITY, INFINITY, &lower, reterr);
     if (code) return code;
-    char texts[2][32];
-    esp_format_number(value, texts[0]);
-    esp_format_number(lower, texts[1]);
-    esp_buf_printf(&a->head, "    %s%s%s, %s: at most %s", kind, *reference ? " to " : "", reference, norm, texts[0]);
-    if (lower > 0) esp_buf_printf(&a->head, ", at least %s", texts[1]);
+    char most[32], least[32];
+    esp_format_number(value, most);
+    esp_format_number(lower, least);
+    esp_buf_printf(&a->head, "    %s%s%s, %s: at most %s", kind, *reference ? " to " : "", reference, norm, most);
+    if (lower > 0) esp_buf_printf(&a->head, ", at least %s", least);
     esp_buf_printf(&a->head, "; %s by %s (%s)", strength, method, status);
     if (number)
         esp_buf_printf(&a->head, "; domain %d\n", number);
