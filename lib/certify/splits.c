@@ -127,6 +127,7 @@ static esp_code put_tree(const search *s, char leaf, esp_buf *tree, int *ret_lea
         open[n_open++] = at->child;
     }
     free(open);
+    if (tree->failed) return esp_fail(reterr, ESP_NOMEM, "no memory for a tree of %d boxes", s->n);
     *ret_leaves = leaves;
     return ESP_OK;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * JOB: which kind it is, and what the kinds share. */
 #include "data/dataset.h"
+#include "worker/certify_kinds.h"
 #include "worker/worker.h"
 
 #include <string.h>
@@ -42,6 +43,8 @@ esp_code worker_job(worker *w, const esp_reader *payload, esp_error *reterr) {
     const char *kind = NULL;
     esp_code code = worker_text(payload, "kind", &kind, reterr);
     if (code) return code;
+    esp_reader spec = esp_read_member(payload, "spec");
+    if (strcmp(kind, "certify") == 0 && esp_read_member(&spec, "kind").value) return worker_job_certify_kind(w, payload, reterr);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kinds[i].kind, kind) == 0) return kinds[i].run(w, payload, reterr);
     return esp_fail(reterr, ESP_INTERNAL, "this worker knows no job of kind %.30s", kind);
