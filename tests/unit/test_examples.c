@@ -253,7 +253,7 @@ START_TEST(examples__prediction_is_the_networks) {
 END_TEST
 
 START_TEST(examples__plan_is_what_it_says) {
-    esp_reader plan = at("#/paths/~1v1~1plans/post/responses/200/content/application~1json/example");
+    esp_reader plan = at("#/paths/~1v1~1plans/post/responses/200/content/application~1json/examples/reached/value");
     esp_reader inputs = esp_read_member(&plan, "inputs"), predicted = esp_read_member(&plan, "predicted");
     esp_reader objective = esp_read_member(&plan, "objective");
     double u[5], y[10], now[2] = {0, 0}, next[2], sum = 0, said = 0;
@@ -272,6 +272,37 @@ START_TEST(examples__plan_is_what_it_says) {
 }
 END_TEST
 
+/* Request and reply `outside`: above a speed of 0.25, |y0 - 0.2| as the cost, 20 for a unit of slack. */
+START_TEST(examples__plan_from_outside_is_what_it_says) {
+    esp_reader plan = at("#/paths/~1v1~1plans/post/responses/200/content/application~1json/examples/outside/value");
+    esp_reader inputs = esp_read_member(&plan, "inputs"), predicted = esp_read_member(&plan, "predicted"), slack = esp_read_member(&plan, "slack");
+    esp_reader steps = esp_read_member(&slack, "steps");
+    static const char *const names[] = {"total", "max", "cost"};
+    double u[3], y[6], s[3], now[2] = {0, 0.5}, next[2], own[3] = {0, 0, 0}, said = 0;
+    read_rows(&inputs, 3, 1, u);
+    read_rows(&predicted, 3, 2, y);
+    ck_assert_int_eq(esp_read_vector(&steps, 3, s, NULL), ESP_OK);
+    for (int t = 0; t < 3; t++) {
+        carriage(now, u[t], next);
+        ck_assert_double_eq_tol(next[0], y[2 * t], 1e-12);
+        ck_assert_double_eq_tol(next[1], y[2 * t + 1], 1e-12);
+        ck_assert_double_eq_tol(s[t], fmax(0, next[1] - 0.25), 1e-12);
+        own[0] += s[t];
+        own[1] = fmax(own[1], s[t]);
+        own[2] += fabs(next[0] - 0.2);
+        memcpy(now, next, sizeof now);
+    }
+    for (int k = 0; k < 3; k++) {
+        esp_reader member = esp_read_member(&slack, names[k]);
+        ck_assert_int_eq(esp_read_number(&member, 0, 1e9, &said, NULL), ESP_OK);
+        ck_assert_double_eq_tol(said, own[k], 1e-12);
+    }
+    esp_reader objective = esp_read_member(&plan, "objective");
+    ck_assert_int_eq(esp_read_number(&objective, 0, 1e9, &said, NULL), ESP_OK);
+    ck_assert_double_eq_tol(said, own[2] + 20 * own[0], 1e-12);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("examples");
     TCase *tcase = tcase_create("document");
@@ -281,6 +312,7 @@ int main(void) {
     tcase_add_loop_test(tcase, examples__schema_and_library_refuse_the_same, 0, (int)(sizeof refused / sizeof refused[0]));
     tcase_add_test(tcase, examples__prediction_is_the_networks);
     tcase_add_test(tcase, examples__plan_is_what_it_says);
+    tcase_add_test(tcase, examples__plan_from_outside_is_what_it_says);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
 }
