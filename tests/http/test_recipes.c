@@ -63,7 +63,7 @@ static const struct {
     {"GET", "/v1/models?relu__lte=4&sort=-relu", NULL, 200},
     {"GET", "/v1/models/rail/3", NULL, 200},
     {"GET", "/v1/models/rail/3/artifact?format=json", NULL, 200},
-    {"GET", "/v1/models/rail/3/artifact?format=onnx", NULL, 422},
+    {"GET", "/v1/models/rail/3/artifact?format=exe", NULL, 400},
     {"POST", "/v1/models/rail/3/predict", "{\"x\":[[0,0.2,1],[0.5,-0.5,0]]}", 200},
     {"POST", "/v1/models/rail/3/predict", "{\"x\":[[0,0.2]]}", 400},
     {"PUT", "/v1/models/rail/aliases/best", "{\"version\":3}", 200},
