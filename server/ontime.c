@@ -19,24 +19,20 @@ enum { NICENESS = -10, REST_LEAST_NS = 300000, REST_MOST_NS = 2000000 };
 static bool allowed; /* set before there is a second thread */
 
 /* Round robin, so that two HTTP threads that are both busy share a processor. */
-static bool set_policy(esp_urgency urgency, int flags) {
+static bool set_policy(esp_urgency urgency) {
     const struct sched_param param = {.sched_priority = (int)urgency};
-    return sched_setscheduler(0, SCHED_RR | flags, &param) == 0;
+    return sched_setscheduler(0, SCHED_RR, &param) == 0;
 }
 
 void esp_ontime_init(void) {
     bool nice = setpriority(PRIO_PROCESS, 0, NICENESS) == 0;
-    allowed = set_policy(ESP_URGENCY_SUPERVISOR, 0);
+    allowed = set_policy(ESP_URGENCY_SUPERVISOR);
     esp_ontime_leave();
     esp_log(ESP_LOG_NOTICE, "priority", "real_time=%s nice=%s", allowed ? "yes" : "refused", nice ? "yes" : "refused");
 }
 
 void esp_ontime_enter(esp_urgency urgency) {
-    if (allowed) set_policy(urgency, SCHED_RESET_ON_FORK);
-}
-
-void esp_ontime_lend(esp_urgency urgency) {
-    if (allowed) set_policy(urgency, 0);
+    if (allowed) set_policy(urgency);
 }
 
 void esp_ontime_leave(void) {
@@ -53,6 +49,14 @@ void esp_ontime_rest(int64_t began_ns) {
     if (owed_ns < REST_LEAST_NS) return;
     nanosleep(&(struct timespec){0, owed_ns < REST_MOST_NS ? owed_ns : REST_MOST_NS}, NULL);
     owed_ns = 0;
+}
+
+void esp_ontime_lock_init(pthread_mutex_t *ret_lock) {
+    pthread_mutexattr_t inherit;
+    pthread_mutexattr_init(&inherit);
+    pthread_mutexattr_setprotocol(&inherit, PTHREAD_PRIO_INHERIT); /* a kernel without it: an ordinary lock */
+    if (pthread_mutex_init(ret_lock, &inherit)) pthread_mutex_init(ret_lock, NULL);
+    pthread_mutexattr_destroy(&inherit);
 }
 
 /* ---- lag ---- */

@@ -9,6 +9,7 @@
 #ifndef ESP_SERVER_ONTIME_H
 #define ESP_SERVER_ONTIME_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 /* The supervisor goes before the HTTP threads. */
@@ -16,14 +17,16 @@ typedef enum esp_urgency { ESP_URGENCY_HTTP = 1, ESP_URGENCY_SUPERVISOR = 2 } es
 
 /* In main, before any thread: asks for niceness, finds out what is allowed, logs it once. */
 void esp_ontime_init(void);
-/* The calling thread becomes urgent, if that is allowed; what it forks does not. */
+/* The calling thread becomes urgent, if that is allowed, and so do the threads it starts from then on; processes are
+ * started by a thread that is not. */
 void esp_ontime_enter(esp_urgency urgency);
-/* The calling thread becomes urgent and so do the threads it starts, for a library that starts its own. */
-void esp_ontime_lend(esp_urgency urgency);
 void esp_ontime_leave(void); /* an ordinary thread again */
 /* An urgent thread has done a piece of work that is no plan's since then, say a chunk of an upload: it sleeps for as long,
  * so that a processor is never its own. Not for more than 2 ms, as plans may wait for the thread. */
 void esp_ontime_rest(int64_t began_ns);
+
+/* A lock on a plan's way: who holds it is as urgent as who waits for it. */
+void esp_ontime_lock_init(pthread_mutex_t *ret_lock);
 
 /* Something was due and is done only now. Any thread; never blocks. */
 void esp_lag_note(int64_t late_ns);

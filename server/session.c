@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "ontime.h"
 
 enum { BUCKETS = 1024, SESSIONS_MAX = 8192 };
 
@@ -29,7 +30,7 @@ struct esp_sessions {
 esp_sessions *esp_sessions_create(int idle_s) {
     esp_sessions *s = calloc(1, sizeof *s);
     if (!s) return NULL;
-    pthread_mutex_init(&s->lock, NULL);
+    esp_ontime_lock_init(&s->lock);
     s->idle_ns = idle_s * ESP_NS_PER_S;
     return s;
 }

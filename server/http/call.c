@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "ontime.h"
 #include "registry/registry.h"
 
 static bool request_id_ok(const char *text) {
@@ -40,7 +41,7 @@ esp_call *esp_call_create(esp_http *http, struct MHD_Connection *connection, con
     call->http = http;
     call->connection = connection;
     atomic_init(&call->refs, 1);
-    pthread_mutex_init(&call->lock, NULL);
+    esp_ontime_lock_init(&call->lock);
     call->arrived_ns = esp_clock_now_ns();
     const char *id = esp_call_header(call, "X-Request-Id");
     if (id && request_id_ok(id)) {

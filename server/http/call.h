@@ -108,7 +108,7 @@ typedef struct esp_handlers {
     pthread_cond_t any, urgent;
     struct esp_call *head[2], **tail[2]; /* 0 urgent, 1 the rest */
     int queued, n_threads;
-    bool stopping;
+    bool stopping, urgent_busy; /* the urgent thread has a call in hand: others may take urgent ones */
     pthread_t *threads;
 } esp_handlers;
 

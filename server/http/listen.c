@@ -292,7 +292,7 @@ static esp_code start_mhd(esp_http *http, const address *a, int fd, esp_error *r
         {config->http_threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, config->http_threads, NULL},
         {MHD_OPTION_END, 0, NULL},
     };
-    esp_ontime_lend(ESP_URGENCY_HTTP);
+    esp_ontime_enter(ESP_URGENCY_HTTP); /* for the threads it starts */
     http->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, http, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
     esp_ontime_leave();
     return http->daemon ? ESP_OK
@@ -310,7 +310,7 @@ esp_code esp_http_start(struct esp_server *server, const char *host, int port, e
     http->server = server;
     http->quiesced_fd = -1;
     pthread_mutex_init(&http->lock, NULL);
-    pthread_mutex_init(&http->conns_lock, NULL);
+    esp_ontime_lock_init(&http->conns_lock);
     code = esp_watch_start(&http->watch, esp_conns_reap, http, reterr);
     if (!code) code = esp_handlers_start(http, server->config.handler_threads, reterr);
     if (!code) code = open_socket(&a, &fd, &http->port, reterr);

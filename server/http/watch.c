@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "ontime.h"
 
 enum { TICK_MS = 250 };
 
@@ -145,7 +146,7 @@ static void *watch_main(void *user) {
 esp_code esp_watch_start(esp_watch *watch, void (*tick)(void *user), void *user, esp_error *reterr) {
     watch->tick = tick;
     watch->user = user;
-    pthread_mutex_init(&watch->lock, NULL);
+    esp_ontime_lock_init(&watch->lock);
     pthread_cond_init(&watch->idle, NULL);
     watch->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (watch->wake_fd < 0) return esp_fail_errno(reterr, ESP_IO, "eventfd");

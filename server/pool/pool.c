@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ontime.h"
+
 /* READY takes milliseconds; a machine that is swapping or building still gets there. */
 enum { START_LIMIT_S = 30, START_DEATHS = 3 };
 
@@ -72,7 +74,7 @@ esp_code esp_pool_start(const esp_config *config, esp_pool **ret_pool, esp_error
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_mutex_init(&pool->lock, NULL);
+    esp_ontime_lock_init(&pool->lock);
     pthread_cond_init(&pool->started, &monotonic);
     pthread_cond_init(&pool->spawn_asked, NULL);
     pthread_condattr_destroy(&monotonic);

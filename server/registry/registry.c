@@ -26,6 +26,7 @@
 
 #include "base/clock.h"
 #include "metrics.h"
+#include "ontime.h"
 
 enum { BATCH = 64, READERS_MAX = 128, WAL_PASSIVE_PAGES = 1000, WAL_TRUNCATE_PAGES = 16384, DISK_RESERVE = 16 << 20 };
 #define BATCH_NS (2 * ESP_NS_PER_MS)
@@ -333,7 +334,7 @@ esp_code esp_registry_open(const char *dir, esp_registry **ret_registry, esp_err
     }
     r->lock_fd = -1;
     r->tail = &r->head;
-    pthread_mutex_init(&r->lock, NULL);
+    esp_ontime_lock_init(&r->lock);
     pthread_cond_init(&r->queued, NULL);
     pthread_cond_init(&r->reader_back, NULL);
     esp_code code = make_path(dir, reterr);

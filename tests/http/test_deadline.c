@@ -154,6 +154,20 @@ START_TEST(deadline__is_kept_while_datasets_are_uploaded) {
 }
 END_TEST
 
+/* The priority is the daemon's alone: with a worker's it would be nothing. One that is started later has none either. */
+START_TEST(workers__are_not_urgent) {
+    pid_t pids[PIDS];
+    for (int round = 0; round < 2; round++) {
+        int n = 0;
+        while ((n = rail_workers(&d, RAIL_PLAN, pids, PIDS)) < 2) nanosleep(&(struct timespec){0, 10000000}, NULL);
+        n += rail_workers(&d, RAIL_BATCH, pids + n, PIDS - n);
+        for (int k = 0; k < n; k++) ck_assert_int_eq(sched_getscheduler(pids[k]), SCHED_OTHER);
+        kill(pids[0], SIGKILL);
+        while (rail_alive(pids[0])) nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+}
+END_TEST
+
 /* The daemon stands still while it has pings to send, and knows from that how late it can be. A plan is then answered a
  * quarter of its time earlier, not more. */
 START_TEST(deadline__is_met_earlier_after_a_lag) {
@@ -193,6 +207,7 @@ int main(void) {
     tcase_add_test(tc, deadline__is_kept_while_workers_are_stopped);
     tcase_add_test(tc, deadline__is_kept_in_the_queue);
     tcase_add_test(tc, deadline__is_kept_while_datasets_are_uploaded);
+    tcase_add_test(tc, workers__are_not_urgent);
     tcase_add_test(tc, deadline__is_met_earlier_after_a_lag); /* last: the daemon remembers for a minute */
     suite_add_tcase(suite, tc);
     return daemon_finish(&d, run_suite(suite));

@@ -3,6 +3,10 @@
 #include <check.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
 
 #include "ontime.h"
 
@@ -51,18 +55,55 @@ static int policy_inherited(void) {
     return policy;
 }
 
-/* Refused, every thread stays as it was; granted, an urgent thread's children are ordinary and a lender's are not. */
-START_TEST(urgency__is_inherited_when_lent_only) {
+/* Refused, every thread stays as it was. */
+START_TEST(urgency__is_inherited_until_leave) {
     esp_ontime_init();
     ck_assert_int_eq(sched_getscheduler(0), SCHED_OTHER);
-    esp_ontime_lend(ESP_URGENCY_HTTP);
-    int granted = sched_getscheduler(0) == SCHED_RR;
-    ck_assert_int_eq(policy_inherited(), granted ? SCHED_RR : SCHED_OTHER);
+    esp_ontime_enter(ESP_URGENCY_HTTP);
+    int policy = sched_getscheduler(0);
+    ck_assert(policy == SCHED_RR || policy == SCHED_OTHER);
+    ck_assert_int_eq(policy_inherited(), policy);
     esp_ontime_leave();
     ck_assert_int_eq(sched_getscheduler(0), SCHED_OTHER);
-    esp_ontime_enter(ESP_URGENCY_SUPERVISOR);
-    ck_assert_int_eq(sched_getscheduler(0), granted ? SCHED_RR | SCHED_RESET_ON_FORK : SCHED_OTHER);
     ck_assert_int_eq(policy_inherited(), SCHED_OTHER);
+}
+END_TEST
+
+static atomic_int woken;
+
+/* Holds the lock until it is as urgent as who waits for it, or cannot be. */
+static void *hold(void *user) {
+    pthread_mutex_t *lock = user;
+    esp_ontime_leave();
+    pthread_mutex_lock(lock);
+    atomic_store(&woken, 1);
+    nanosleep(&(struct timespec){0, 50000000}, NULL);
+    char text[1024] = "";
+    FILE *file = fopen("/proc/thread-self/stat", "r");
+    size_t n = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    text[n] = '\0';
+    int priority = 0; /* below 0: real-time */
+    const char *rest = strrchr(text, ')');
+    ck_assert_int_eq(sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %d", &priority), 1);
+    atomic_store(&woken, priority < 0 ? 2 : 3);
+    pthread_mutex_unlock(lock);
+    return NULL;
+}
+
+START_TEST(lock__lends_its_holder_the_urgency_of_who_waits) {
+    pthread_mutex_t lock;
+    pthread_t holder;
+    esp_ontime_init();
+    esp_ontime_lock_init(&lock);
+    ck_assert_int_eq(pthread_create(&holder, NULL, hold, &lock), 0);
+    while (atomic_load(&woken) == 0) sched_yield();
+    esp_ontime_enter(ESP_URGENCY_SUPERVISOR);
+    int expected = sched_getscheduler(0) == SCHED_RR ? 2 : 3;
+    pthread_mutex_lock(&lock);
+    ck_assert_int_eq(atomic_load(&woken), expected);
+    pthread_mutex_unlock(&lock);
+    pthread_join(holder, NULL);
 }
 END_TEST
 
@@ -72,7 +113,8 @@ int main(void) {
     tcase_add_test(tc, lag__is_the_longest_of_late);
     tcase_add_test(tc, lag__of_what_was_early_or_is_absurd);
     tcase_add_test(tc, lag__of_many_threads_loses_none);
-    tcase_add_test(tc, urgency__is_inherited_when_lent_only);
+    tcase_add_test(tc, urgency__is_inherited_until_leave);
+    tcase_add_test(tc, lock__lends_its_holder_the_urgency_of_who_waits);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
