@@ -63,6 +63,8 @@ struct esp_crown {
     const esp_program *slack; /* borrowed, or NULL */
     int *level_last; /* n_r: 1 when the ReLU is the last of its level */
     int *row_begin; /* n_r: first column of D that its level uses */
+    int *level_first; /* n_r: first ReLU of its level */
+    int *reach; /* n_r: the first ReLU that substitution from its row can come to */
 };
 
 /* The expressions of one target while it is being bounded. */
@@ -70,6 +72,7 @@ typedef struct expression {
     double up, lo, mag; /* constants */
     double error; /* charged so far */
     double best_up, best_lo; /* the answer so far */
+    int first, end; /* ReLUs that have, or will have, coefficients */
 } expression;
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
@@ -81,6 +84,13 @@ static void crown_levels(esp_crown *crown) {
         for (int i = first; i < p->level_end[level]; i++) {
             crown->row_begin[i] = p->level_begin[level];
             crown->level_last[i] = i == p->level_end[level] - 1;
+        }
+        int reach = p->level_begin[level];
+        for (int k = reach; k < first; k++) /* ReLUs of earlier levels, whose reach is known */
+            if (crown->reach[k] < reach) reach = crown->reach[k];
+        for (int i = first; i < p->level_end[level]; i++) {
+            crown->level_first[i] = first;
+            crown->reach[i] = reach;
         }
         first = p->level_end[level];
     }
@@ -98,7 +108,7 @@ static void crown_carve(esp_crown *crown, double *at, size_t n_x, size_t n_r) {
 esp_code esp_crown_create(const esp_program *program, esp_crown **ret_crown, esp_error *reterr) {
     size_t n_x = (size_t)program->n_x, n_r = (size_t)program->n_r;
     size_t doubles = 6 * n_x + 13 * n_r + 1;
-    char *block = calloc(1, sizeof(esp_crown) + doubles * sizeof(double) + 2 * n_r * sizeof(int));
+    char *block = calloc(1, sizeof(esp_crown) + doubles * sizeof(double) + 4 * n_r * sizeof(int));
     if (!block) return esp_fail(reterr, ESP_NOMEM, "no memory for bounds of %d ReLUs", program->n_r);
     esp_crown *crown = (esp_crown *)(void *)block;
     double *at = (double *)(void *)(block + sizeof(esp_crown));
@@ -110,6 +120,8 @@ esp_code esp_crown_create(const esp_program *program, esp_crown **ret_crown, esp
     crown_carve(crown, at, n_x, n_r);
     crown->level_last = (int *)(void *)(at + doubles);
     crown->row_begin = crown->level_last + n_r;
+    crown->level_first = crown->row_begin + n_r;
+    crown->reach = crown->level_first + n_r;
     crown_levels(crown);
     *ret_crown = crown;
     return ESP_OK;
@@ -132,11 +144,12 @@ void esp_crown_box(esp_crown *crown, const double *lower, const double *upper) {
 
 /* ---- one target --------------------------------------------------------------------------------------------------- */
 
-/* Concretises over x and the first m ReLUs; returns the sum of absolute values. */
+/* Concretises over x and the ReLUs before m; returns the sum of absolute values. */
 static double concretise(const esp_crown *crown, int m, expression *e) {
     const esp_crown *c = crown;
     esp_sums x = esp_concretise(c->program->n_x, c->up_x, c->lo_x, c->mag_x, c->x_mid, c->x_rad, c->x_abs);
-    esp_sums r = esp_concretise(m, c->up_r, c->lo_r, c->mag_r, c->r_mid, c->r_rad, c->r_abs);
+    int at = e->first;
+    esp_sums r = esp_concretise(m - at, c->up_r + at, c->lo_r + at, c->mag_r + at, c->r_mid + at, c->r_rad + at, c->r_abs + at);
     double mag = e->mag + x.mag + r.mag;
     double error = (e->error + c->gamma * mag) * (1 + c->gamma);
     double up = e->up + x.up + r.up + error, lo = e->lo + x.lo + r.lo - error;
@@ -145,18 +158,21 @@ static double concretise(const esp_crown *crown, int m, expression *e) {
     return mag;
 }
 
-/* The expression a0 + ax' x + ar' r of the first m ReLUs, bounded by intervals. Returns gamma times the sum of absolute
- * values, which is (1) when the row is a ReLU's; false when it is a constant. */
-static bool expression_start(esp_crown *crown, double a0, const double *ax, const double *ar, int m, expression *ret, double *ret_noise) {
+/* The expression a0 + ax' x + ar' r, bounded by intervals; `ar` is 0 but for ReLUs first .. end-1, and substitution comes to none
+ * before first. Returns gamma times the sum of absolute values, which is (1) when the row is a ReLU's; false when it is a
+ * constant. */
+static bool expression_start(esp_crown *crown, double a0, const double *ax, const double *ar, int first, int end, expression *ret,
+                             double *ret_noise) {
     bool any = esp_copy_row(crown->program->n_x, ax, crown->up_x, crown->lo_x, crown->mag_x);
-    any |= esp_copy_row(m, ar, crown->up_r, crown->lo_r, crown->mag_r);
+    if (end > first) any |= esp_copy_row(end - first, ar + first, crown->up_r + first, crown->lo_r + first, crown->mag_r + first);
+    if (end < first) end = first;
     if (!any) { /* a constant: nothing is computed, so nothing is rounded */
-        *ret = (expression){a0, a0, 0, 0, a0, a0};
+        *ret = (expression){a0, a0, 0, 0, a0, a0, first, end};
         *ret_noise = 0;
         return false;
     }
-    *ret = (expression){a0, a0, fabs(a0), crown->tiny * crown->abs_sum[m], INFINITY, -INFINITY};
-    *ret_noise = crown->gamma * concretise(crown, m, ret) + crown->tiny;
+    *ret = (expression){a0, a0, fabs(a0), crown->tiny * crown->abs_sum[end], INFINITY, -INFINITY, first, end};
+    *ret_noise = crown->gamma * concretise(crown, end, ret) + crown->tiny;
     return true;
 }
 
@@ -177,22 +193,22 @@ static bool substitute(esp_crown *crown, int j, expression *e) {
     e->mag += a_mag * fabs(p->d0[j]) + (fabs(k_up) + fabs(k_lo));
     if (a_mag == 0) return true;
     int begin = crown->row_begin[j];
-    esp_add_row(j - begin, a_up, a_lo, a_mag, p->d + (size_t)j * (size_t)p->n_r + begin, crown->up_r + begin, crown->lo_r + begin,
+    esp_add_row(crown->level_first[j] - begin, a_up, a_lo, a_mag, p->d + (size_t)j * (size_t)p->n_r + begin, crown->up_r + begin, crown->lo_r + begin,
                 crown->mag_r + begin);
     esp_add_row(p->n_x, a_up, a_lo, a_mag, p->c + (size_t)j * (size_t)p->n_x, crown->up_x, crown->lo_x, crown->mag_x);
     return true;
 }
 
-static void expression_substitute(esp_crown *crown, int m, expression *e) {
+static void expression_substitute(esp_crown *crown, expression *e) {
     bool changed = false;
-    for (int j = m - 1; j >= 0; j--) {
+    for (int j = e->end - 1; j >= e->first; j--) {
         if (changed && crown->level_last[j]) {
             concretise(crown, j + 1, e);
             changed = false;
         }
         changed |= substitute(crown, j, e);
     }
-    concretise(crown, 0, e);
+    concretise(crown, e->first, e);
 }
 
 /* ---- a run -------------------------------------------------------------------------------------------------------- */
@@ -230,7 +246,8 @@ static bool run_relu(esp_crown *crown, esp_crown_how how, int j, bool derive, es
     const esp_program *p = crown->program;
     expression e;
     double noise;
-    expression_start(crown, p->d0[j], p->c + (size_t)j * (size_t)p->n_x, p->d + (size_t)j * (size_t)p->n_r, j, &e, &noise);
+    int first = crown->reach[j], end = crown->level_first[j];
+    expression_start(crown, p->d0[j], p->c + (size_t)j * (size_t)p->n_x, p->d + (size_t)j * (size_t)p->n_r, first, end, &e, &noise);
     double *lo = &ranges->p_lower[j], *hi = &ranges->p_upper[j];
     const esp_program *loose = crown->slack;
     if (loose) noise += row_slack(crown, loose->d0[j], loose->c + (size_t)j * (size_t)p->n_x, loose->d + (size_t)j * (size_t)p->n_r, j);
@@ -239,9 +256,11 @@ static bool run_relu(esp_crown *crown, esp_crown_how how, int j, bool derive, es
     if (derive) {
         some = esp_intersect(e.best_lo - noise, e.best_up + noise, lo, hi);
         if (some && how == ESP_CROWN_BACKWARD && *lo < 0 && *hi > 0) {
-            expression_substitute(crown, j, &e);
+            if (first < end) { /* else the row is of x alone, and substitution adds nothing to its interval */
+                expression_substitute(crown, &e);
+                some = esp_intersect(e.best_lo - noise, e.best_up + noise, lo, hi);
+            }
             if (crown->slopes) watch(crown, j);
-            some = esp_intersect(e.best_lo - noise, e.best_up + noise, lo, hi);
         }
     }
     if (some) relax(crown, j, *lo, *hi);
@@ -258,8 +277,8 @@ bool esp_crown_output(esp_crown *crown, esp_crown_how how, int i, esp_ranges *ra
     const esp_program *p = crown->program;
     expression e;
     double noise;
-    bool any = expression_start(crown, p->c0[i], p->a + (size_t)i * (size_t)p->n_x, p->b + (size_t)i * (size_t)p->n_r, p->n_r, &e, &noise);
-    if (any && how == ESP_CROWN_BACKWARD) expression_substitute(crown, p->n_r, &e);
+    bool any = expression_start(crown, p->c0[i], p->a + (size_t)i * (size_t)p->n_x, p->b + (size_t)i * (size_t)p->n_r, 0, p->n_r, &e, &noise);
+    if (any && how == ESP_CROWN_BACKWARD) expression_substitute(crown, &e);
     if (crown->slack) noise += esp_crown_output_slack(crown, i);
     return esp_intersect(e.best_lo - noise, e.best_up + noise, &ranges->y_lower[i], &ranges->y_upper[i]);
 }
@@ -282,7 +301,7 @@ void esp_crown_bound(esp_crown *crown, double a0, const double *ax, const double
     size_t bytes = (size_t)crown->program->n_x * sizeof(double);
     expression e;
     double noise;
-    if (expression_start(crown, a0, ax, ar, n_r, &e, &noise)) expression_substitute(crown, n_r, &e);
+    if (expression_start(crown, a0, ax, ar, 0, n_r, &e, &noise)) expression_substitute(crown, &e);
     *ret_lower = e.best_lo;
     *ret_upper = e.best_up;
     if (ret_ax_lower) memcpy(ret_ax_lower, crown->lo_x, bytes);
@@ -294,7 +313,7 @@ double esp_crown_combination(esp_crown *crown, const double *weights) {
     size_t n_x = (size_t)p->n_x, n_r = (size_t)p->n_r;
     double *const arrays[] = {crown->up_x, crown->lo_x, crown->mag_x, crown->up_r, crown->lo_r, crown->mag_r};
     for (int k = 0; k < 6; k++) memset(arrays[k], 0, (k < 3 ? n_x : n_r) * sizeof(double));
-    expression e = {0, 0, 0, crown->tiny * crown->abs_sum[n_r], HUGE_VAL, -HUGE_VAL};
+    expression e = {0, 0, 0, crown->tiny * crown->abs_sum[n_r], HUGE_VAL, -HUGE_VAL, 0, p->n_r};
     double weight_sum = 0, slack = 0;
     for (int i = 0; i < p->n_y; i++) {
         double w = weights[i], a = fabs(w);
@@ -308,7 +327,7 @@ double esp_crown_combination(esp_crown *crown, const double *weights) {
     }
     /* The first sum of absolute values bounds sum |w_i| times (1) of output i: what a computed y may be off by. */
     double noise = crown->gamma * concretise(crown, p->n_r, &e) + crown->tiny * (1 + 2 * weight_sum) + slack * (1 + crown->gamma);
-    expression_substitute(crown, p->n_r, &e);
+    expression_substitute(crown, &e);
     double upper = (e.best_up + noise) * (1 + (e.best_up > 0 ? 4 : -4) * ESP_U);
     return upper <= DBL_MAX ? upper : HUGE_VAL;
 }

@@ -61,6 +61,7 @@ struct esp_twin {
     int *pair, *inverse; /* n_f, n_g */
     int *order; /* n_f + n_g: a ReLU i of f as i, j of g as -1 - j; partners of g first */
     bool *last; /* n_f + n_g: does a level end here? */
+    int *start_f, *start_g; /* n_f: of all before ReLU i, the first so many of f and of g are in its row or can come into it */
 };
 
 typedef struct expression {
@@ -166,6 +167,24 @@ static void rows_fill(esp_twin *t) {
     }
 }
 
+/* A row uses nothing from the last variable in it on: where substitution of it starts. */
+static void starts_fill(esp_twin *t) {
+    int seen_f = 0, seen_g = 0;
+    for (int i = 0; i < t->n_f; i++) t->start_f[i] = t->start_g[i] = 0;
+    for (int n = 0; n < t->n_f + t->n_g; n++) {
+        int node = t->order[n];
+        seen_f += node >= 0;
+        seen_g += node < 0;
+        for (int i = 0; i < t->n_f; i++) {
+            bool in_row = node >= 0 ? t->row_f[i].begin < t->row_f[i].end && node < t->row_f[i].end
+                                    : t->row_q[i].begin < t->row_q[i].end && -1 - node < t->row_q[i].end;
+            if (!in_row) continue;
+            t->start_f[i] = seen_f;
+            t->start_g[i] = seen_g;
+        }
+    }
+}
+
 static void twin_carve(esp_twin *t, double *at) {
     size_t n_x = (size_t)t->n_x, n_f = (size_t)t->n_f, n_g = (size_t)t->n_g, n_y = (size_t)t->n_y;
     double **of_x[] = {&t->x_mid, &t->x_rad, &t->x_abs, &t->up_x, &t->lo_x, &t->mag_x};
@@ -195,7 +214,7 @@ esp_code esp_twin_create(const esp_program *f, const esp_program *g, const int *
     esp_twin *t = calloc(1, sizeof *t);
     double *numbers = calloc(twin_doubles(n_x, n_f, n_g, n_y) + 1, sizeof *numbers);
     band *bands = calloc(2 * n_f + n_g + 1, sizeof *bands);
-    int *ints = calloc(2 * (n_f + n_g) + 1, sizeof *ints);
+    int *ints = calloc(4 * n_f + 2 * n_g + 1, sizeof *ints);
     bool *last = calloc(n_f + n_g + 1, sizeof *last);
     if (!t || !numbers || !bands || !ints || !last) {
         free(t);
@@ -217,12 +236,15 @@ esp_code esp_twin_create(const esp_program *f, const esp_program *g, const int *
     t->row_g = bands + 2 * n_f;
     t->pair = ints;
     t->inverse = ints + n_f;
-    t->order = ints + n_f + n_g;
+    t->start_f = t->inverse + n_g;
+    t->start_g = t->start_f + n_f;
+    t->order = t->start_g + n_f;
     if (!pairs_fill(t, pairs)) {
         esp_twin_free(t);
         return esp_fail(reterr, ESP_INVALID, "partners must be ReLUs of the other program, in the same order");
     }
     rows_fill(t);
+    starts_fill(t);
     *ret_twin = t;
     return ESP_OK;
 }
@@ -464,17 +486,19 @@ static double minus(double a, double b, int sign) {
     return d + sign * 2 * ESP_U * fabs(d);
 }
 
-static bool run_pair(esp_twin *t, int i, int m_g, const esp_ranges *ranges, bool backward, double *d_lower, double *d_upper) {
+static bool run_pair(esp_twin *t, int i, const esp_ranges *ranges, bool backward, double *d_lower, double *d_upper) {
     size_t n_x = (size_t)t->n_x, at = (size_t)i;
     int j = t->n_f + t->pair[i];
     double pl = ranges->p_lower[i], pu = ranges->p_upper[i], ql = ranges->p_lower[j], qu = ranges->p_upper[j];
     expression e;
     double *lo = &d_lower[i], *hi = &d_upper[i];
-    bool any = expression_start(t, t->q0[i], t->qc + at * n_x, t->f->d + at * (size_t)t->n_f, t->qd + at * (size_t)t->n_g, i, m_g, &e);
+    bool any =
+        expression_start(t, t->q0[i], t->qc + at * n_x, t->f->d + at * (size_t)t->n_f, t->qd + at * (size_t)t->n_g, t->start_f[i], t->start_g[i], &e);
     double noise = t->noise_f[i];
     bool some = esp_intersect(minus(e.best_lo, noise, -1), minus(e.best_up, -noise, 1), lo, hi);
     bool stable = (pl >= 0 || pu <= 0) && (ql >= 0 || qu <= 0);
-    if (some && any && backward && !stable) {
+    bool inner = t->row_f[i].begin < t->row_f[i].end || t->row_q[i].begin < t->row_q[i].end; /* not of x alone */
+    if (some && any && backward && !stable && inner) {
         expression_substitute(t, &e);
         some = esp_intersect(minus(e.best_lo, noise, -1), minus(e.best_up, -noise, 1), lo, hi);
     }
@@ -501,17 +525,15 @@ bool esp_twin_run(esp_twin *t, const esp_ranges *ranges, bool backward, double *
     assert(ranges->n_r == t->n_f + t->n_g && ranges->n_y == t->n_y);
     if (t->loose) take_noise(t);
     bool some = true;
-    int m_g = 0;
     for (int n = 0; some && n < t->n_f + t->n_g; n++) {
         int node = t->order[n];
         if (node < 0) {
             int j = -1 - node;
             relax_g(t, j, ranges->p_lower[t->n_f + j], ranges->p_upper[t->n_f + j]);
-            m_g = j + 1;
         } else if (t->pair[node] < 0) {
             relax_alone(t, node, ranges->p_lower[node], ranges->p_upper[node]);
-        } else { /* the partner stands before it, but is no part of its row */
-            some = run_pair(t, node, m_g, ranges, backward, d_lower, d_upper);
+        } else {
+            some = run_pair(t, node, ranges, backward, d_lower, d_upper);
         }
     }
     return some;
