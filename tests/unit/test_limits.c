@@ -150,6 +150,16 @@ START_TEST(limits__hold_as_the_grid_says) {
 }
 END_TEST
 
+/* Without a known last input a rate counts from the second step on. */
+START_TEST(limits__a_rate_needs_a_last_input_to_hold_at_once) {
+    esp_plan_request known = {.y = present, .u = last, .n_u = 1}, unknown = {.y = present};
+    plan_case c = open_case(hard[1].input, "", "auto");
+    ck_assert(brute_force(&c, &unknown) < brute_force(&c, &known) - 0.01);
+    case_done(&c);
+    check_engines(&hard[1], &unknown, 0, true);
+}
+END_TEST
+
 /* The same limits as a box: data -0.5 .. 0.5 and a quarter of its width more, and so on. */
 START_TEST(limits__a_data_box_holds_with_its_margin) {
     static const char *const engines[] = {"cbc", "tree"};
@@ -268,6 +278,33 @@ START_TEST(limits__a_start_far_outside_gets_a_plan_back) {
 }
 END_TEST
 
+/* y+ = y + u from 5.3 with the goal on the wrong side of the box, planned anew at every step: once the robot is inside, the
+ * limit holds again, and a present on the limit itself, give or take the rounding, is neither refused nor outside. */
+START_TEST(limits__hold_again_once_inside) {
+    static const char *const engines[] = {"tree", "cbc"};
+    static const double adder[] = {1, 1};
+    for (int e = 0; e < 2; e++) {
+        double y = 5.3;
+        char text[512];
+        (void)snprintf(text, sizeof text,
+                       "{'horizon':3,'cost':{'stage':[{'on':'y','weight':1,'norm':'l1','target':[12]}]},'input':{'lower':[-1],'upper':[1]},"
+                       "'state':{'lower':[-1],'upper':[3]},'planner':{'engine':'%s'}}",
+                       engines[e]);
+        plan_case c = case_of(linear_model(1, 1, 1, adder), text);
+        for (int step = 0; step < 10; step++) {
+            esp_plan_request request = {.y = &y};
+            esp_plan_result r = run(&c, &request);
+            ck_assert_msg(r.status == ESP_PLAN_OPTIMAL, "step %d from %.17g: %s", step, y, esp_plan_status_names[r.status]);
+            ck_assert_int_eq(r.best.slack.n_limits, step < 3);
+            y += r.best.inputs[0];
+            ck_assert_double_eq_tol(y, fmax(3, 4.3 - step), 0.1);
+            esp_plan_result_done(&r);
+        }
+        case_done(&c);
+    }
+}
+END_TEST
+
 /* Below the price of being inside the plan stays out: a unit outward at each step is worth 1. */
 START_TEST(limits__a_penalty_too_small_is_paid) {
     plan_case c;
@@ -284,11 +321,13 @@ int main(void) {
     TCase *tc = tcase_create("limits");
     tcase_set_timeout(tc, 120);
     tcase_add_loop_test(tc, limits__hold_as_the_grid_says, 0, (int)(sizeof hard / sizeof *hard));
+    tcase_add_test(tc, limits__a_rate_needs_a_last_input_to_hold_at_once);
     tcase_add_test(tc, limits__a_data_box_holds_with_its_margin);
     tcase_add_test(tc, limits__outside_the_data_box_is_charged_too);
     tcase_add_loop_test(tc, limits__violated_at_the_start_cost_as_the_grid_says, 0, (int)(sizeof soft / sizeof *soft));
     tcase_add_loop_test(tc, limits__that_hold_are_what_infeasible_is_about, 0, (int)(sizeof impossible / sizeof *impossible));
     tcase_add_test(tc, limits__a_start_far_outside_gets_a_plan_back);
+    tcase_add_test(tc, limits__hold_again_once_inside);
     tcase_add_test(tc, limits__a_penalty_too_small_is_paid);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
