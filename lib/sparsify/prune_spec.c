@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The options of pruning from a job's spec, and back to JSON. Apart from the numerics: the daemon reads specs too. */
+#include <string.h>
+
+#include "sparsify/prune.h"
+
+#define MAX_SAMPLES 1000000
+#define MAX_STATES  100000
+
+const char *const esp_prune_method_names[] = {"magnitude", "obd", "obs", "sparsegpt", NULL};
+const char *const esp_prune_scope_names[] = {"layer", "network", NULL};
+const char *const esp_prune_objective_names[] = {"output", "layer", NULL};
+static const char *const pattern_names[] = {"1:2", "2:4", "4:8", NULL};
+static const int pattern_groups[] = {2, 4, 8};
+
+const char *const esp_prune_fields[] = {"model",    "dataset", "states",       "domain",  "method", "scope", "layers",
+                                        "sparsity", "pattern", "error_budget", "damping", "block",  "bias",  "norm",
+                                        "name",     "seed",    "time_limit_s", "samples", NULL};
+
+static esp_code refuse_unprocessable(const esp_reader *reader, esp_error *reterr, const char *why) {
+    esp_refuse(reader, reterr, "%s", why);
+    if (reterr) reterr->code = ESP_UNPROCESSABLE;
+    return ESP_UNPROCESSABLE;
+}
+
+/* Asked for elsewhere under these names; said plainly, not as an unknown field. */
+static esp_code refuse_finetuning(const esp_reader *spec, esp_error *reterr) {
+    static const char *const names[] = {"finetune", "epochs", NULL};
+    for (size_t i = 0; names[i]; i++) {
+        esp_reader member = esp_read_member(spec, names[i]);
+        if (member.value) return refuse_unprocessable(&member, reterr, "pruned models are not fine-tuned by this version");
+    }
+    return ESP_OK;
+}
+
+/* ---- how much ---- */
+
+static esp_code parse_amount(const esp_reader *spec, esp_prune_spec *ret, esp_error *reterr) {
+    esp_reader sparsity = esp_read_member(spec, "sparsity"), pattern = esp_read_member(spec, "pattern");
+    esp_reader budget = esp_read_member(spec, "error_budget"), domain = esp_read_member(spec, "domain");
+    int which = -1, given = (sparsity.value != NULL) + (pattern.value != NULL) + (budget.value != NULL);
+    if (given == 0) return esp_refuse(spec, reterr, "one of sparsity, pattern and error_budget is needed");
+    if (given > 1) return esp_refuse(budget.value ? &budget : &pattern, reterr, "only one of sparsity, pattern and error_budget can be asked for");
+    esp_code code = esp_read_number(&sparsity, 0, 1, &ret->opts.sparsity, reterr);
+    if (!code) code = esp_read_choice(&pattern, pattern_names, &which, reterr);
+    if (!code) code = esp_read_number(&budget, 0, 1e300, &ret->error_budget, reterr);
+    if (code) return code;
+    if (which >= 0) ret->opts.group = pattern_groups[which];
+    if (budget.value && !(ret->error_budget > 0)) return esp_refuse(&budget, reterr, "must be above 0");
+    if (budget.value && !domain.value) return esp_read_required(spec, "domain", &domain, reterr);
+    return ESP_OK;
+}
+
+static esp_code parse_method(const esp_reader *spec, esp_prune_spec *ret, esp_error *reterr) {
+    esp_reader method = esp_read_member(spec, "method"), scope = esp_read_member(spec, "scope"), objective = esp_read_member(spec, "objective");
+    int which = ESP_PRUNE_MAGNITUDE, kind = ESP_PRUNE_LAYER, of = ESP_PRUNE_OF_OUTPUT;
+    esp_code code = ESP_OK;
+    ret->any_method = !method.value;
+    if (!method.value && !(ret->error_budget > 0)) code = esp_read_required(spec, "method", &method, reterr);
+    if (!code) code = esp_read_choice(&method, esp_prune_method_names, &which, reterr);
+    if (!code) code = esp_read_choice(&scope, esp_prune_scope_names, &kind, reterr);
+    if (!code) code = esp_read_choice(&objective, esp_prune_objective_names, &of, reterr);
+    if (code) return code;
+    ret->opts.objective = (esp_prune_objective)of;
+    ret->opts.method = (esp_prune_method)which;
+    ret->opts.scope = (esp_prune_scope)kind;
+    if (kind == ESP_PRUNE_NETWORK && ret->opts.group) return esp_refuse(&scope, reterr, "patterns are made layer by layer");
+    return ESP_OK;
+}
+
+/* Numbers from 1, in any order, none twice; whether the network has them is seen when it is pruned. */
+static esp_code parse_layers(const esp_reader *spec, esp_prune_opts *opts, esp_error *reterr) {
+    esp_reader list = esp_read_member(spec, "layers");
+    bool chosen[ESP_MAX_LAYERS] = {false};
+    size_t n = 0;
+    if (!list.value) return ESP_OK;
+    esp_code code = esp_read_array(&list, 1, ESP_MAX_LAYERS, &n, reterr);
+    for (size_t i = 0; !code && i < n; i++) {
+        esp_reader element = esp_read_element(&list, i);
+        int number = 1;
+        code = esp_read_int(&element, 1, ESP_MAX_LAYERS, &number, reterr);
+        if (!code && chosen[number - 1]) code = esp_refuse(&element, reterr, "layer %d is there already", number);
+        if (!code) chosen[number - 1] = true;
+    }
+    if (code) return code;
+    for (int k = 0; k < ESP_MAX_LAYERS; k++)
+        if (chosen[k]) opts->layers[opts->n_layers++] = k;
+    return ESP_OK;
+}
+
+/* ---- calibration ---- */
+
+static esp_code parse_states(const esp_reader *spec, int n_x, esp_arena *arena, esp_prune_spec *ret, esp_error *reterr) {
+    esp_reader list = esp_read_member(spec, "states"), dataset = esp_read_member(spec, "dataset");
+    size_t n = 0;
+    if (!list.value) return ESP_OK;
+    if (dataset.value) return esp_refuse(&list, reterr, "either a dataset or states, not both");
+    esp_code code = esp_read_array(&list, 1, MAX_STATES, &n, reterr);
+    if (code) return code;
+    double *states = ESP_NEW(arena, double, n *(size_t)n_x);
+    if (!states) return esp_fail(reterr, ESP_NOMEM, "no memory for %zu states", n);
+    for (size_t i = 0; !code && i < n; i++) {
+        esp_reader row = esp_read_element(&list, i);
+        code = esp_read_vector(&row, (size_t)n_x, states + i * (size_t)n_x, reterr);
+    }
+    ret->states = states;
+    ret->n_states = n;
+    return code;
+}
+
+static esp_code parse_numbers(const esp_reader *spec, esp_prune_spec *ret, esp_error *reterr) {
+    int64_t samples = 10000, seed = 0;
+    esp_reader member = esp_read_member(spec, "damping");
+    esp_code code = esp_read_number(&member, 0, 1e6, &ret->opts.damping, reterr);
+    member = esp_read_member(spec, "block");
+    if (!code) code = esp_read_int(&member, 1, ESP_MAX_WIDTH, &ret->opts.block, reterr);
+    member = esp_read_member(spec, "bias");
+    if (!code) code = esp_read_bool(&member, &ret->opts.bias, reterr);
+    member = esp_read_member(spec, "samples");
+    if (!code) code = esp_read_integer(&member, 1, MAX_SAMPLES, &samples, reterr);
+    member = esp_read_member(spec, "seed");
+    if (!code) code = esp_read_integer(&member, 0, INT64_MAX, &seed, reterr);
+    member = esp_read_member(spec, "time_limit_s");
+    if (!code) code = esp_read_number(&member, 0.001, 86400, &ret->time_limit_s, reterr);
+    ret->samples = (size_t)samples;
+    ret->seed = (uint64_t)seed;
+    return code;
+}
+
+/* Every method but magnitude looks at the network at work. */
+static esp_code check_calibration(const esp_reader *spec, const esp_prune_spec *parsed, esp_error *reterr) {
+    esp_reader method = esp_read_member(spec, "method"), dataset = esp_read_member(spec, "dataset"), domain = esp_read_member(spec, "domain");
+    if (parsed->opts.method == ESP_PRUNE_MAGNITUDE || dataset.value || domain.value || parsed->n_states) return ESP_OK;
+    return esp_refuse(&method, reterr, "%s needs calibration inputs: dataset, states or domain", esp_prune_method_names[parsed->opts.method]);
+}
+
+esp_code esp_prune_spec_parse(const esp_reader *spec, int n_x, esp_arena *arena, esp_prune_spec *ret_spec, esp_error *reterr) {
+    esp_prune_spec parsed = {.opts = ESP_PRUNE_OPTS_INIT, .time_limit_s = 60};
+    esp_code code = refuse_finetuning(spec, reterr);
+    if (!code) code = esp_read_object(spec, esp_prune_fields, reterr);
+    if (!code) code = parse_amount(spec, &parsed, reterr);
+    if (!code) code = parse_method(spec, &parsed, reterr);
+    if (!code) code = parse_layers(spec, &parsed.opts, reterr);
+    if (!code) code = parse_numbers(spec, &parsed, reterr);
+    if (!code) code = parse_states(spec, n_x, arena, &parsed, reterr);
+    if (!code) code = check_calibration(spec, &parsed, reterr);
+    if (!code) *ret_spec = parsed;
+    return code;
+}
+
+void esp_prune_opts_format(const esp_prune_opts *opts, esp_jsonw *w) {
+    bool reconstructs = opts->method == ESP_PRUNE_OBS || opts->method == ESP_PRUNE_SPARSEGPT;
+    esp_jsonw_string(w, "method", esp_prune_method_names[opts->method]);
+    esp_jsonw_string(w, "scope", esp_prune_scope_names[opts->scope]);
+    for (int i = 0; opts->group && pattern_names[i]; i++)
+        if (pattern_groups[i] == opts->group) esp_jsonw_string(w, "pattern", pattern_names[i]);
+    if (!opts->group) esp_jsonw_number(w, "sparsity", opts->sparsity);
+    if (reconstructs) esp_jsonw_string(w, "objective", esp_prune_objective_names[opts->objective]);
+    if (reconstructs) esp_jsonw_number(w, "damping", opts->damping);
+    if (reconstructs) esp_jsonw_bool(w, "bias", opts->bias);
+    if (opts->method == ESP_PRUNE_SPARSEGPT) esp_jsonw_integer(w, "block", opts->block);
+    if (!opts->n_layers) return;
+    esp_jsonw_array(w, "layers");
+    for (int i = 0; i < opts->n_layers; i++) esp_jsonw_integer(w, NULL, opts->layers[i] + 1);
+    esp_jsonw_array_end(w);
+}
