@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ONNX files made by other tools (onnx_models.py): what onnxruntime answers for them, our network and program answer too; and
- * files that must be refused are, by name and place. */
+ * ONNX files made by other tools (onnx_models.py, onnx_pytorch.py): what onnxruntime and PyTorch answer for them, our program
+ * answers too; and files that must be refused are, by name and place. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -9,16 +9,15 @@
 #include "net/onnx.h"
 #include "net/program.h"
 
-#define PATH "tests/golden/onnx_models.json"
 /* of onnxruntime's own sums, which are in the file's precision */
 #define ROUNDING_FLOAT  2e-6
 #define ROUNDING_DOUBLE 1e-14
 enum { MAX = 64, BYTES_MAX = 1 << 20 };
 
-static esp_json *document;
+static esp_json *models, *pytorch;
 static esp_error error;
 
-static esp_reader list(const char *name, size_t *ret_n) {
+static esp_reader list(const esp_json *document, const char *name, size_t *ret_n) {
     esp_reader root = esp_reader_root(document), member = esp_read_member(&root, name);
     ck_assert_int_eq(esp_read_array(&member, 1, 1000, ret_n, &error), ESP_OK);
     return (esp_reader){member.value, NULL, NULL, 0};
@@ -75,20 +74,36 @@ static void check_accepted(const esp_reader *item) {
     esp_model_free(back);
 }
 
-START_TEST(onnx_golden__answers_as_onnxruntime) {
+static void check_all_accepted(const esp_json *document, size_t at_least) {
     size_t n = 0;
-    esp_reader items = list("accepted", &n);
-    ck_assert_uint_ge(n, 4);
+    esp_reader items = list(document, "accepted", &n);
+    ck_assert_uint_ge(n, at_least);
     for (size_t i = 0; i < n; i++) {
         esp_reader item = esp_read_element(&items, i);
         check_accepted(&item);
     }
+}
+
+START_TEST(onnx_golden__answers_as_onnxruntime) {
+    check_all_accepted(models, 4);
+}
+END_TEST
+
+START_TEST(onnx_golden__answers_as_pytorch) {
+    check_all_accepted(pytorch, 2);
 }
 END_TEST
 
 START_TEST(onnx_golden__residual_is_seen_as_such) {
     esp_buf bytes = {0};
     esp_model *model = NULL;
+    ck_assert_int_eq(esp_file_read("tests/golden/onnx_pytorch_dynamics.onnx", 1u << 20, &bytes, &error), ESP_OK);
+    ck_assert_int_eq(esp_onnx_parse(bytes.data, bytes.len, ESP_MODEL_DYNAMICS, 0, &model, &error), ESP_OK);
+    ck_assert_int_eq(model->frame.kind, ESP_FRAME_RESIDUAL);
+    ck_assert_int_eq(esp_net_relus(model->net), 16);
+    esp_model_free(model);
+    model = NULL;
+    esp_buf_clear(&bytes);
     ck_assert_int_eq(esp_file_read("tests/golden/onnx_residual_dynamics.onnx", 1u << 20, &bytes, &error), ESP_OK);
     ck_assert_int_eq(esp_onnx_parse(bytes.data, bytes.len, ESP_MODEL_DYNAMICS, 0, &model, &error), ESP_OK);
     ck_assert_int_eq(model->frame.kind, ESP_FRAME_RESIDUAL);
@@ -130,7 +145,7 @@ static void check_refused(const esp_reader *item) {
 
 START_TEST(onnx_golden__the_rest_is_refused_by_name) {
     size_t n = 0;
-    esp_reader items = list("refused", &n);
+    esp_reader items = list(models, "refused", &n);
     ck_assert_uint_ge(n, 20);
     for (size_t i = 0; i < n; i++) {
         esp_reader item = esp_read_element(&items, i);
@@ -139,20 +154,28 @@ START_TEST(onnx_golden__the_rest_is_refused_by_name) {
 }
 END_TEST
 
-int main(void) {
+static esp_json *load(const char *path) {
     esp_buf text = {0};
-    if (esp_file_read(PATH, 1u << 24, &text, &error) || esp_json_parse(text.data, text.len, &document, &error)) {
-        fprintf(stderr, "%s: %s (run from the top of the tree)\n", PATH, error.message);
-        return EXIT_FAILURE;
-    }
+    esp_json *json = NULL;
+    if (esp_file_read(path, 1u << 24, &text, &error) || esp_json_parse(text.data, text.len, &json, &error))
+        fprintf(stderr, "%s: %s (run from the top of the tree)\n", path, error.message);
+    esp_buf_done(&text);
+    return json;
+}
+
+int main(void) {
+    models = load("tests/golden/onnx_models.json");
+    pytorch = load("tests/golden/onnx_pytorch.json");
+    if (!models || !pytorch) return EXIT_FAILURE;
     Suite *suite = suite_create("onnx_golden");
     TCase *tc = tcase_create("onnx_golden");
     tcase_add_test(tc, onnx_golden__answers_as_onnxruntime);
+    tcase_add_test(tc, onnx_golden__answers_as_pytorch);
     tcase_add_test(tc, onnx_golden__residual_is_seen_as_such);
     tcase_add_test(tc, onnx_golden__the_rest_is_refused_by_name);
     suite_add_tcase(suite, tc);
     int status = run_suite(suite);
-    esp_json_free(document);
-    esp_buf_done(&text);
+    esp_json_free(models);
+    esp_json_free(pytorch);
     return status;
 }
