@@ -1,255 +1,248 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Projected Adam (Kingma and Ba, 2015) on the inputs, by back-propagation through time. */
+ * Projected Adam (Kingma and Ba, 2015) on the inputs of many plans side by side, by back-propagation through time. */
 #include "plan/gradient.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
 #include "base/rng.h"
+#include "plan/slope.h"
 
-const esp_gradient_options esp_gradient_defaults = {.iterations = 200, .starts = 6, .rate = 0.05, .seconds = INFINITY};
+const esp_gradient_options esp_gradient_defaults = {.iterations = 200, .starts = 256, .rate = 0.05, .seconds = INFINITY};
 
-#define BETA1   0.9
-#define BETA2   0.99
-#define PENALTY 2.0 /* length of the penalties' gradient, in lengths of the cost's */
+#define LANES        ESP_LANES
+#define FOR_LANES(j) for (int j = 0; j < LANES; j++)
+#define BETA1        0.9f
+#define BETA2        0.99f
+#define PENALTY      2.0f /* length of the penalties' gradient, in lengths of the cost's */
+#define SLOWEST      0.001 /* last step over the first */
+#define FIRST_SHARE  3 /* of the iterations: all starts do a third */
+#define SLACK        1e-5 /* a float cost this share above the best is worth a replay */
+#define APART        0.05f /* plans nearer than this share of the box in every input are one */
 
 typedef struct descent {
     const esp_problem *p;
-    double *latent, *inputs; /* H x nu: before and after projection */
-    double *predicted; /* H x ny */
-    double *pre; /* H x n_r: pre-activations */
-    double *du, *dy; /* H x nu, H x ny: gradient of the cost */
-    double *outward; /* H x nu: gradient of the penalties */
-    double *dx, *work; /* n_x, n_r */
-    double *m, *v; /* Adam's moments, H x nu */
+    const esp_batch *batch;
+    esp_tile tile;
+    size_t n_values; /* of one step */
+    float *latent; /* H*nu x LANES, as all of these: before projection */
+    float *m, *v; /* Adam's moments */
+    float *du, *outward; /* gradients of the cost and of the penalties */
+    float *best; /* the best iterate of each plan */
+    float *kept; /* the best plans of all tiles */
+    float *dy; /* H*ny x LANES */
+    float *values, *g, *dx; /* workspace of net/batch.h; values for each step */
+    float key[LANES], kept_key[LANES]; /* of best and kept: cost, with a penalty outside the limits */
+    double *row; /* H*nu */
+    int hu;
+    bool limits;
 } descent;
 
 static bool take(descent *d, esp_arena *arena) {
     const esp_problem *p = d->p;
-    size_t hu = (size_t)(p->horizon * p->nu), hy = (size_t)(p->horizon * p->ny), hr = (size_t)p->horizon * (size_t)p->step->n_r;
-    d->latent = ESP_NEW(arena, double, hu);
-    d->inputs = ESP_NEW(arena, double, hu);
-    d->predicted = ESP_NEW(arena, double, hy);
-    d->pre = ESP_NEW(arena, double, hr + 1);
-    d->du = ESP_NEW(arena, double, hu);
-    d->dy = ESP_NEW(arena, double, hy);
-    d->outward = ESP_NEW(arena, double, hu);
-    d->dx = ESP_NEW(arena, double, p->step->n_x);
-    d->work = ESP_NEW(arena, double, p->step->n_r + 1);
-    d->m = ESP_NEW(arena, double, hu);
-    d->v = ESP_NEW(arena, double, hu);
-    return d->latent && d->inputs && d->predicted && d->pre && d->du && d->dy && d->outward && d->dx && d->work && d->m && d->v;
-}
-
-static void replay(descent *d) {
-    const esp_problem *p = d->p;
-    for (int t = 0; t < p->horizon; t++) {
-        esp_problem_window(p, t, d->inputs, d->predicted, p->x);
-        esp_program_forward(p->step, p->x, d->predicted + t * p->ny, d->pre + (size_t)t * (size_t)p->step->n_r, p->r, d->work);
-    }
-}
-
-/* Adds g to the gradient in component i of what the piece is on. */
-static void add(descent *d, const esp_piece *piece, int i, double g) {
-    int nu = d->p->nu;
-    if (piece->on == ESP_ON_Y) {
-        d->dy[piece->t * d->p->ny + i] += g;
-        return;
-    }
-    d->du[piece->t * nu + i] += g;
-    if (piece->on == ESP_ON_DU && piece->t > 0) d->du[(piece->t - 1) * nu + i] -= g;
-}
-
-static double value_of(const descent *d, const esp_piece *piece, int i) {
-    const esp_problem *p = d->p;
-    if (piece->on == ESP_ON_Y) return d->predicted[piece->t * p->ny + i];
-    double u = d->inputs[piece->t * p->nu + i];
-    return piece->on == ESP_ON_U ? u : u - esp_problem_previous(p, d->inputs, piece->t)[i];
-}
-
-static double sign(double v) {
-    return (double)((v > 0.0) - (v < 0.0));
-}
-
-/* A subgradient of one piece. */
-static void piece_gradient(descent *d, const esp_piece *piece) {
-    int largest = 0;
-    double most = -1.0, most_side = 0.0;
-    for (int k = 0; k < piece->n; k++) {
-        double e = value_of(d, piece, piece->index[k]) - piece->target[k], w = piece->weight[k];
-        if (piece->norm == ESP_COST_L1)
-            add(d, piece, piece->index[k], w * sign(e));
-        else if (piece->norm == ESP_COST_L2SQ)
-            add(d, piece, piece->index[k], 2.0 * w * e);
-        else if (w * fabs(e) > most) {
-            most = w * fabs(e);
-            most_side = w * sign(e);
-            largest = k;
-        }
-    }
-    if (piece->norm == ESP_COST_LINF) add(d, piece, piece->index[largest], most_side);
-}
-
-/* Where a limit that the present violates is still violated: the penalty's slope towards the nearest way back. */
-static void soft_gradient(descent *d, const esp_soft *soft, int t) {
-    double value, *dy = d->dy + t * d->p->ny;
-    const esp_side *side = esp_soft_nearest(soft, d->predicted + t * d->p->ny, &value);
-    for (int k = 0; value > 0.0 && k < side->n; k++) dy[side->index[k]] += d->p->penalty * side->a[k];
-}
-
-/* A box to avoid is left through its nearest face. */
-static bool avoid_gradient(const esp_avoid *avoid, const double *y, double *dy) {
-    double depth = INFINITY, side = 0.0;
-    int at = 0;
-    for (int k = 0; k < avoid->n; k++) {
-        double below = y[avoid->index[k]] - avoid->lower[k], above = avoid->upper[k] - y[avoid->index[k]];
-        if (below < depth) {
-            depth = below;
-            side = 1.0;
-            at = avoid->index[k];
-        }
-        if (above < depth) {
-            depth = above;
-            side = -1.0;
-            at = avoid->index[k];
-        }
-    }
-    if (!(depth > 0.0)) return false;
-    dy[at] += side;
+    size_t hu = (size_t)d->hu * LANES, n_x = (size_t)p->step->n_x, n_r = (size_t)p->step->n_r, horizon = (size_t)p->horizon;
+    float **plans[] = {&d->latent, &d->m, &d->v, &d->du, &d->outward, &d->best, &d->kept};
+    for (size_t k = 0; k < sizeof plans / sizeof *plans; k++)
+        if (!(*plans[k] = ESP_NEW(arena, float, hu))) return false;
+    float *y = ESP_NEW(arena, float, esp_tile_size_y(p)), *u = ESP_NEW(arena, float, esp_tile_size_u(p));
+    d->n_values = (n_x + n_r) * LANES;
+    d->dy = ESP_NEW(arena, float, horizon *(size_t)p->ny *LANES);
+    d->values = ESP_NEW(arena, float, horizon * d->n_values);
+    d->g = ESP_NEW(arena, float, ((size_t)p->ny + n_r) * LANES);
+    d->dx = ESP_NEW(arena, float, n_x *LANES);
+    d->row = ESP_NEW(arena, double, (size_t)d->hu);
+    if (!y || !u || !d->dy || !d->values || !d->g || !d->dx || !d->row) return false;
+    d->tile = esp_tile_on(p, y, u);
+    d->limits = esp_problem_limits_y(p);
+    FOR_LANES(j) d->kept_key[j] = INFINITY;
     return true;
 }
 
-/* Penalties of slope 1 outside the limits; false when the plan is inside all. */
-static bool limits_gradient(descent *d) {
-    const esp_problem *p = d->p;
-    bool outside = false;
-    for (int t = 0; t < p->horizon; t++) {
-        double *y = d->predicted + t * p->ny, *dy = d->dy + t * p->ny;
-        for (int i = 0; i < p->ny; i++) {
-            int side = (y[i] > p->y_upper[t * p->ny + i]) - (y[i] < p->y_lower[t * p->ny + i]);
-            dy[i] += side;
-            outside = outside || side != 0;
-        }
-        for (int k = 0; k < p->n_halfspaces; k++) {
-            const esp_halfspace *h = &p->halfspaces[k];
-            double sum = -h->b;
-            for (int i = 0; i < p->ny; i++) sum += h->a[i] * y[i];
-            for (int i = 0; sum > 0.0 && i < p->ny; i++) dy[i] += h->a[i];
-            outside = outside || sum > 0.0;
-        }
-        for (int k = 0; k < p->n_avoid; k++) outside = avoid_gradient(&p->avoid[k], y, dy) || outside;
-    }
-    return outside;
+/* ---- starts --------------------------------------------------------------------------------------------------------- */
+
+static double resting(const esp_problem *p, int k) {
+    return p->task->safe ? p->task->safe[k % p->nu] : fmin(fmax(0.0, p->u_lower[k]), p->u_upper[k]);
 }
 
-/* dy of step t goes back through the step into the window: earlier outputs (dy) and inputs (du). */
-static void back(descent *d) {
+/* Start number `start` into plan j. */
+static void start_plan(descent *d, const esp_track *track, int start, int j, esp_rng *rng) {
     const esp_problem *p = d->p;
-    for (int t = p->horizon - 1; t >= 0; t--) {
-        esp_program_backward(p->step, d->pre + (size_t)t * (size_t)p->step->n_r, d->dy + t * p->ny, d->dx, d->work);
-        const double *dx = d->dx;
-        for (int s = 0; s < p->history; s++, dx += p->ny) {
-            int at = esp_window_y(p, t, s);
-            for (int i = 0; at >= 0 && i < p->ny; i++) d->dy[at * p->ny + i] += dx[i];
-        }
-        for (int s = 0; s < p->history; s++, dx += p->nu) {
-            int at = esp_window_u(p, t, s);
-            for (int i = 0; at >= 0 && i < p->nu; i++) d->du[at * p->nu + i] += dx[i];
-        }
+    int kind = start % 3, turn = kind == 1 ? p->horizon : (int)esp_rng_below(rng, (size_t)p->horizon);
+    for (int k = 0; k < d->hu; k++) {
+        int t = k / p->nu;
+        double u;
+        if (start == 0 && track->found)
+            u = track->best.inputs[k];
+        else if (start <= 1)
+            u = resting(p, k);
+        else if (kind == 0 || t == 0 || t == turn)
+            u = esp_rng_range(rng, p->u_lower[k], p->u_upper[k]);
+        else
+            u = (double)d->latent[(k - p->nu) * LANES + j];
+        d->latent[k * LANES + j] = (float)u;
     }
 }
 
-static void clear(descent *d) {
-    memset(d->du, 0, (size_t)(d->p->horizon * d->p->nu) * sizeof *d->du);
-    memset(d->dy, 0, (size_t)(d->p->horizon * d->p->ny) * sizeof *d->dy);
+/* ---- one iteration of a tile -------------------------------------------------------------------------------------------- */
+
+static void roll_out(descent *d) {
+    memcpy(esp_tile_u(&d->tile, 0), d->latent, (size_t)d->hu * LANES * sizeof *d->latent);
+    esp_tile_project(&d->tile, d->row);
+    for (int t = 0; t < d->p->horizon; t++) esp_tile_step(&d->tile, d->batch, t, d->values + (size_t)t * d->n_values);
 }
 
-static double length(const double *v, int n) {
-    double sum = 0.0;
-    for (int k = 0; k < n; k++) sum += v[k] * v[k];
-    return sqrt(sum);
+static void offer(descent *d, esp_track *track, const float *cost, const float *violation) {
+    int best = -1;
+    FOR_LANES(j) if (!(violation[j] > 0.0f) && isfinite(cost[j]) && (best < 0 || cost[j] < cost[best])) best = j;
+    if (best < 0 || (track->found && !((double)cost[best] * (1.0 - SLACK) < track->best.objective))) return;
+    for (int k = 0; k < d->hu; k++) d->row[k] = (double)esp_tile_u(&d->tile, 0)[k * LANES + best];
+    (void)esp_track_offer(track, d->row, "gradient");
+}
+
+/* Costs what the iterates cost, offers the cheapest and keeps each plan's best. */
+static void judge(descent *d, esp_track *track) {
+    float cost[LANES], violation[LANES] = {0}, better[LANES];
+    esp_tile_cost(&d->tile, cost);
+    if (d->limits) esp_tile_violation(&d->tile, violation);
+    offer(d, track, cost, violation);
+    FOR_LANES(j) {
+        float key = cost[j] + (violation[j] > 0.0f ? 100.0f * (1.0f + fabsf(cost[j])) * (0.01f + violation[j]) : 0.0f);
+        better[j] = key < d->key[j] ? 1.0f : 0.0f;
+        d->key[j] = key < d->key[j] ? key : d->key[j];
+    }
+    const float *u = esp_tile_u(&d->tile, 0);
+    for (int k = 0; k < d->hu; k++) {
+        float *restrict best = d->best + (size_t)k * LANES;
+        FOR_LANES(j) best[j] = better[j] > 0.0f ? u[k * LANES + j] : best[j];
+    }
+}
+
+static void add_squares(const float *v, int n, float *restrict sum) {
+    for (int k = 0; k < n; k++) FOR_LANES(j) sum[j] += v[k * LANES + j] * v[k * LANES + j];
+}
+
+static void clear(descent *d, float *du) {
+    memset(du, 0, (size_t)d->hu * LANES * sizeof *du);
+    memset(d->dy, 0, (size_t)(d->p->horizon * d->p->ny) * LANES * sizeof *d->dy);
 }
 
 /* Of cost and penalties. Adam divides by the size of what it has seen, so a penalty that dwarfs the cost would freeze
  * it for many iterations; outside the limits the penalties pull with twice the cost's strength, whatever its scale. */
 static void gradient(descent *d) {
-    const esp_problem *p = d->p;
-    int hu = p->horizon * p->nu;
-    clear(d);
-    bool outside = limits_gradient(d);
-    if (outside) back(d);
-    memcpy(d->outward, d->du, (size_t)hu * sizeof *d->du);
-    clear(d);
-    for (int k = 0; k < p->n_pieces; k++) piece_gradient(d, &p->pieces[k]);
-    for (int t = 0; t < p->horizon; t++)
-        for (int k = 0; k < p->n_softs; k++) soft_gradient(d, &p->softs[k], t);
-    back(d);
-    if (!outside) return;
-    double cost = length(d->du, hu), pull = length(d->outward, hu);
-    double scale = pull > 0.0 ? PENALTY * (cost > 0.0 ? cost : 1.0) / pull : 0.0;
-    for (int k = 0; k < hu; k++) d->du[k] += scale * d->outward[k];
+    float outside[LANES], cost[LANES] = {0}, pull[LANES] = {0};
+    esp_slope slope = {.dy = d->dy, .du = d->du}, limits = {.dy = d->dy, .du = d->outward};
+    bool any = false;
+    if (d->limits) {
+        clear(d, d->outward);
+        any = esp_tile_limit_slope(&d->tile, &limits, outside);
+        if (any) esp_tile_back(&d->tile, d->batch, d->values, d->n_values, &limits, d->g, d->dx);
+    }
+    clear(d, d->du);
+    esp_tile_cost_slope(&d->tile, &slope);
+    esp_tile_back(&d->tile, d->batch, d->values, d->n_values, &slope, d->g, d->dx);
+    if (!any) return;
+    add_squares(d->du, d->hu, cost);
+    add_squares(d->outward, d->hu, pull);
+    FOR_LANES(j) pull[j] = outside[j] > 0.0f && pull[j] > 0.0f ? PENALTY * (cost[j] > 0.0f ? sqrtf(cost[j] / pull[j]) : 1.0f / sqrtf(pull[j])) : 0.0f;
+    for (int k = 0; k < d->hu; k++) FOR_LANES(j) d->du[k * LANES + j] += pull[j] * d->outward[k * LANES + j];
 }
 
 /* Steps are in units of the box's width. Without a finite set the latent plan is the projected one. */
-static void adam_step(descent *d, int iteration, double rate) {
+static void adam_step(descent *d, int iteration, float rate) {
     const esp_problem *p = d->p;
-    double fix1 = 1.0 - pow(BETA1, iteration + 1), fix2 = 1.0 - pow(BETA2, iteration + 1);
-    for (int k = 0; k < p->horizon * p->nu; k++) {
-        double width = p->u_upper[k] - p->u_lower[k], g = d->du[k] * width;
-        if (!isfinite(g)) g = 0.0;
-        d->m[k] = BETA1 * d->m[k] + (1.0 - BETA1) * g;
-        d->v[k] = BETA2 * d->v[k] + (1.0 - BETA2) * g * g;
-        double base = p->task->values ? d->latent[k] : d->inputs[k];
-        double next = base - rate * width * (d->m[k] / fix1) / (sqrt(d->v[k] / fix2) + 1e-12);
-        d->latent[k] = fmin(fmax(next, p->u_lower[k]), p->u_upper[k]);
-    }
-}
-
-static void start_plan(descent *d, const esp_track *track, int start, esp_rng *rng) {
-    const esp_problem *p = d->p;
-    for (int k = 0; k < p->horizon * p->nu; k++) {
-        if (start == 0 && track->found)
-            d->latent[k] = track->best.inputs[k];
-        else if (start <= 1)
-            d->latent[k] = p->task->safe ? p->task->safe[k % p->nu] : fmin(fmax(0.0, p->u_lower[k]), p->u_upper[k]);
-        else
-            d->latent[k] = esp_rng_range(rng, p->u_lower[k], p->u_upper[k]);
-    }
-    memset(d->m, 0, (size_t)(p->horizon * p->nu) * sizeof *d->m);
-    memset(d->v, 0, (size_t)(p->horizon * p->nu) * sizeof *d->v);
-}
-
-static void iterate(descent *d, esp_track *track, const esp_gradient_options *options, int iteration) {
-    const esp_problem *p = d->p;
-    memcpy(d->inputs, d->latent, (size_t)(p->horizon * p->nu) * sizeof *d->inputs);
-    esp_problem_project(p, d->inputs);
-    replay(d);
-    double objective = esp_verify_objective(p, d->inputs, d->predicted);
-    if (!track->found || objective < track->best.objective) (void)esp_track_offer(track, d->inputs, "gradient");
-    gradient(d);
-    double share = (double)iteration / options->iterations;
-    adam_step(d, iteration, options->rate * pow(0.01, share));
-}
-
-esp_code esp_gradient_run(esp_track *track, const esp_gradient_options *options, esp_error *reterr) {
-    descent d = {.p = track->problem};
-    if (d.p->empty) return ESP_OK;
-    esp_arena *arena = esp_arena_create(0);
-    if (!arena || !take(&d, arena)) {
-        esp_arena_free(arena);
-        return esp_fail(reterr, ESP_NOMEM, "a gradient search");
-    }
-    int64_t started = esp_clock_now_ns();
-    for (int start = 0; start < options->starts; start++) {
-        esp_rng rng;
-        esp_rng_init(&rng, options->seed, 1000 + (uint64_t)start);
-        start_plan(&d, track, start, &rng);
-        for (int iteration = 0; iteration < options->iterations; iteration++) {
-            if (esp_track_stop(track) || esp_track_met(track) || esp_clock_seconds_since(started) >= options->seconds) goto out;
-            iterate(&d, track, options, iteration);
+    float fix1 = 1.0f / (1.0f - powf(BETA1, (float)iteration + 1.0f)), fix2 = 1.0f / (1.0f - powf(BETA2, (float)iteration + 1.0f));
+    for (int k = 0; k < d->hu; k++) {
+        float lower = (float)p->u_lower[k], upper = (float)p->u_upper[k], width = upper - lower, step = rate * width * fix1;
+        float *restrict m = d->m + (size_t)k * LANES, *restrict v = d->v + (size_t)k * LANES, *restrict latent = d->latent + (size_t)k * LANES;
+        const float *du = d->du + (size_t)k * LANES, *base = p->task->values ? latent : esp_tile_u(&d->tile, 0) + (size_t)k * LANES;
+        FOR_LANES(j) {
+            float g = du[j] * width;
+            g = g - g == 0.0f ? g : 0.0f; /* infinite or not a number */
+            m[j] = BETA1 * m[j] + (1.0f - BETA1) * g;
+            v[j] = BETA2 * v[j] + (1.0f - BETA2) * g * g;
+            float next = base[j] - step * m[j] / (sqrtf(v[j] * fix2) + 1e-12f);
+            next = next > lower ? next : lower;
+            latent[j] = next < upper ? next : upper;
         }
     }
-out:
+}
+
+/* ---- rounds ------------------------------------------------------------------------------------------------------------- */
+
+typedef struct search {
+    esp_track *track;
+    const esp_gradient_options *options;
+    int64_t started;
+} search;
+
+static bool over(const search *s) {
+    return esp_track_stop(s->track) || esp_track_met(s->track) || esp_clock_seconds_since(s->started) >= s->options->seconds;
+}
+
+/* The latent plans go down for some iterations. False when the search is over. */
+static bool descend(descent *d, const search *s, int iterations, double first, double last) {
+    memset(d->m, 0, (size_t)d->hu * LANES * sizeof *d->m);
+    memset(d->v, 0, (size_t)d->hu * LANES * sizeof *d->v);
+    FOR_LANES(j) d->key[j] = INFINITY;
+    for (int iteration = 0; iteration < iterations; iteration++) {
+        if (over(s)) return false;
+        roll_out(d);
+        judge(d, s->track);
+        gradient(d);
+        adam_step(d, iteration, (float)(first * pow(last / first, (double)iteration / iterations)));
+    }
+    return true;
+}
+
+static bool near(const descent *d, int j, int kept) {
+    for (int k = 0; k < d->hu; k++) {
+        float width = (float)(d->p->u_upper[k] - d->p->u_lower[k]);
+        if (fabsf(d->best[k * LANES + j] - d->kept[k * LANES + kept]) > APART * width) return false;
+    }
+    return true;
+}
+
+/* Plan j of the tile takes the place of one next to it that is worse, or else of the worst kept. */
+static void keep(descent *d, int j) {
+    int at = 0;
+    for (int k = 0; k < LANES; k++) {
+        if (isfinite(d->kept_key[k]) && near(d, j, k)) {
+            at = k;
+            break;
+        }
+        if (d->kept_key[k] > d->kept_key[at]) at = k;
+    }
+    if (!(d->key[j] < d->kept_key[at])) return;
+    d->kept_key[at] = d->key[j];
+    for (int k = 0; k < d->hu; k++) d->kept[k * LANES + at] = d->best[k * LANES + j];
+}
+
+static void run(descent *d, const search *s) {
+    const esp_gradient_options *o = s->options;
+    int first = o->iterations / FIRST_SHARE;
+    double middle = o->rate * pow(SLOWEST, 1.0 / FIRST_SHARE);
+    for (int start = 0; start < o->starts; start += LANES) {
+        esp_rng rng;
+        esp_rng_init(&rng, o->seed, 1000 + (uint64_t)start);
+        FOR_LANES(j) start_plan(d, s->track, start + j, j, &rng);
+        if (!descend(d, s, first, o->rate, middle)) return;
+        FOR_LANES(j) if (start + j < o->starts) keep(d, j);
+    }
+    FOR_LANES(j) if (!isfinite(d->kept_key[j])) for (int k = 0; k < d->hu; k++) d->kept[k * LANES + j] = d->best[k * LANES + j];
+    memcpy(d->latent, d->kept, (size_t)d->hu * LANES * sizeof *d->latent);
+    (void)descend(d, s, o->iterations - first, middle, o->rate * SLOWEST);
+}
+
+esp_code esp_gradient_run(const esp_sampler *sampler, esp_track *track, const esp_gradient_options *options, esp_error *reterr) {
+    const esp_problem *p = track->problem;
+    descent d = {.p = p, .batch = sampler->batch, .hu = p->horizon * p->nu};
+    search s = {.track = track, .options = options, .started = esp_clock_now_ns()};
+    assert(options->iterations >= FIRST_SHARE && options->starts >= 1);
+    if (p->empty) return ESP_OK;
+    esp_arena *arena = esp_arena_create(0);
+    bool ok = arena && take(&d, arena);
+    if (ok) run(&d, &s);
     esp_arena_free(arena);
-    return ESP_OK;
+    return ok ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "a gradient search");
 }

@@ -1,25 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Planning by projected Adam: the gradient of cost and penalties through the step program, back through time.
+ * Planning by projected Adam: the gradient of cost and penalties through the step program, back through time, for many
+ * plans side by side.
  *
- * Finds plans, proves nothing; local, so several starts: the best plan known, the fall-back input, random plans. Each
- * iterate is projected onto box, rate and values, evaluated in double, and rechecked before it counts. With a finite
- * set of values the gradient is taken at the snapped plan and applied to the plan before snapping (straight-through). */
+ * Finds plans, proves nothing; local, so many starts: the best plan known, the fall-back input, then random plans of three
+ * kinds - every step its own input, one input throughout, two inputs with a change at a random step - since good plans
+ * mostly hold a direction for a while. Starts go in tiles of ESP_LANES (plan/rollout.h). Each tile descends for a third of
+ * the iterations; the best ESP_LANES of all that do not lie next to a better one descend for the rest, in smaller steps.
+ *
+ * Each iterate is projected onto box, rate and values; one that looks better than the best plan known is replayed in double
+ * and rechecked (esp_track_offer) before it counts. With a finite set of values the gradient is taken at the snapped plan and
+ * applied to the plan before snapping (straight-through). */
 #ifndef ESP_PLAN_GRADIENT_H
 #define ESP_PLAN_GRADIENT_H
 
-#include "plan/verify.h"
+#include "plan/sample.h"
 
 typedef struct esp_gradient_options {
-    int iterations; /* per start */
+    int iterations; /* of a start that goes all the way, at least 3 */
     int starts; /* at least 1 */
-    double rate; /* first step, as a share of the input box's width; falls to a hundredth of it */
+    double rate; /* first step, as a share of the input box's width; falls to a thousandth of it */
     double seconds; /* stop after this long, INFINITY for no limit of its own */
     uint64_t seed;
 } esp_gradient_options;
 
 extern const esp_gradient_options esp_gradient_defaults;
 
-/* Improves track->best until the iterations are done, the gap is met or it is time to stop. NOMEM only. */
-ESP_MUST_CHECK esp_code esp_gradient_run(esp_track *track, const esp_gradient_options *options, esp_error *reterr);
+/* Improves track->best until the iterations are done, the gap is met or it is time to stop. The sampler is one for the
+ * track's step program. NOMEM only. */
+ESP_MUST_CHECK esp_code esp_gradient_run(const esp_sampler *sampler, esp_track *track, const esp_gradient_options *options, esp_error *reterr);
 
 #endif

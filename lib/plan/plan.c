@@ -126,7 +126,7 @@ static esp_code improve_briefly(esp_planner *planner, esp_track *track, esp_erro
         .samples = 150, .iterations = 30, .starts = 4, .patience = 6, .seconds = HEURISTIC_SHARE * esp_track_left(track), .seed = seed};
     esp_gradient_options descent = {.iterations = 60, .starts = 1, .rate = 0.02, .seconds = HEURISTIC_SHARE * esp_track_left(track), .seed = seed};
     esp_code code = esp_cem_run(planner->sampler, track, &cem, reterr);
-    return code == ESP_OK ? esp_gradient_run(track, &descent, reterr) : code;
+    return code == ESP_OK ? esp_gradient_run(planner->sampler, track, &descent, reterr) : code;
 }
 
 static esp_code run_mip(esp_planner *planner, esp_track *track, answer *ret, esp_error *reterr) {
@@ -155,7 +155,7 @@ static esp_code run_method(esp_planner *planner, esp_track *track, answer *ret, 
     case ESP_METHOD_MIP: return run_mip(planner, track, ret, reterr);
     case ESP_METHOD_MPPI: code = esp_mppi_run(planner->sampler, track, &mppi, reterr); break;
     case ESP_METHOD_CEM: code = esp_cem_run(planner->sampler, track, &cem, reterr); break;
-    case ESP_METHOD_GRADIENT: code = esp_gradient_run(track, &descent, reterr); break;
+    case ESP_METHOD_GRADIENT: code = esp_gradient_run(planner->sampler, track, &descent, reterr); break;
     }
     if (code != ESP_OK || esp_track_stop(track) || esp_tighten_seconds(track->problem) > 0.1) return code;
     esp_tightened tightened = {0};

@@ -43,10 +43,45 @@ void esp_tile_step(const esp_tile *tile, const esp_batch *batch, int t, float *v
     esp_batch_forward(batch, values, esp_tile_y(tile, t));
 }
 
+/* ---- projection ------------------------------------------------------------------------------------------------------------------------------------------------------------------------ */
+
+static void project_values(const esp_tile *tile, double *row) {
+    const esp_problem *p = tile->problem;
+    float *u = esp_tile_u(tile, 0);
+    int hu = p->horizon * p->nu;
+    FOR_LANES(j) {
+        for (int k = 0; k < hu; k++) row[k] = (double)u[k * LANES + j];
+        esp_problem_project(p, row);
+        for (int k = 0; k < hu; k++) u[k * LANES + j] = (float)row[k];
+    }
+}
+
+static void project_rate(float *restrict u, const float *restrict before, float rate) {
+    FOR_LANES(j) {
+        float lower = before[j] - rate, upper = before[j] + rate, v = u[j] < lower ? lower : u[j];
+        u[j] = v > upper ? upper : v;
+    }
+}
+
+void esp_tile_project(const esp_tile *tile, double *row) {
+    const esp_problem *p = tile->problem;
+    if (p->task->values) {
+        project_values(tile, row);
+        return;
+    }
+    for (int k = 0; k < p->horizon * p->nu; k++) {
+        float *u = esp_tile_u(tile, 0) + (size_t)k * LANES, lower = (float)p->task->u_lower[k % p->nu], upper = (float)p->task->u_upper[k % p->nu];
+        if (esp_problem_rated(p, k / p->nu)) project_rate(u, u - p->nu * LANES, (float)p->task->rate[k % p->nu]);
+        FOR_LANES(j) {
+            float v = u[j] < lower ? lower : u[j];
+            u[j] = v > upper ? upper : v;
+        }
+    }
+}
+
 /* ---- cost --------------------------------------------------------------------------------------------------------- */
 
-/* d (LANES): how far component k of a piece is from its target. */
-static void distance(const esp_tile *tile, const esp_piece *piece, int k, float *restrict d) {
+void esp_tile_distance(const esp_tile *tile, const esp_piece *piece, int k, float *restrict d) {
     int i = piece->index[k];
     float target = (float)piece->target[k];
     const float *v = (piece->on == ESP_ON_Y ? esp_tile_y(tile, piece->t) : esp_tile_u(tile, piece->t)) + (size_t)i * LANES;
@@ -62,7 +97,7 @@ static void add_piece(const esp_tile *tile, const esp_piece *piece, float *restr
     float d[LANES], most[LANES] = {0};
     for (int k = 0; k < piece->n; k++) {
         float w = (float)piece->weight[k];
-        distance(tile, piece, k, d);
+        esp_tile_distance(tile, piece, k, d);
         switch (piece->norm) {
         case ESP_COST_L1: FOR_LANES(j) cost[j] += w * fabsf(d[j]); break;
         case ESP_COST_LINF: FOR_LANES(j) most[j] = w * fabsf(d[j]) > most[j] ? w * fabsf(d[j]) : most[j]; break;
@@ -72,22 +107,29 @@ static void add_piece(const esp_tile *tile, const esp_piece *piece, float *restr
     if (piece->norm == ESP_COST_LINF) FOR_LANES(j) cost[j] += most[j];
 }
 
-/* A limit that the present violates is cost: how far the nearest of its sides is. */
-static void add_soft(const esp_tile *tile, const esp_soft *soft, int t, float *restrict cost) {
+void esp_tile_side(const esp_tile *tile, const esp_side *side, int t, float *restrict value) {
     const float *y = esp_tile_y(tile, t);
-    float nearest[LANES], penalty = (float)tile->problem->penalty;
+    FOR_LANES(j) value[j] = -(float)side->b;
+    for (int k = 0; k < side->n; k++) {
+        const float *v = y + (size_t)side->index[k] * LANES;
+        float a = (float)side->a[k];
+        FOR_LANES(j) value[j] += a * v[j];
+    }
+}
+
+void esp_tile_soft(const esp_tile *tile, const esp_soft *soft, int t, float *restrict nearest) {
+    float value[LANES];
     FOR_LANES(j) nearest[j] = INFINITY;
     for (int i = 0; i < soft->n_sides; i++) {
-        const esp_side *side = &soft->sides[i];
-        float value[LANES];
-        FOR_LANES(j) value[j] = -(float)side->b;
-        for (int k = 0; k < side->n; k++) {
-            const float *v = y + (size_t)side->index[k] * LANES;
-            float a = (float)side->a[k];
-            FOR_LANES(j) value[j] += a * v[j];
-        }
+        esp_tile_side(tile, &soft->sides[i], t, value);
         FOR_LANES(j) nearest[j] = value[j] < nearest[j] ? value[j] : nearest[j];
     }
+}
+
+/* A limit that the present violates is cost: how far the nearest of its sides is. */
+static void add_soft(const esp_tile *tile, const esp_soft *soft, int t, float *restrict cost) {
+    float nearest[LANES], penalty = (float)tile->problem->penalty;
+    esp_tile_soft(tile, soft, t, nearest);
     FOR_LANES(j) cost[j] += nearest[j] > 0.0f ? penalty * nearest[j] : 0.0f;
 }
 

@@ -35,6 +35,12 @@ size_t esp_tile_size_u(const esp_problem *problem);
 esp_tile esp_tile_on(const esp_problem *problem, float *y, float *u);
 /* One step, y(t+1) from the windows at t; values: workspace for net/batch.h, which holds x and r after. */
 void esp_tile_step(const esp_tile *tile, const esp_batch *batch, int t, float *values);
+/* Moves the inputs onto box, rate and values; in float, so the last digit is left to the replay. row: H * nu of workspace. */
+void esp_tile_project(const esp_tile *tile, double *row);
+/* ret (LANES): how far component k of a piece is from its target; a'y - b of one side at y(t+1); the least of a limit's. */
+void esp_tile_distance(const esp_tile *tile, const esp_piece *piece, int k, float *ret);
+void esp_tile_side(const esp_tile *tile, const esp_side *side, int t, float *ret);
+void esp_tile_soft(const esp_tile *tile, const esp_soft *soft, int t, float *ret);
 /* Cost and violation of each plan (LANES); 0 = inside the drawn-in limits on y. */
 void esp_tile_cost(const esp_tile *tile, float *ret_cost);
 void esp_tile_violation(const esp_tile *tile, float *ret_violation);

@@ -40,41 +40,6 @@ static void start_spread(esp_sampler *s, const esp_problem *p, double share) {
     for (int k = 0; k < p->horizon * p->nu; k++) s->spread[k] = share * (p->u_upper[k] - p->u_lower[k]);
 }
 
-/* Onto box, rate and values; in float, so the last digit is left to the replay. */
-static void project_values(esp_sampler *s, const esp_problem *p, int first) {
-    for (int j = 0; j < ESP_LANES; j++) {
-        for (int k = 0; k < s->hu; k++) s->row[k] = (double)*esp_sampler_at(s, p, first + j, k);
-        esp_problem_project(p, s->row);
-        for (int k = 0; k < s->hu; k++) *esp_sampler_at(s, p, first + j, k) = (float)s->row[k];
-    }
-}
-
-static void clamp(float *restrict u, float lower, float upper) {
-    for (int j = 0; j < ESP_LANES; j++) {
-        float v = u[j] < lower ? lower : u[j];
-        u[j] = v > upper ? upper : v;
-    }
-}
-
-static void project(esp_sampler *s, const esp_problem *p, int first) {
-    if (p->task->values) {
-        project_values(s, p, first);
-        return;
-    }
-    for (int k = 0; k < s->hu; k++) {
-        float *u = esp_sampler_at(s, p, first, k);
-        if (esp_problem_rated(p, k / p->nu)) {
-            const float *before = u - p->nu * ESP_LANES;
-            float rate = (float)p->task->rate[k % p->nu];
-            for (int j = 0; j < ESP_LANES; j++) {
-                float lower = before[j] - rate, upper = before[j] + rate, v = u[j] < lower ? lower : u[j];
-                u[j] = v > upper ? upper : v;
-            }
-        }
-        clamp(u, (float)p->task->u_lower[k % p->nu], (float)p->task->u_upper[k % p->nu]);
-    }
-}
-
 static void set_sample(esp_sampler *s, const esp_problem *p, int j, const double *inputs) {
     for (int k = 0; k < s->hu; k++) *esp_sampler_at(s, p, j, k) = (float)inputs[k];
 }
@@ -84,7 +49,7 @@ static void draw(esp_sampler *s, const esp_track *track, int n, float filter, es
     const esp_problem *p = track->problem;
     float scale = sqrtf(1.0f - filter * filter);
     for (int first = 0; first < n; first += ESP_LANES) {
-        (void)esp_sampler_tile(s, p, first / ESP_LANES);
+        esp_tile tile = esp_sampler_tile(s, p, first / ESP_LANES);
         esp_noise_normals(noise, s->noise, (size_t)s->hu * ESP_LANES);
         for (int k = 0; k < s->hu; k++) {
             float *z = s->noise + (size_t)k * ESP_LANES, *u = esp_sampler_at(s, p, first, k);
@@ -97,7 +62,7 @@ static void draw(esp_sampler *s, const esp_track *track, int n, float filter, es
             set_sample(s, p, 0, s->mean);
             if (track->found) set_sample(s, p, 1, track->best.inputs);
         }
-        project(s, p, first);
+        esp_tile_project(&tile, s->row);
     }
 }
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "plan/rollout.h"
+#include "plan/slope.h"
 #include "plan/verify.h"
 #include "support/models.h"
 #include "support/planning.h"
@@ -121,11 +121,75 @@ START_TEST(rollout__is_the_replay_within_floats_error) {
 }
 END_TEST
 
+/* Slopes of a tile of plans, back through time: du (H*nu x LANES). */
+static void slopes(const esp_problem *p, const esp_batch *batch, const esp_tile *tile, esp_arena *arena, float *du) {
+    size_t n_values = (size_t)(p->step->n_x + p->step->n_r) * ESP_LANES;
+    float *values = ESP_NEW(arena, float, n_values *(size_t)p->horizon), *dy = ESP_NEW(arena, float, p->horizon * p->ny * ESP_LANES);
+    float *g = ESP_NEW(arena, float, (p->ny + p->step->n_r) * ESP_LANES), *dx = ESP_NEW(arena, float, p->step->n_x *ESP_LANES);
+    esp_slope slope = {.dy = dy, .du = du};
+    for (int t = 0; t < p->horizon; t++) esp_tile_step(tile, batch, t, values + (size_t)t * n_values);
+    esp_tile_cost_slope(tile, &slope);
+    esp_tile_back(tile, batch, values, n_values, &slope, g, dx);
+}
+
+static double cost_at(const esp_problem *p, esp_plan *plan, int k, double at) {
+    double keep = plan->inputs[k];
+    plan->inputs[k] = at;
+    (void)esp_verify(p, plan);
+    plan->inputs[k] = keep;
+    return plan->objective;
+}
+
+/* Where the differences to the left and to the right are one there is no kink between, and the slope must be theirs. */
+START_TEST(rollout__descends_by_the_central_difference) {
+    const double h = 1e-6;
+    seed_range range = seeds(100);
+    int compared = 0, kinks = 0;
+    for (uint64_t seed = range.first; seed <= range.last; seed++) {
+        drawn d;
+        draw(&d, seed);
+        const esp_problem *p = d.problem;
+        esp_batch *batch = NULL;
+        esp_plan plan;
+        esp_rng rng;
+        esp_arena *arena = esp_arena_create(0);
+        int hu = p->horizon * p->nu;
+        float *y = ESP_NEW(arena, float, esp_tile_size_y(p)), *u = ESP_NEW(arena, float, esp_tile_size_u(p));
+        float *du = ESP_NEW(arena, float, hu *ESP_LANES);
+        ck_assert(esp_batch_create(d.step, &batch, NULL) == ESP_OK && esp_plan_create(p, &plan, NULL) == ESP_OK);
+        esp_rng_init(&rng, seed, 3);
+        esp_tile tile = esp_tile_on(p, y, u);
+        for (int k = 0; k < hu * ESP_LANES; k++) esp_tile_u(&tile, 0)[k] = (float)esp_rng_range(&rng, -0.9, 0.9);
+        slopes(p, batch, &tile, arena, du);
+        for (int j = 0; j < ESP_LANES; j += 7) {
+            for (int k = 0; k < hu; k++) plan.inputs[k] = (double)esp_tile_u(&tile, 0)[k * ESP_LANES + j];
+            for (int k = 0; k < hu; k++) {
+                double at = plan.inputs[k], middle = cost_at(p, &plan, k, at), size = largest(&plan);
+                double left = (middle - cost_at(p, &plan, k, at - h)) / h, right = (cost_at(p, &plan, k, at + h) - middle) / h;
+                double tolerance = 1e-3 * (1 + p->penalty) * size, got = (double)du[k * ESP_LANES + j];
+                compared++;
+                if (fabs(left - right) > 0.3 * tolerance)
+                    kinks++;
+                else
+                    ck_assert_msg(fabs(got - 0.5 * (left + right)) <= tolerance, "seed %llu, plan %d, input %d: slope %g, difference %g",
+                                  (unsigned long long)seed, j, k, got, 0.5 * (left + right));
+            }
+        }
+        esp_plan_done(&plan);
+        esp_batch_free(batch);
+        esp_arena_free(arena);
+        drop(&d);
+    }
+    if (range.last > range.first) ck_assert_int_lt(20 * kinks, compared);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("rollout");
     TCase *tc = tcase_create("rollout");
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, rollout__is_the_replay_within_floats_error);
+    tcase_add_test(tc, rollout__descends_by_the_central_difference);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
