@@ -200,8 +200,9 @@ bench-certify: $(B)/tests/bench/bench_certify ## how tight certified differences
 	@OPENBLAS_NUM_THREADS=1 $< $(if $(CERTIFY_SECONDS),--seconds $(CERTIFY_SECONDS)) $(if $(CERTIFY_NETS),--nets "$(CERTIFY_NETS)") \
 		$(if $(CERTIFY_SEEDS),--seeds $(CERTIFY_SEEDS))
 
-bench-deadline: all $(B)/tests/bench/bench_deadline ## how late plans are beside a training job, two minutes: [DEADLINE_PLANS=300] [DEADLINE_JOB=no]
-	@ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(B)/tests/bench/bench_deadline $(if $(DEADLINE_PLANS),--plans $(DEADLINE_PLANS)) $(if $(DEADLINE_JOB),--job $(DEADLINE_JOB))
+bench-deadline: all $(B)/tests/bench/bench_deadline ## how late plans are beside a training job, two minutes: [DEADLINE_PLANS=300] [DEADLINE_JOB=no] [DEADLINE_ROBOTS=plain]
+	@ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(B)/tests/bench/bench_deadline $(if $(DEADLINE_PLANS),--plans $(DEADLINE_PLANS)) $(if $(DEADLINE_JOB),--job $(DEADLINE_JOB)) \
+		$(if $(DEADLINE_ROBOTS),--robots $(DEADLINE_ROBOTS))
 
 bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, error against sparsity for each method; a minute or two
 	@OPENBLAS_NUM_THREADS=1 $<

@@ -170,6 +170,7 @@ int main(int argc, char **argv) {
     srunner_set_fork_status(runner, CK_NOFORK);
     srunner_run_all(runner, CK_SILENT);
     int failed = srunner_ntests_failed(runner);
+    if (failed) srunner_print(runner, CK_NORMAL);
     srunner_free(runner);
     return daemon_finish(&d, failed);
 }
