@@ -103,7 +103,7 @@ START_TEST(onnx_golden__residual_is_seen_as_such) {
     ck_assert_int_eq(esp_net_relus(model->net), 16);
     esp_model_free(model);
     model = NULL;
-    esp_buf_clear(&bytes);
+    esp_buf_done(&bytes);
     ck_assert_int_eq(esp_file_read("tests/golden/onnx_residual_dynamics.onnx", 1u << 20, &bytes, &error), ESP_OK);
     ck_assert_int_eq(esp_onnx_parse(bytes.data, bytes.len, ESP_MODEL_DYNAMICS, 0, &model, &error), ESP_OK);
     ck_assert_int_eq(model->frame.kind, ESP_FRAME_RESIDUAL);
