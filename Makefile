@@ -45,6 +45,7 @@ EMBED_SRC := server/embed.S
 WORKER_SRC := $(sort $(wildcard server/worker/*.c))
 CLIENT_SRC := $(sort $(wildcard clients/c/*.c))
 PUSHING_SRC := $(sort $(wildcard clients/robots/*.c) $(wildcard clients/robots/pushing/*.c))
+CHECK_SRC := $(sort $(wildcard clients/check/*.c))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
 BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
 CERTIFY_BENCH_SRC := $(sort $(wildcard tests/bench/certify/*.c))
@@ -63,12 +64,13 @@ SERVER_LIB := $(B)/libespalierd.a
 DAEMON := $(B)/espalierd
 WORKER := $(B)/espalier-worker
 PUSHING := $(B)/espalier-pushing
+CHECK := $(B)/espalier-check
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
 .PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-deadline bench-certify c-size
 .DEFAULT_GOAL := all
 
-all: $(DAEMON) $(WORKER) $(PUSHING) ## build the daemon, the worker and the simulated robots
+all: $(DAEMON) $(WORKER) $(PUSHING) $(CHECK) ## build the daemon, the worker, the simulated robots and the checker of certificates
 
 lib: $(LIB)
 
@@ -81,6 +83,9 @@ $(B)/server/%.o $(B)/tests/%.o: CPPFLAGS += -Iserver
 $(B)/clients/%.o $(B)/tests/%.o: CPPFLAGS += -Iclients
 $(B)/tests/%.o: CPPFLAGS += -Itests -include tests/support/suite.h
 $(B)/tests/%.o: CFLAGS += -Wno-pedantic -Wno-conversion -Wno-double-promotion -Wno-format-nonliteral
+
+# Rounds upwards by the processor: nothing may be computed beforehand, moved or taken for its negative.
+$(B)/clients/check/%.o: CFLAGS += -frounding-math $(EXACT)
 
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -127,6 +132,11 @@ $(PUSHING): $(call obj,$(PUSHING_SRC) $(CLIENT_SRC))
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lchipmunk -lcurl -ljansson -lpthread -lm
 
+# Proves certificates again and shares no code with what made them: no library of ours.
+$(CHECK): $(call obj,$(CHECK_SRC))
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -ljansson -lnettle -lm
+
 $(B)/tests/%: $(B)/tests/%.o $(call obj,$(SUPPORT_SRC) $(CLIENT_SRC) $(filter-out %/main.c,$(PUSHING_SRC))) $(SERVER_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
@@ -159,7 +169,7 @@ $(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_pla
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
 .PRECIOUS: $(B)/%.o
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(BENCH_MORE) $(CERTIFY_BENCH_SRC) $(DEADLINE_SRC) $(TEST_SRC)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(CHECK_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(BENCH_MORE) $(CERTIFY_BENCH_SRC) $(DEADLINE_SRC) $(TEST_SRC)))
 
 # ---- what people type ------------------------------------------------------------------------------------------------
 JOBS ?= $(shell nproc)
