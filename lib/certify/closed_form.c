@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "certify/closed_form_private.h"
+#include "certify/rescale.h"
 #include "certify/rounding.h"
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
@@ -19,6 +20,22 @@ esp_code esp_layer_norms_of(const esp_layer *layer, const double *w, const doubl
     esp_layer_norms norms = {0, esp_norm2_up(m * n, w), esp_norm2_up(m, b)};
     esp_code code = esp_norm_upper(m, n, w, &norms.spectral, reterr);
     if (!code) *ret = norms;
+    return code;
+}
+
+/* Of the suffix products by rescaled layers to those by layers as they are. */
+static esp_code form_ratios(esp_closed_form *form, esp_error *reterr) {
+    const esp_net *net = form->model->net;
+    double *spectral = malloc(2 * (size_t)net->n_layers * sizeof *spectral);
+    if (!spectral) return esp_fail(reterr, ESP_NOMEM, "no memory for the norms of %d layers", net->n_layers);
+    double *rescaled = spectral + net->n_layers;
+    for (int k = 0; k < net->n_layers; k++) spectral[k] = form->norms[k].spectral;
+    esp_code code = esp_rescaled_suffix(net, spectral, rescaled, reterr);
+    for (int k = 0; !code && k < net->n_layers; k++) {
+        double ratio = esp_round_up(esp_mul_up(form->frame_norm, rescaled[k]) / form->suffix[k], 1);
+        form->ratio[k] = ratio < 1 ? ratio : 1; /* 0 / 0 too: there the constant is 0 */
+    }
+    free(spectral);
     return code;
 }
 
@@ -40,7 +57,7 @@ static esp_code form_norms(esp_closed_form *form, esp_error *reterr) {
     }
     form->suffix[net->n_layers - 1] = form->frame_norm;
     for (int k = net->n_layers - 2; k >= 0; k--) form->suffix[k] = esp_mul_up(form->suffix[k + 1], form->norms[k + 1].spectral);
-    return ESP_OK;
+    return form_ratios(form, reterr);
 }
 
 esp_code esp_closed_form_create(const esp_model *model, esp_closed_form **ret_form, esp_error *reterr) {
@@ -50,7 +67,7 @@ esp_code esp_closed_form_create(const esp_model *model, esp_closed_form **ret_fo
     if (n_x > width) width = n_x;
     esp_closed_form *form = calloc(1, sizeof *form);
     esp_layer_norms *norms = calloc(n_layers, sizeof *norms);
-    double *numbers = calloc(n_layers + ESP_FORM_BUFFERS * width, sizeof *numbers);
+    double *numbers = calloc(2 * n_layers + ESP_FORM_BUFFERS * width, sizeof *numbers);
     esp_code code = form && norms && numbers ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "no memory for the norms of %zu layers", n_layers);
     if (code) {
         free(form);
@@ -58,7 +75,8 @@ esp_code esp_closed_form_create(const esp_model *model, esp_closed_form **ret_fo
         free(numbers);
         return code;
     }
-    *form = (esp_closed_form){.model = model, .width = width, .norms = norms, .suffix = numbers, .work = numbers + n_layers};
+    *form = (esp_closed_form){
+        .model = model, .width = width, .norms = norms, .suffix = numbers, .ratio = numbers + n_layers, .work = numbers + 2 * n_layers};
     code = form_norms(form, reterr);
     if (code)
         esp_closed_form_free(form);
@@ -98,6 +116,10 @@ void esp_closed_form_at(const esp_closed_form *form, const double *x, double *re
         h = next;
         next = swap;
     }
+}
+
+void esp_closed_form_rescaled(const esp_closed_form *form, const double *c_activation, double *ret_c) {
+    for (int k = 0; k < form->model->net->n_layers; k++) ret_c[k] = esp_min(c_activation[k], esp_mul_up(c_activation[k], form->ratio[k]));
 }
 
 /* ---- a box -------------------------------------------------------------------------------------------------------- */

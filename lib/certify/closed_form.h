@@ -24,6 +24,10 @@ int esp_closed_form_layers(const esp_closed_form *form);
 
 /* Constants at one state x (the model's input, n_x); ret_c and ret_c_activation have one entry per layer. */
 void esp_closed_form_at(const esp_closed_form *form, const double *x, double *ret_c, double *ret_c_activation);
+/* The same bounds from layers rescaled for the least product of norms (certify/rescale.h), which leaves the function as it is: at
+ * most c_activation, of any state or set of states. They bound |pi(W) - pi(W + dW_k)| <= c |dW_k| for the dW_k of the model as
+ * it is. */
+void esp_closed_form_rescaled(const esp_closed_form *form, const double *c_activation, double *ret_c);
 /* One constant per layer that holds at every state of the box: suffix product times a bound of |h_{k-1}| there, the least
  * of the norm form at the box's largest |v|, the centre's activations plus the Lipschitz constant times the radius, and
  * the box's elementwise intervals. Never above the largest C_k of the box. */

@@ -13,6 +13,7 @@ struct esp_closed_form {
     size_t width; /* longest vector of the network, its input and the model's input included */
     esp_layer_norms *norms; /* per layer */
     double *suffix; /* per layer: |G| prod_{j>k} |W_j|; heads the block that work is in */
+    double *ratio; /* per layer: what rescaling makes of suffix, over suffix */
     double *work;
     double frame_norm, frame_frobenius; /* |G|_2 and |G|_F, 1 without a linear frame */
 };

@@ -160,12 +160,16 @@ START_TEST(closed_form__bounds_any_change_of_one_layer) {
         ck_assert(esp_closed_form_create(model, &form, NULL) == ESP_OK);
         ck_assert_int_eq(esp_closed_form_layers(form), model->net->n_layers);
         for (int n = 0; n < 6; n++) {
-            double x[MOST], c[ESP_MAX_LAYERS], activation[ESP_MAX_LAYERS];
+            double x[MOST], c[ESP_MAX_LAYERS], activation[ESP_MAX_LAYERS], rescaled[ESP_MAX_LAYERS];
             int k = (int)esp_rng_below(&rng, (size_t)model->net->n_layers);
             esp_model *pruned = copy_model(model);
             double norm = change_layer(&rng, pruned, k, 0.3);
             random_state(&rng, esp_model_n_x(model), x);
             esp_closed_form_at(form, x, c, activation);
+            esp_closed_form_rescaled(form, activation, rescaled);
+            ck_assert_double_le(rescaled[k], activation[k]);
+            ck_assert_msg(distance(model, pruned, x) - slack(model, x) <= rescaled[k] * norm * (1 + 1e-12), "seed %llu, layer %d, rescaled",
+                          (unsigned long long)seed, k + 1);
             double actual = distance(model, pruned, x) - slack(model, x);
             ck_assert_double_le(activation[k], c[k]);
             ck_assert_msg(actual <= activation[k] * norm * (1 + 1e-12), "seed %llu, layer %d: moved %g, bound %g", (unsigned long long)seed, k + 1,
@@ -175,6 +179,48 @@ START_TEST(closed_form__bounds_any_change_of_one_layer) {
         esp_closed_form_free(form);
         esp_model_free(model);
     }
+}
+END_TEST
+
+/* Neurons scaled against each other, which leaves the function as it is and multiplies the norms, are found and scaled back: the
+ * constants of the first layer are those of the balanced network, to 20 %, or better. */
+START_TEST(closed_form__rescaling_undoes_a_bad_scaling) {
+    seed_range range = seeds(N_SEEDS / 10);
+    int gained = 0;
+    for (uint64_t seed = range.first; seed <= range.last; seed++) {
+        esp_rng rng;
+        esp_rng_init(&rng, seed, 9);
+        const int widths[5] = {4, 12, 12, 12, 2};
+        esp_frame frame = {.kind = ESP_FRAME_NONE};
+        esp_net *net = random_net(&rng, 4, widths, ESP_ACT_RELU), *skewed = NULL;
+        ck_assert(esp_net_copy(net, &skewed, NULL) == ESP_OK);
+        for (int k = 1; k < 3; k++) {
+            for (int i = 0; i < 12; i++) {
+                double scale = pow(2, (double)(int)esp_rng_below(&rng, 7) - 3);
+                for (int j = 0; j < 12; j++) skewed->layers[k].w[i * 12 + j] *= scale;
+                skewed->layers[k].b[i] *= scale;
+                for (int j = 0; j < widths[k + 2]; j++) skewed->layers[k + 1].w[j * 12 + i] /= scale;
+            }
+        }
+        esp_model *model[2] = {NULL};
+        double c[2][4], activation[2][4], rescaled[2][4], x[4];
+        random_state(&rng, 4, x);
+        for (int m = 0; m < 2; m++) {
+            esp_closed_form *form = NULL;
+            ck_assert(esp_model_create(ESP_MODEL_POLICY, 4, 2, 1, &frame, m ? skewed : net, &model[m], NULL) == ESP_OK);
+            ck_assert(esp_closed_form_create(model[m], &form, NULL) == ESP_OK);
+            esp_closed_form_at(form, x, c[m], activation[m]);
+            esp_closed_form_rescaled(form, activation[m], rescaled[m]);
+            ck_assert(rescaled[m][3] == activation[m][3] && rescaled[m][2] <= activation[m][2] && rescaled[m][0] > 0);
+            esp_closed_form_free(form);
+        }
+        ck_assert_msg(rescaled[1][0] <= 1.2 * rescaled[0][0], "seed %llu: %g skewed, %g balanced", (unsigned long long)seed, rescaled[1][0],
+                      rescaled[0][0]);
+        gained += rescaled[1][0] < 0.5 * activation[1][0];
+        esp_model_free(model[0]);
+        esp_model_free(model[1]);
+    }
+    if (range.last > range.first) ck_assert_int_gt(gained, N_SEEDS / 20);
 }
 END_TEST
 
@@ -306,6 +352,7 @@ int main(void) {
     tcase_add_test(tcase, norms__of_integer_matrices_are_never_below);
     tcase_add_test(tcase, norms__of_a_wide_layer_are_tight);
     tcase_add_test(tcase, closed_form__bounds_any_change_of_one_layer);
+    tcase_add_test(tcase, closed_form__rescaling_undoes_a_bad_scaling);
     tcase_add_test(tcase, closed_form__candidate_bound_is_not_below_the_difference);
     tcase_add_test(tcase, closed_form__box_constant_holds_in_the_box_and_is_no_looser_than_the_norm_form);
     tcase_add_test(tcase, closed_form__is_attained_on_an_aligned_chain);
