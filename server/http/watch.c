@@ -116,6 +116,7 @@ static void *watch_main(void *user) {
     esp_watch *watch = user;
     snapshot s = {0};
     int64_t ticked = esp_clock_now_ns();
+    esp_ontime_enter(ESP_URGENCY_HTTP); /* whoever replies waits for a hang-up that is being told */
     for (;;) {
         pthread_mutex_lock(&watch->lock);
         bool stopping = watch->stopping;
