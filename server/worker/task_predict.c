@@ -63,14 +63,15 @@ esp_code worker_predict(worker *w, const esp_reader *payload, esp_error *reterr)
 
 typedef struct query {
     const esp_closed_form *form;
-    const esp_model *candidate; /* NULL when none */
+    esp_candidate *candidate; /* NULL when none; its norms are computed once for all states */
     double threshold; /* NaN when none */
-    double *c, *c_activation; /* one per layer */
+    double *c, *c_activation, *c_rescaled; /* one per layer */
 } query;
 
 /* One state's entry of `results`. max_norm, the largest |dW| that keeps the threshold, has no value where C is 0. */
-static esp_code put_state(const query *q, const double *x, esp_jsonw *json, esp_error *reterr) {
+static void put_state(const query *q, const double *x, esp_jsonw *json) {
     esp_closed_form_at(q->form, x, q->c, q->c_activation);
+    esp_closed_form_rescaled(q->form, q->c_activation, q->c_rescaled);
     esp_jsonw_object(json, NULL);
     esp_jsonw_array(json, "layers");
     for (int k = 0; k < esp_closed_form_layers(q->form); k++) {
@@ -78,19 +79,18 @@ static esp_code put_state(const query *q, const double *x, esp_jsonw *json, esp_
         esp_jsonw_integer(json, "layer", k + 1);
         esp_jsonw_number(json, "c", q->c[k]);
         esp_jsonw_number(json, "c_activation", q->c_activation[k]);
+        esp_jsonw_number(json, "c_rescaled", q->c_rescaled[k]);
         if (!isnan(q->threshold)) esp_jsonw_number(json, "max_norm", q->threshold / q->c_activation[k]);
         esp_jsonw_object_end(json);
     }
     esp_jsonw_array_end(json);
-    esp_code code = ESP_OK;
-    double bound = 0, actual = 0;
-    if (q->candidate) code = esp_closed_form_candidate(q->form, q->candidate, x, &bound, &actual, reterr);
-    if (q->candidate && !code) {
+    if (q->candidate) {
+        double bound, actual;
+        esp_candidate_at(q->candidate, x, &bound, &actual);
         esp_jsonw_number(json, "bound", bound);
         esp_jsonw_number(json, "actual", actual);
     }
     esp_jsonw_object_end(json);
-    return code;
 }
 
 static esp_code put_states(worker *w, const query *q, const double *x, size_t n, size_t n_x, esp_buf *text, esp_error *reterr) {
@@ -99,8 +99,7 @@ static esp_code put_states(worker *w, const query *q, const double *x, size_t n,
     esp_jsonw_array(&json, "results");
     for (size_t i = 0; i < n; i++) {
         if (worker_cancelled(w)) return esp_fail(reterr, ESP_CANCELLED, "cancelled");
-        esp_code code = put_state(q, x + i * n_x, &json, reterr);
-        if (code) return code;
+        put_state(q, x + i * n_x, &json);
     }
     esp_jsonw_array_end(&json);
     esp_jsonw_object_end(&json);
@@ -118,13 +117,14 @@ static esp_code read_query(worker *w, const esp_reader *payload, esp_arena *aren
     if (!code) code = worker_model_form(*ret_model, &q.form, reterr);
     if (!code && threshold.value) code = esp_read_number(&threshold, 0, INFINITY, &q.threshold, reterr);
     if (code) return code;
-    q.candidate = other ? other->model : NULL;
     size_t layers = (size_t)esp_closed_form_layers(q.form);
     q.c = esp_arena_array(arena, layers, sizeof *q.c);
     q.c_activation = esp_arena_array(arena, layers, sizeof *q.c_activation);
-    if (!q.c || !q.c_activation) return esp_fail(reterr, ESP_NOMEM, "no memory for a query");
-    *ret = q;
-    return ESP_OK;
+    q.c_rescaled = esp_arena_array(arena, layers, sizeof *q.c_rescaled);
+    if (!q.c || !q.c_activation || !q.c_rescaled) return esp_fail(reterr, ESP_NOMEM, "no memory for a query");
+    if (other) code = esp_candidate_create(q.form, other->model, &q.candidate, reterr);
+    if (!code) *ret = q;
+    return code;
 }
 
 esp_code worker_query(worker *w, const esp_reader *payload, esp_error *reterr) {
@@ -140,6 +140,7 @@ esp_code worker_query(worker *w, const esp_reader *payload, esp_error *reterr) {
     if (!code) code = read_points(&states, n_x, arena, &x, &n, reterr);
     if (!code) code = put_states(w, &q, x, n, n_x, &text, reterr);
     if (!code) worker_send(w, ESP_FRAME_DONE, &text);
+    esp_candidate_free(q.candidate);
     esp_buf_done(&text);
     esp_arena_free(arena);
     return code;

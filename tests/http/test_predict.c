@@ -62,6 +62,7 @@ START_TEST(query__gives_the_closed_form) {
     ck_assert_double_eq_tol(reply_number(&reply, "/results/0/layers/0/c"), 2.5, 1e-6);
     ck_assert_double_eq_tol(reply_number(&reply, "/results/0/layers/1/c"), 6.75, 1e-6);
     ck_assert_double_eq_tol(reply_number(&reply, "/results/0/layers/1/c_activation"), 0.5, 1e-6);
+    ck_assert(reply_number(&reply, "/results/0/layers/1/c_rescaled") <= reply_number(&reply, "/results/0/layers/1/c_activation"));
     ck_assert_double_eq_tol(reply_number(&reply, "/results/0/layers/1/max_norm"), 1.0, 1e-5);
     ck_assert(reply_number(&reply, "/results/0/layers/0/c") >= 2.5); /* bounds round up */
     http_done(&reply);
