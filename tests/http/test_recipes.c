@@ -41,6 +41,14 @@ static const char *expect(const char *recipe, const char *text) {
     return out;
 }
 
+/* A recipe with a file in the daemon's directory. */
+static const char *in_dir(const char *format) {
+    static char text[256];
+    const char *at = strstr(format, "%s");
+    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - format), format, espalierd.dir, at + 2);
+    return text;
+}
+
 static size_t lines(const char *text) {
     size_t n = 0;
     for (; *text; text++) n += *text == '\n';
@@ -114,6 +122,10 @@ START_TEST(recipes__run_in_order) {
     ck_assert_msg(strncmp(table, "id,", 3) == 0, "no header: %s", table);
     ck_assert_uint_ge(lines(table), 2);
     ck_assert_uint_eq(lines(expect("bounds.sh kind=nothing", "id,")), 1);
+    expect(in_dir("artifact.sh rail/3 %s/rail.c"), "self-test passed");
+    expect(in_dir("artifact.sh rail/3 %s/rail.c c precision=float layout=dense"), "self-test passed");
+    expect(in_dir("artifact.sh rail/3 %s/rail.onnx onnx"), "bytes");
+    expect(in_dir("onnx.sh %s/rail.onnx rail-onnx"), "rail-onnx/1 ");
     expect("task.sh rail/3", "rail-stop/1 ");
     expect("plan.sh rail-stop 0.1 2000", "inputs ");
     ck_assert_uint_eq(lines(expect("batch.sh rail 1 2", "rail-seed-2/1 ")), 2);
@@ -130,6 +142,10 @@ START_TEST(recipes__say_what_was_refused) {
     ck_assert_int_ne(run("plan.sh nothing"), 0);
     ck_assert_ptr_nonnull(strstr(read_text("said"), "nothing"));
     ck_assert_ptr_nonnull(strstr(read_text("said"), "failed"));
+    ck_assert_int_ne(run(in_dir("artifact.sh nothing %s/none.c")), 0);
+    ck_assert_ptr_nonnull(strstr(read_text("said"), "NOT_FOUND"));
+    ck_assert_int_ne(run("onnx.sh clients/curl/README.md x policy"), 0);
+    ck_assert_ptr_nonnull(strstr(read_text("said"), "not an ONNX file"));
     ck_assert_int_ne(run("train.sh nothing"), 0);
     ck_assert_ptr_nonnull(strstr(read_text("said"), "/spec/dataset"));
     ck_assert_int_ne(run("batch.sh nothing 1"), 0);
