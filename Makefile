@@ -76,9 +76,10 @@ lib: $(LIB)
 
 # ---- rules -----------------------------------------------------------------------------------------------------------
 $(B)/lib/certify/%.o $(B)/lib/plan/verify.o: CFLAGS += $(EXACT)
-# Float estimates, which nothing is proved with: fused, and as wide as the machine is.
+# Float estimates and simplex tableaus, which nothing is proved with: fused, sums in any order, and as wide as the machine is.
 WIDE := $(if $(filter %v3,$(ARCH)),$(if $(shell grep -m1 -w avx512vl /proc/cpuinfo),-march=x86-64-v4 -mprefer-vector-width=512))
-$(addprefix $(B)/lib/,net/batch.o plan/gradient.o plan/noise.o plan/rollout.o plan/slope.o): CFLAGS += -ffp-contract=fast $(if $(filter release,$(VARIANT)),$(WIDE))
+$(addprefix $(B)/lib/,net/batch.o plan/gradient.o plan/noise.o plan/rollout.o plan/simplex.o plan/slope.o plan/tableau.o): \
+	CFLAGS += -ffp-contract=fast -fopenmp-simd $(if $(filter release,$(VARIANT)),$(WIDE))
 $(B)/server/%.o $(B)/tests/%.o: CPPFLAGS += -Iserver
 $(B)/clients/%.o $(B)/tests/%.o: CPPFLAGS += -Iclients
 $(B)/tests/%.o: CPPFLAGS += -Itests -include tests/support/suite.h

@@ -97,9 +97,9 @@ void esp_clp_basis_set(esp_clp *clp, const unsigned char *basis) {
     Clp_copyinStatus(clp->model, basis);
 }
 
-esp_clp_status esp_clp_solve(esp_clp *clp, esp_simplex simplex, double seconds) {
+esp_clp_status esp_clp_solve(esp_clp *clp, esp_clp_method simplex, double seconds) {
     Clp_setMaximumSeconds(clp->model, isfinite(seconds) ? fmax(seconds, 1e-3) : -1.0);
-    if (simplex == ESP_SIMPLEX_DUAL)
+    if (simplex == ESP_CLP_DUAL)
         (void)Clp_dual(clp->model, 0);
     else
         (void)Clp_primal(clp->model, 0);
@@ -204,7 +204,7 @@ static esp_code solve_relaxation(const esp_lp *lp, const esp_cbc_options *option
     esp_code code = work ? esp_clp_create(lp, &clp, reterr) : esp_fail(reterr, ESP_NOMEM, "a relaxation");
     if (code != ESP_OK) goto out;
     esp_cbc_result result = {.bound = -(double)INFINITY, .nodes = 1};
-    esp_clp_status status = esp_clp_solve(clp, ESP_SIMPLEX_DUAL, options->seconds);
+    esp_clp_status status = esp_clp_solve(clp, ESP_CLP_DUAL, options->seconds);
     result.status = status == ESP_CLP_OPTIMAL ? ESP_CBC_COMPLETE : status == ESP_CLP_INFEASIBLE ? ESP_CBC_INFEASIBLE : ESP_CBC_STOPPED;
     if (status == ESP_CLP_OPTIMAL) {
         memcpy(ret_x, esp_clp_solution(clp), (size_t)lp->n_cols * sizeof *ret_x);

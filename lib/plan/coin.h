@@ -18,7 +18,7 @@
 /* A relaxation in Clp, with its basis kept from solve to solve. Integer marks are ignored. */
 typedef struct esp_clp esp_clp;
 typedef enum esp_clp_status { ESP_CLP_OPTIMAL, ESP_CLP_INFEASIBLE, ESP_CLP_STOPPED, ESP_CLP_FAILED } esp_clp_status;
-typedef enum esp_simplex { ESP_SIMPLEX_DUAL, ESP_SIMPLEX_PRIMAL } esp_simplex;
+typedef enum esp_clp_method { ESP_CLP_DUAL, ESP_CLP_PRIMAL } esp_clp_method;
 
 ESP_MUST_CHECK esp_code esp_clp_create(const esp_lp *lp, esp_clp **ret_clp, esp_error *reterr);
 void esp_clp_free(esp_clp *clp);
@@ -35,7 +35,7 @@ size_t esp_clp_basis_bytes(const esp_clp *clp);
 void esp_clp_basis_get(esp_clp *clp, unsigned char *ret_basis);
 void esp_clp_basis_set(esp_clp *clp, const unsigned char *basis);
 /* seconds: INFINITY for no limit. */
-esp_clp_status esp_clp_solve(esp_clp *clp, esp_simplex simplex, double seconds);
+esp_clp_status esp_clp_solve(esp_clp *clp, esp_clp_method simplex, double seconds);
 double esp_clp_value(esp_clp *clp);
 const double *esp_clp_solution(esp_clp *clp); /* n_cols; valid until the next call */
 const double *esp_clp_duals(esp_clp *clp); /* n_rows, with the added rows */

@@ -8,13 +8,15 @@
 
 #include "certify/rounding.h"
 
+#define SHELF_BYTES ((size_t)1 << 27)
+
 /* How the bound treats a column: an input (the region's range), half of a ReLU or of an output, or by its own limits. */
 enum col_kind { COL_OTHER, COL_INPUT, COL_HALF };
 
 struct esp_relax {
     const esp_problem *problem;
     esp_encoding e;
-    esp_clp *clp;
+    esp_simplex *simplex;
     esp_arena *arena;
     unsigned char *kind; /* n_cols of col_kind */
     double *facet_lower, *facet_upper; /* n_r: what each facet was built from */
@@ -73,7 +75,7 @@ esp_code esp_relax_create(const esp_problem *problem, const esp_ranges *root, in
     relax->horizon = horizon;
     code = esp_encode(problem, root, horizon, false, NULL, &relax->e, reterr);
     if (code == ESP_OK && !allocate(relax)) code = esp_fail(reterr, ESP_NOMEM, "relaxation of %d ReLUs", relax->e.n_r);
-    if (code == ESP_OK) code = esp_clp_create(&relax->e.lp, &relax->clp, reterr);
+    if (code == ESP_OK) code = esp_simplex_create(&relax->e.lp, horizon == problem->horizon ? SHELF_BYTES : 0, &relax->simplex, reterr);
     if (code != ESP_OK) {
         esp_relax_free(relax);
         return code;
@@ -88,14 +90,14 @@ esp_code esp_relax_create(const esp_problem *problem, const esp_ranges *root, in
 
 void esp_relax_free(esp_relax *relax) {
     if (!relax) return;
-    esp_clp_free(relax->clp);
+    esp_simplex_free(relax->simplex);
     esp_encoding_done(&relax->e);
     esp_arena_free(relax->arena);
     free(relax);
 }
 
-esp_clp *esp_relax_clp(esp_relax *relax) {
-    return relax->clp;
+esp_simplex *esp_relax_simplex(esp_relax *relax) {
+    return relax->simplex;
 }
 
 void esp_relax_apply(esp_relax *relax, const esp_region *region) {
@@ -116,7 +118,7 @@ void esp_relax_apply(esp_relax *relax, const esp_region *region) {
         lower[e->u[k]] = region->u_lower[k];
         upper[e->u[k]] = region->u_upper[k];
     }
-    esp_clp_limits(relax->clp, lower, upper);
+    esp_simplex_limits(relax->simplex, lower, upper);
 }
 
 void esp_relax_facet(esp_relax *relax, int q, double lower, double upper) {
@@ -125,9 +127,10 @@ void esp_relax_facet(esp_relax *relax, int q, double lower, double upper) {
     double m = fmax(upper, -lower);
     relax->facet_lower[q] = lower;
     relax->facet_upper[q] = upper;
-    esp_clp_coefficient(relax->clp, row, relax->e.r[q], m / upper);
-    esp_clp_coefficient(relax->clp, row, relax->e.w[q], m / -lower);
-    esp_clp_row_upper(relax->clp, row, m);
+    esp_lp_set(&relax->e.lp, row, relax->e.r[q], m / upper);
+    esp_lp_set(&relax->e.lp, row, relax->e.w[q], m / -lower);
+    relax->e.lp.row_upper[row] = m;
+    esp_simplex_row(relax->simplex, row);
 }
 
 void esp_relax_aim(esp_relax *relax, esp_aim aim, int index, double sign) {
@@ -142,12 +145,12 @@ void esp_relax_aim(esp_relax *relax, esp_aim aim, int index, double sign) {
         if (e->w[index] >= 0) relax->aim[e->w[index]] = -sign;
     }
     if (aim == ESP_AIM_U) relax->aim[e->u[index]] = sign;
-    esp_clp_cost(relax->clp, relax->aim);
+    esp_simplex_cost(relax->simplex, relax->aim);
 }
 
 void esp_relax_cutoff(esp_relax *relax, double cutoff) {
     relax->e.lp.row_upper[relax->e.cutoff_row] = cutoff;
-    esp_clp_row_upper(relax->clp, relax->e.cutoff_row, cutoff);
+    esp_simplex_row(relax->simplex, relax->e.cutoff_row);
 }
 
 /* ---- the proved bound -------------------------------------------------------------------------------------------- */
@@ -232,22 +235,23 @@ static double bound_of(esp_relax *relax, const double *cost, const esp_region *r
 }
 
 double esp_relax_bound(esp_relax *relax, const esp_region *region, const double *duals) {
-    return bound_of(relax, relax->aim, region, duals ? duals : esp_clp_duals(relax->clp));
+    return bound_of(relax, relax->aim, region, duals ? duals : esp_simplex_duals(relax->simplex));
 }
 
 /* A ray v whose bound of the zero cost is positive: nothing satisfies the rows. */
 bool esp_relax_refuted(esp_relax *relax, const esp_region *region) {
-    return esp_clp_farkas(relax->clp, relax->ray) && bound_of(relax, NULL, region, relax->ray) > 0;
+    const double *ray = esp_simplex_ray(relax->simplex);
+    return ray && bound_of(relax, NULL, region, ray) > 0;
 }
 
 /* ---- the LP's point ---------------------------------------------------------------------------------------------- */
 
 double esp_relax_r(const esp_relax *relax, int q) {
-    return relax->e.r[q] >= 0 ? esp_clp_solution(relax->clp)[relax->e.r[q]] : 0;
+    return relax->e.r[q] >= 0 ? esp_simplex_solution(relax->simplex)[relax->e.r[q]] : 0;
 }
 
 double esp_relax_w(const esp_relax *relax, int q) {
-    return relax->e.w[q] >= 0 ? esp_clp_solution(relax->clp)[relax->e.w[q]] : 0;
+    return relax->e.w[q] >= 0 ? esp_simplex_solution(relax->simplex)[relax->e.w[q]] : 0;
 }
 
 double esp_relax_p(const esp_relax *relax, int q) {
@@ -256,11 +260,11 @@ double esp_relax_p(const esp_relax *relax, int q) {
 
 double esp_relax_facet_dual(const esp_relax *relax, int q) {
     if (relax->e.knap[q] < 0) return 0;
-    return fabs(esp_clp_duals(relax->clp)[relax->e.knap[q]]) * fmax(relax->facet_upper[q], -relax->facet_lower[q]);
+    return fabs(esp_simplex_duals(relax->simplex)[relax->e.knap[q]]) * fmax(relax->facet_upper[q], -relax->facet_lower[q]);
 }
 
 void esp_relax_inputs(const esp_relax *relax, double *ret_u) {
-    const double *z = esp_clp_solution(relax->clp);
+    const double *z = esp_simplex_solution(relax->simplex);
     for (int k = 0; k < relax->e.n_u; k++) ret_u[k] = z[relax->e.u[k]];
 }
 
@@ -276,7 +280,7 @@ static double component(const esp_relax *relax, const esp_piece *piece, int k, c
 
 int esp_relax_last_costly(const esp_relax *relax, double least) {
     const esp_problem *p = relax->problem;
-    const double *z = esp_clp_solution(relax->clp);
+    const double *z = esp_simplex_solution(relax->simplex);
     for (int t = 0; t < relax->horizon; t++) relax->step_cost[t] = 0;
     for (int at = 0; at < relax->horizon * p->n_softs; at++)
         relax->step_cost[at / p->n_softs] += relax->e.soft[at] >= 0 ? p->penalty * z[relax->e.soft[at]] : 0;

@@ -15,8 +15,8 @@
 #ifndef ESP_PLAN_RELAX_H
 #define ESP_PLAN_RELAX_H
 
-#include "plan/coin.h"
 #include "plan/encode.h"
+#include "plan/simplex.h"
 
 /* Ranges that a branch of the search is confined to: p (H * n_r) and u (H * nu), ordered by time. One block, so that a
  * copy is one memcpy. */
@@ -31,7 +31,7 @@ typedef struct esp_relax esp_relax;
 ESP_MUST_CHECK esp_code esp_relax_create(const esp_problem *problem, const esp_ranges *root, int horizon, esp_relax **ret_relax, esp_error *reterr);
 void esp_relax_free(esp_relax *relax);
 
-esp_clp *esp_relax_clp(esp_relax *relax);
+esp_simplex *esp_relax_simplex(esp_relax *relax);
 /* The LP's limits from a region. */
 void esp_relax_apply(esp_relax *relax, const esp_region *region);
 /* Builds the facet of ReLU q anew from (lower < 0 < upper), when it is not built from them already. No facet: nothing. */

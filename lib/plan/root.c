@@ -162,7 +162,7 @@ esp_code esp_root_relax(esp_root *root, esp_error *reterr) {
     esp_clp_limits(root->clp, root->lower, root->upper);
     double before = -(double)INFINITY;
     for (int round = 0; round < RELAX_ROUNDS && !esp_track_stop(root->track); round++) {
-        esp_clp_status status = esp_clp_solve(root->clp, ESP_SIMPLEX_DUAL, esp_track_left(root->track));
+        esp_clp_status status = esp_clp_solve(root->clp, ESP_CLP_DUAL, esp_track_left(root->track));
         if (status == ESP_CLP_INFEASIBLE) record_refuted(root);
         if (status != ESP_CLP_OPTIMAL) return ESP_OK;
         double bound = safe_bound(root, root->encoding.lp.cost);
@@ -230,7 +230,7 @@ static void draw_in(esp_root *root, double *lower, double *upper) {
 /* The linear program of the current phases. True when it was solved and its plan offered. */
 static bool solve_phases(esp_root *root, double *lower, double *upper, double *ret_value) {
     esp_clp_limits(root->clp, lower, upper);
-    if (esp_clp_solve(root->clp, ESP_SIMPLEX_DUAL, esp_track_left(root->track)) != ESP_CLP_OPTIMAL) return false;
+    if (esp_clp_solve(root->clp, ESP_CLP_DUAL, esp_track_left(root->track)) != ESP_CLP_OPTIMAL) return false;
     *ret_value = esp_clp_value(root->clp);
     take_point(root);
     offer_point(root, "polish");
@@ -306,7 +306,7 @@ static double least(esp_root *root, int plus, int minus, double sign) {
     root->cost[plus] = sign;
     if (minus >= 0) root->cost[minus] = -sign;
     esp_clp_cost(root->clp, root->cost);
-    esp_clp_status status = esp_clp_solve(root->clp, ESP_SIMPLEX_PRIMAL, esp_track_left(root->track));
+    esp_clp_status status = esp_clp_solve(root->clp, ESP_CLP_PRIMAL, esp_track_left(root->track));
     if (status == ESP_CLP_INFEASIBLE) record_refuted(root);
     if (status != ESP_CLP_OPTIMAL) return -(double)INFINITY;
     note_seen(root);

@@ -81,11 +81,10 @@ static void note_reached(esp_squeezer *s, double *u) {
 /* Minimises sign * target and moves that side of [*lower, *upper]. False: the LP is empty, proved. */
 static bool solve_side(esp_squeezer *s, esp_aim aim, int index, double sign, const esp_region *region, double *lower, double *upper, double *u) {
     esp_relax_aim(s->relax, aim, index, sign);
-    esp_clp_status status = esp_clp_solve(esp_relax_clp(s->relax), ESP_SIMPLEX_PRIMAL, 10.0);
+    esp_simplex_status status = esp_simplex_primal(esp_relax_simplex(s->relax), NULL);
     s->solves++;
-    if (status == ESP_CLP_INFEASIBLE && esp_relax_refuted(s->relax, region)) return false;
-    if (status != ESP_CLP_OPTIMAL) return true;
-    note_reached(s, u);
+    if (status == ESP_SIMPLEX_INFEASIBLE) return !esp_relax_refuted(s->relax, region);
+    if (status == ESP_SIMPLEX_OPTIMAL) note_reached(s, u);
     double bound = esp_relax_bound(s->relax, region, NULL);
     if (sign > 0 && bound > *lower) *lower = bound;
     if (sign < 0 && -bound < *upper) *upper = -bound;

@@ -139,7 +139,7 @@ static void apply(const tree *t, esp_squeezer *s, node *n) {
 
 static void load(tree *t, node *n) {
     apply(t, t->squeezer, n);
-    esp_clp_basis_set(esp_relax_clp(t->relax), basis_of(t, n));
+    esp_simplex_basis_set(esp_relax_simplex(t->relax), basis_of(t, n));
 }
 
 /* Facets of ReLUs that are still unstable follow their ranges, once a side has shrunk below `share` of what it was. */
@@ -188,24 +188,19 @@ static int widest(const tree *t, const esp_region *region) {
     return best;
 }
 
-/* What one LP may take: Clp looks at its clock now and then, so this is a leash and not a promise. */
-static double lp_seconds(const tree *t) {
-    return fmax(0.001, fmin(10.0, esp_track_left(t->track)));
-}
-
 typedef enum verdict { DROPPED, OPEN, GIVEN_UP } verdict;
 
 /* Solves the node's LP from the basis in place; raises its bound; offers its plan. */
 static verdict solve(tree *t, node *n) {
     esp_region region = region_of(t, n);
     double cutoff = cutoff_of(t);
-    esp_clp_limit(esp_relax_clp(t->relax), cutoff);
-    esp_clp_status status = esp_clp_solve(esp_relax_clp(t->relax), ESP_SIMPLEX_DUAL, lp_seconds(t));
-    esp_clp_limit(esp_relax_clp(t->relax), INFINITY);
-    if (status == ESP_CLP_INFEASIBLE && esp_relax_refuted(t->relax, &region)) return DROPPED;
+    esp_simplex_limit(esp_relax_simplex(t->relax), cutoff);
+    esp_simplex_status status = esp_simplex_dual(esp_relax_simplex(t->relax), t->track->stop);
+    esp_simplex_limit(esp_relax_simplex(t->relax), INFINITY);
+    if (status == ESP_SIMPLEX_INFEASIBLE && esp_relax_refuted(t->relax, &region)) return DROPPED;
     n->bound = fmax(n->bound, esp_relax_bound(t->relax, &region, NULL));
     if (n->bound >= cutoff) return DROPPED;
-    if (status != ESP_CLP_OPTIMAL) return GIVEN_UP;
+    if (status != ESP_SIMPLEX_OPTIMAL) return GIVEN_UP;
     esp_relax_inputs(t->relax, t->u);
     (void)esp_track_offer(t->track, t->u, "tree");
     return n->bound >= cutoff_of(t) ? DROPPED : OPEN;
@@ -238,7 +233,7 @@ static verdict squeeze_node(tree *t, node *n) {
     int last = esp_relax_last_costly(t->relax, COSTLY * cutoff_of(t));
     esp_squeezer *s = prefix_of(t, last + 1);
     pick_dearest(t, &region);
-    esp_clp_basis_get(esp_relax_clp(t->relax), basis_of(t, n));
+    esp_simplex_basis_get(esp_relax_simplex(t->relax), basis_of(t, n));
     if (s != t->squeezer) apply(t, s, n);
     if (!esp_squeeze_pass(s, last, t->pick, cutoff_of(t), t->track->stop, &region)) return DROPPED;
     if (s != t->squeezer && !esp_squeeze_sweep(t->squeezer, last + 1, &region)) return DROPPED;
@@ -259,9 +254,10 @@ static void settle(tree *t, node *n, verdict v) {
     }
     node *stored = take_node(t);
     if (stored) {
-        esp_clp_basis_get(esp_relax_clp(t->relax), basis_of(t, n));
+        esp_simplex_basis_get(esp_relax_simplex(t->relax), basis_of(t, n));
         copy_node(t, stored, n);
         stored->branch = branch;
+        if (v == OPEN) esp_simplex_keep(esp_relax_simplex(t->relax));
         if (push(t, stored)) return;
     }
     t->kept = fmin(t->kept, n->bound); /* no room: its bound stays in the proof, its plans are not looked for */
@@ -364,7 +360,7 @@ static bool allocate(tree *t) {
     t->arena = esp_arena_create(0);
     if (!t->arena) return false;
     t->n_ranges = (size_t)(4 * t->n_p + 2 * t->n_u);
-    t->basis_bytes = esp_clp_basis_bytes(esp_relax_clp(t->relax));
+    t->basis_bytes = esp_simplex_basis_bytes(esp_relax_simplex(t->relax));
     t->node_bytes = sizeof(node) + t->n_ranges * sizeof(double) + (t->basis_bytes + 7) / 8 * 8;
     t->max_nodes = t->options->memory / t->node_bytes + 1;
     t->work = esp_arena_take(t->arena, t->node_bytes);
@@ -388,7 +384,7 @@ static void fill_root(tree *t, const esp_root *from) {
     memcpy(region.u_upper, from->u_upper, u);
     memcpy(facets, from->ranges->p_lower, p);
     memcpy(facets + t->n_p, from->ranges->p_upper, p);
-    esp_clp_basis_get(esp_relax_clp(t->relax), basis_of(t, root));
+    esp_simplex_basis_get(esp_relax_simplex(t->relax), basis_of(t, root));
     root->bound = fmax(0, t->track->lower_bound);
     root->depth = root->squeezed = root->costly = 0;
 }

@@ -30,7 +30,7 @@ typedef struct esp_tree_options {
     int squeeze_relus; /* this many of their dearest ReLUs */
     int lazy_from; /* unstable ReLUs from which on lazy squeezing takes their place */
 } esp_tree_options;
-#define ESP_TREE_OPTIONS_INIT ((esp_tree_options){(size_t)1 << 30, 5, 10, 140})
+#define ESP_TREE_OPTIONS_INIT ((esp_tree_options){(size_t)1 << 30, 2, 10, 140})
 
 /* True when the problem is one that the tree takes: l1 and linf costs, no value sets, no boxes to avoid. */
 bool esp_tree_takes(const esp_problem *problem);

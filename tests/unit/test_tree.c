@@ -188,10 +188,10 @@ static void check_bounds(fixture *f, const extremes *e, int horizon) {
     int rows = encoding.lp.n_rows;
     double *optimal = malloc((size_t)rows * sizeof *optimal), *duals = malloc((size_t)rows * sizeof *duals);
     ck_assert(optimal && duals);
-    ck_assert_int_eq(esp_clp_solve(esp_relax_clp(relax), ESP_SIMPLEX_DUAL, INFINITY), ESP_CLP_OPTIMAL);
-    double bound = esp_relax_bound(relax, &f->region, NULL), value = esp_clp_value(esp_relax_clp(relax));
+    ck_assert_int_eq(esp_simplex_dual(esp_relax_simplex(relax), NULL), ESP_SIMPLEX_OPTIMAL);
+    double bound = esp_relax_bound(relax, &f->region, NULL), value = esp_simplex_value(esp_relax_simplex(relax));
     ck_assert_msg(bound >= value - 1e-6 && bound <= e->cost, "bound %.12g, LP %.12g, sample %.12g", bound, value, e->cost);
-    memcpy(optimal, esp_clp_duals(esp_relax_clp(relax)), (size_t)rows * sizeof *optimal);
+    memcpy(optimal, esp_simplex_duals(esp_relax_simplex(relax)), (size_t)rows * sizeof *optimal);
     for (int k = 0; k < 200; k++) {
         double noise = pow(10, esp_rng_range(&f->rng, -6, 1));
         int q = (int)esp_rng_below(&f->rng, (uint32_t)(horizon * HIDDEN));

@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The dual and the primal simplex method on a dense tableau. */
+#include "plan/simplex.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/tableau.h"
+
+#define FEASIBLE   1e-8 /* a basic variable may be outside its limits by this much */
+#define PRICE      1e-9 /* a reduced cost of this size has no sign */
+#define ENTRY      1e-9 /* a smaller entry takes no part in a ratio test */
+#define PIVOT      1e-6 /* a smaller pivot is avoided */
+#define SAME_RATIO 1e-10
+#define RESIDUAL   1e-6 /* x may miss a row by this share of its size before the tableau is made anew */
+#define LONG_LIFE  400 /* pivots after which a tableau is made anew in any case */
+#define LOOK       16 /* pivots between two looks at the clock */
+
+typedef struct candidate {
+    int col;
+    double ratio, size; /* of the row's entry */
+} candidate;
+
+struct esp_simplex {
+    const esp_lp *lp;
+    esp_tableau *t;
+    esp_arena *arena;
+    double *cost; /* n + m, zero for slacks */
+    double *d; /* width: reduced costs of the nonbasic variables */
+    double *beta; /* m: values of the basic ones */
+    double *row_lower, *row_upper; /* m: their limits */
+    double *move; /* width: flips of a step, when there are many */
+    double *x, *dual;
+    candidate *candidates;
+    bool *barred; /* m: rows without a usable pivot, till the next one */
+    double limit, value;
+    bool made; /* the tableau is that of its statuses and of the LP's entries */
+    bool doubted; /* its rounding was too large */
+    int ray_row; /* of the last INFEASIBLE */
+    double ray_sign;
+    int64_t pivots;
+};
+
+static bool take(esp_simplex *s) {
+    int m = s->t->m + 1, all = s->t->n + s->t->m + 1, ld = s->t->base_ld + 8;
+    s->cost = ESP_NEW(s->arena, double, all);
+    s->d = ESP_NEW(s->arena, double, ld);
+    s->move = ESP_NEW(s->arena, double, ld);
+    s->beta = ESP_NEW(s->arena, double, m);
+    s->row_lower = ESP_NEW(s->arena, double, m);
+    s->row_upper = ESP_NEW(s->arena, double, m);
+    s->x = ESP_NEW(s->arena, double, s->t->n + 1);
+    s->dual = ESP_NEW(s->arena, double, m);
+    s->candidates = ESP_NEW(s->arena, candidate, ld);
+    s->barred = ESP_NEW(s->arena, bool, m);
+    return s->cost && s->d && s->move && s->beta && s->row_lower && s->row_upper && s->x && s->dual && s->candidates && s->barred;
+}
+
+esp_code esp_simplex_create(const esp_lp *lp, size_t shelf_bytes, esp_simplex **ret_simplex, esp_error *reterr) {
+    esp_simplex *s = calloc(1, sizeof *s);
+    if (!s) return esp_fail(reterr, ESP_NOMEM, "a simplex method");
+    *s = (esp_simplex){.lp = lp, .limit = (double)INFINITY, .ray_row = -1};
+    esp_code code = esp_tableau_create(lp, shelf_bytes, &s->t, reterr);
+    if (code == ESP_OK) {
+        s->arena = esp_arena_create(0);
+        if (!s->arena || !take(s)) code = esp_fail(reterr, ESP_NOMEM, "a linear program of %d columns and %d rows", lp->n_cols, lp->n_rows);
+    }
+    if (code != ESP_OK) {
+        esp_simplex_free(s);
+        return code;
+    }
+    memcpy(s->cost, lp->cost, (size_t)lp->n_cols * sizeof *s->cost);
+    *ret_simplex = s;
+    return ESP_OK;
+}
+
+void esp_simplex_free(esp_simplex *s) {
+    if (!s) return;
+    esp_tableau_free(s->t);
+    esp_arena_free(s->arena);
+    free(s);
+}
+
+void esp_simplex_limits(esp_simplex *s, const double *lower, const double *upper) {
+    memcpy(s->t->lower, lower, (size_t)s->t->n * sizeof *lower);
+    memcpy(s->t->upper, upper, (size_t)s->t->n * sizeof *upper);
+}
+
+void esp_simplex_cost(esp_simplex *s, const double *cost) {
+    memcpy(s->cost, cost, (size_t)s->t->n * sizeof *cost);
+}
+
+void esp_simplex_row(esp_simplex *s, int row) {
+    if (esp_tableau_changed(s->t, row)) s->made = false;
+}
+
+void esp_simplex_limit(esp_simplex *s, double value) {
+    s->limit = value;
+}
+
+size_t esp_simplex_basis_bytes(const esp_simplex *s) {
+    return (size_t)(s->t->n + s->t->m);
+}
+
+void esp_simplex_basis_get(const esp_simplex *s, unsigned char *ret_basis) {
+    memcpy(ret_basis, s->t->status, esp_simplex_basis_bytes(s));
+}
+
+void esp_simplex_basis_set(esp_simplex *s, const unsigned char *basis) {
+    size_t bytes = esp_simplex_basis_bytes(s);
+    for (size_t v = 0; s->made && v < bytes; v++) s->made = (basis[v] == ESP_BASIC) == (s->t->status[v] == ESP_BASIC);
+    memcpy(s->t->status, basis, bytes);
+}
+
+void esp_simplex_keep(esp_simplex *s) {
+    if (s->made) esp_tableau_keep(s->t);
+}
+
+/* ---- state ------------------------------------------------------------------------------------------------------- */
+
+static void ready(esp_simplex *s) {
+    bool old = s->t->pivots >= LONG_LIFE;
+    if (s->made && !old && !esp_tableau_outdated(s->t)) return;
+    esp_tableau_make(s->t, old || s->doubted);
+    s->made = true;
+    s->doubted = false;
+}
+
+/* Reduced costs from scratch. */
+static void price(esp_simplex *s, bool with_cost) {
+    const esp_tableau *t = s->t;
+    for (int c = 0; c < t->ld; c++) s->d[c] = c < t->width && with_cost ? s->cost[t->col_var[c]] : 0.0;
+    for (int i = 0; with_cost && i < t->m; i++) {
+        double cost = s->cost[t->row_var[i]];
+        const double *row = esp_tableau_row(t, i);
+        for (int c = 0; cost != 0.0 && c < t->ld; c++) s->d[c] += cost * row[c];
+    }
+}
+
+/* Each nonbasic variable to the limit that its reduced cost prefers. */
+static void place(esp_simplex *s) {
+    esp_tableau *t = s->t;
+    for (int c = 0; c < t->width; c++) {
+        if (s->d[c] > PRICE) t->status[t->col_var[c]] = ESP_AT_LOWER;
+        if (s->d[c] < -PRICE) t->status[t->col_var[c]] = ESP_AT_UPPER;
+    }
+}
+
+/* Limits that the row's variable must keep. One that only the columns imply is kept when they are. */
+static void guard(esp_simplex *s, int row) {
+    const esp_tableau *t = s->t;
+    int v = t->row_var[row];
+    bool slack = v >= t->n;
+    s->row_lower[row] = slack && !isfinite(s->lp->row_lower[v - t->n]) ? -(double)INFINITY : t->lower[v];
+    s->row_upper[row] = slack && !isfinite(s->lp->row_upper[v - t->n]) ? (double)INFINITY : t->upper[v];
+}
+
+/* Values of the basic variables and of the objective from scratch. */
+static void evaluate(esp_simplex *s) {
+    const esp_tableau *t = s->t;
+    for (int c = 0; c < t->ld; c++) s->move[c] = c < t->width ? esp_tableau_limit(t, t->col_var[c]) : 0.0;
+    for (int i = 0; i < t->m; i++) {
+        const double *row = esp_tableau_row(t, i);
+        double sum[8] = {0};
+        for (int c = 0; c < t->ld; c += 8)
+            for (int k = 0; k < 8; k++) sum[k] += row[c + k] * s->move[c + k];
+        s->beta[i] = t->constant[i] + (((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7])));
+        guard(s, i);
+    }
+    s->value = 0.0;
+    for (int v = 0; v < t->n; v++)
+        if (s->cost[v] != 0.0) s->value += s->cost[v] * (t->at[v] >= 0 ? s->beta[t->at[v]] : esp_tableau_limit(t, v));
+}
+
+static void shift_column(esp_simplex *s, int col, double by) {
+    const esp_tableau *t = s->t;
+    const double *entry = t->t + col;
+    for (int i = 0; i < t->m; i++) s->beta[i] += entry[(size_t)i * (size_t)t->ld] * by;
+    s->value += s->d[col] * by;
+}
+
+static void flip(esp_simplex *s, int col) {
+    esp_tableau *t = s->t;
+    int v = t->col_var[col];
+    double width = t->upper[v] - t->lower[v];
+    shift_column(s, col, t->status[v] == ESP_AT_UPPER ? -width : width);
+    t->status[v] = t->status[v] == ESP_AT_UPPER ? ESP_AT_LOWER : ESP_AT_UPPER;
+}
+
+/* Basic variable of `row` to one of its limits, nonbasic one of `col` in. */
+static void exchange(esp_simplex *s, int row, int col, bool to_upper) {
+    esp_tableau *t = s->t;
+    int out = t->row_var[row], in = t->col_var[col];
+    double by = ((to_upper ? t->upper[out] : t->lower[out]) - s->beta[row]) / esp_tableau_row(t, row)[col];
+    double entering = esp_tableau_limit(t, in) + by;
+    shift_column(s, col, by);
+    esp_tableau_pivot(t, row, col, s->d);
+    s->beta[row] = entering;
+    guard(s, row);
+    t->status[in] = ESP_BASIC;
+    t->status[out] = to_upper ? ESP_AT_UPPER : ESP_AT_LOWER;
+    s->pivots++;
+}
+
+/* Takes x from the tableau. False when it misses the LP's rows by more than it should. */
+static bool take_point(esp_simplex *s) {
+    const esp_tableau *t = s->t;
+    const esp_lp *lp = s->lp;
+    double *x = s->x;
+    for (int v = 0; v < t->n; v++) x[v] = t->at[v] >= 0 ? s->beta[t->at[v]] : esp_tableau_limit(t, v);
+    for (int i = 0; i < t->m; i++) {
+        double sum = 0.0, size = 1.0;
+        for (int k = lp->row_start[i]; k < lp->row_start[i + 1]; k++) {
+            sum += lp->value[k] * x[lp->col[k]];
+            size += fabs(lp->value[k] * x[lp->col[k]]);
+        }
+        int slack = t->n + i;
+        double is = t->own[i] >= 0 ? lp->row_lower[i] : t->at[slack] >= 0 ? s->beta[t->at[slack]] : esp_tableau_limit(t, slack);
+        if (!(fabs(sum - is) <= RESIDUAL * size)) return false;
+    }
+    return true;
+}
+
+/* ---- dual -------------------------------------------------------------------------------------------------------- */
+
+/* The row furthest outside for its length; -1: none. */
+static int leaving(const esp_simplex *s) {
+    int best = -1;
+    double most = 0.0;
+    for (int i = 0; i < s->t->m; i++) {
+        double out = fmax(s->row_lower[i] - s->beta[i], s->beta[i] - s->row_upper[i]);
+        if (out <= FEASIBLE || s->barred[i]) continue;
+        double score = out * out / (1.0 + s->t->weight[i]);
+        if (score <= most) continue;
+        most = score;
+        best = i;
+    }
+    return best;
+}
+
+/* Nonbasic variables that can move the row's variable the way it must go; sign +1: up. */
+static int collect(const esp_simplex *s, int row, double sign) {
+    const esp_tableau *t = s->t;
+    const double *entries = esp_tableau_row(t, row);
+    int n = 0;
+    for (int c = 0; c < t->width; c++) {
+        double a = sign * entries[c];
+        int v = t->col_var[c];
+        if (fabs(a) <= ENTRY || !(t->upper[v] > t->lower[v])) continue;
+        if ((a > 0.0) != (t->status[v] == ESP_AT_LOWER)) continue;
+        double d = t->status[v] == ESP_AT_LOWER ? fmax(0.0, s->d[c]) : fmax(0.0, -s->d[c]);
+        s->candidates[n++] = (candidate){c, d / fabs(a), fabs(a)};
+    }
+    return n;
+}
+
+/* Moves the next candidate, by ratio and then by size, to place k. */
+static void select_next(candidate *list, int k, int n) {
+    double least = (double)INFINITY;
+    int best = k;
+    for (int i = k; i < n; i++) least = fmin(least, list[i].ratio);
+    double size = -1.0;
+    for (int i = k; i < n; i++) {
+        if (list[i].ratio > least + SAME_RATIO || list[i].size <= size) continue;
+        size = list[i].size;
+        best = i;
+    }
+    candidate found = list[best];
+    list[best] = list[k];
+    list[k] = found;
+}
+
+typedef enum ratio_result { RATIO_FOUND, RATIO_NONE, RATIO_UNBOUNDED } ratio_result;
+
+/* The long-step ratio test: how many candidates are flipped, and then which one enters. */
+static ratio_result ratio_test(esp_simplex *s, double out, int n, int *ret_flips) {
+    const esp_tableau *t = s->t;
+    candidate *list = s->candidates;
+    int k = 0;
+    for (double slope = out;; k++) {
+        if (k == n) return slope > FEASIBLE ? RATIO_UNBOUNDED : RATIO_NONE;
+        select_next(list, k, n);
+        int v = t->col_var[list[k].col];
+        slope -= list[k].size * (t->upper[v] - t->lower[v]);
+        if (slope <= 0.0) break;
+    }
+    while (k >= 0 && list[k].size < PIVOT) k--; /* an earlier one is as valid, only shorter */
+    if (k < 0) return RATIO_NONE;
+    *ret_flips = k;
+    return RATIO_FOUND;
+}
+
+static void apply_flips(esp_simplex *s, int flips) {
+    for (int k = 0; k < flips; k++) flip(s, s->candidates[k].col);
+}
+
+static bool any_barred(const esp_simplex *s) {
+    for (int i = 0; i < s->t->m; i++)
+        if (s->barred[i]) return true;
+    return false;
+}
+
+static esp_simplex_status dual_loop(esp_simplex *s, double limit, const esp_stop *stop) {
+    esp_tableau *t = s->t;
+    int most = 200 + 5 * (t->m + t->width);
+    memset(s->barred, 0, (size_t)t->m * sizeof *s->barred);
+    for (int k = 0; k < most; k++) {
+        if (s->value > limit) return ESP_SIMPLEX_CUT;
+        if (k % LOOK == LOOK - 1 && esp_stop_now(stop)) return ESP_SIMPLEX_STOPPED;
+        int row = leaving(s), flips = 0;
+        if (row < 0) return any_barred(s) ? ESP_SIMPLEX_STOPPED : ESP_SIMPLEX_OPTIMAL;
+        bool below = s->beta[row] < s->row_lower[row];
+        double out = below ? s->row_lower[row] - s->beta[row] : s->beta[row] - s->row_upper[row];
+        int n = collect(s, row, below ? 1.0 : -1.0);
+        ratio_result found = ratio_test(s, out, n, &flips);
+        if (found == RATIO_UNBOUNDED) {
+            s->ray_row = row;
+            s->ray_sign = below ? 1.0 : -1.0;
+            return ESP_SIMPLEX_INFEASIBLE;
+        }
+        if (found == RATIO_NONE) {
+            s->barred[row] = true;
+            continue;
+        }
+        apply_flips(s, flips);
+        exchange(s, row, s->candidates[flips].col, !below);
+        memset(s->barred, 0, (size_t)t->m * sizeof *s->barred);
+    }
+    return ESP_SIMPLEX_STOPPED;
+}
+
+esp_simplex_status esp_simplex_dual(esp_simplex *s, const esp_stop *stop) {
+    esp_simplex_status status = ESP_SIMPLEX_STOPPED;
+    double limit = s->limit + 1e-9 * fabs(s->limit);
+    for (int attempt = 0; attempt < 3; attempt++) {
+        ready(s);
+        price(s, true);
+        place(s);
+        evaluate(s);
+        status = dual_loop(s, isfinite(limit) ? limit : (double)INFINITY, stop);
+        if (take_point(s)) return status;
+        s->made = false;
+        s->doubted = true;
+    }
+    return status == ESP_SIMPLEX_OPTIMAL ? ESP_SIMPLEX_STOPPED : status;
+}
+
+/* ---- primal ------------------------------------------------------------------------------------------------------ */
+
+static int cheapest(const esp_simplex *s) {
+    const esp_tableau *t = s->t;
+    int best = -1;
+    double most = PRICE;
+    for (int c = 0; c < t->width; c++) {
+        int v = t->col_var[c];
+        double gain = t->status[v] == ESP_AT_LOWER ? -s->d[c] : s->d[c];
+        if (gain <= most || !(t->upper[v] > t->lower[v])) continue;
+        most = gain;
+        best = c;
+    }
+    return best;
+}
+
+/* How far the column's variable may go, sign +1: up; the row that stops it, -1 when its own other limit does. */
+static int stopping(const esp_simplex *s, int col, double sign, bool *ret_to_upper) {
+    const esp_tableau *t = s->t;
+    const double *entry = t->t + col;
+    int v = t->col_var[col], best = -1;
+    double room = t->upper[v] - t->lower[v], longest = room, largest = ENTRY;
+    for (int i = 0; i < t->m; i++) {
+        double a = sign * entry[(size_t)i * (size_t)t->ld];
+        if (a > ENTRY) longest = fmin(longest, (s->row_upper[i] - s->beta[i] + FEASIBLE) / a);
+        if (a < -ENTRY) longest = fmin(longest, (s->row_lower[i] - s->beta[i] - FEASIBLE) / a);
+    }
+    if (longest >= room) return -1;
+    for (int i = 0; i < t->m; i++) {
+        double a = sign * entry[(size_t)i * (size_t)t->ld];
+        if (fabs(a) <= largest) continue;
+        double end = a > 0.0 ? s->row_upper[i] : s->row_lower[i];
+        if ((end - s->beta[i]) / a > longest) continue;
+        largest = fabs(a);
+        best = i;
+        *ret_to_upper = a > 0.0;
+    }
+    return best;
+}
+
+static esp_simplex_status primal_loop(esp_simplex *s, const esp_stop *stop) {
+    esp_tableau *t = s->t;
+    int most = 100 + 3 * (t->m + t->width);
+    for (int k = 0; k < most; k++) {
+        if (k % LOOK == LOOK - 1 && esp_stop_now(stop)) return ESP_SIMPLEX_STOPPED;
+        int col = cheapest(s);
+        if (col < 0) return ESP_SIMPLEX_OPTIMAL;
+        bool to_upper = false;
+        int row = stopping(s, col, t->status[t->col_var[col]] == ESP_AT_LOWER ? 1.0 : -1.0, &to_upper);
+        if (row < 0)
+            flip(s, col);
+        else
+            exchange(s, row, col, to_upper);
+    }
+    return ESP_SIMPLEX_STOPPED;
+}
+
+esp_simplex_status esp_simplex_primal(esp_simplex *s, const esp_stop *stop) {
+    esp_simplex_status status = ESP_SIMPLEX_STOPPED;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        ready(s);
+        price(s, false);
+        evaluate(s);
+        status = dual_loop(s, (double)INFINITY, stop);
+        if (status == ESP_SIMPLEX_OPTIMAL) {
+            price(s, true);
+            evaluate(s);
+            status = primal_loop(s, stop);
+        }
+        if (take_point(s)) return status;
+        s->made = false;
+        s->doubted = true;
+    }
+    return status == ESP_SIMPLEX_OPTIMAL ? ESP_SIMPLEX_STOPPED : status;
+}
+
+/* ---- what comes out ---------------------------------------------------------------------------------------------- */
+
+double esp_simplex_value(const esp_simplex *s) {
+    return s->value;
+}
+
+int64_t esp_simplex_pivots(const esp_simplex *s) {
+    return s->pivots;
+}
+
+const double *esp_simplex_solution(const esp_simplex *s) {
+    return s->x;
+}
+
+/* A reduced-cost vector: of nonbasic variables scale * d, of the basic variable of one row `of_row`, of others 0. */
+typedef struct reduced {
+    const double *d;
+    double scale;
+    int row;
+    double of_row;
+} reduced;
+
+static double reduced_of(const esp_tableau *t, const reduced *r, int var) {
+    int at = t->at[var];
+    if (at >= 0) return at == r->row ? r->of_row : 0.0;
+    return r->scale * r->d[-1 - at];
+}
+
+/* See tableau.h: row by row from the last. */
+static const double *multipliers(esp_simplex *s, const double *cost, const reduced *r) {
+    const esp_tableau *t = s->t;
+    const esp_lp *lp = s->lp;
+    for (int i = t->m - 1; i >= 0; i--) {
+        if (t->own[i] < 0) {
+            s->dual[i] = reduced_of(t, r, t->n + i);
+            continue;
+        }
+        int k = t->at[t->own[i]] != ESP_TABLEAU_OUT ? t->own[i] : t->also[i];
+        double sum = (cost ? cost[k] : 0.0) - reduced_of(t, r, k), own = 1.0;
+        for (int e = lp->col_start[k]; e < lp->col_start[k + 1]; e++) {
+            if (lp->row[e] == i)
+                own = lp->col_value[e];
+            else
+                sum -= lp->col_value[e] * s->dual[lp->row[e]];
+        }
+        s->dual[i] = sum / own;
+    }
+    return s->dual;
+}
+
+const double *esp_simplex_duals(esp_simplex *s) {
+    reduced r = {s->d, 1.0, -1, 0.0};
+    return multipliers(s, s->cost, &r);
+}
+
+const double *esp_simplex_ray(esp_simplex *s) {
+    if (s->ray_row < 0) return NULL;
+    reduced r = {esp_tableau_row(s->t, s->ray_row), -s->ray_sign, s->ray_row, s->ray_sign};
+    return multipliers(s, NULL, &r);
+}

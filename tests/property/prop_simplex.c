@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The simplex method on its dense tableau against Clp: random programs in the shape of a planning problem's (equality
+ * rows in time order, each with columns of its own; inequalities; every column limited), solved again and again under
+ * other limits, costs and entries, from bases that are set, kept and come back to. */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "plan/coin.h"
+#include "plan/simplex.h"
+#include "support/models.h"
+
+typedef struct program {
+    esp_lp lp;
+    double *lower, *upper, *work; /* columns, columns, rows */
+    int *inequality, n_inequalities;
+} program;
+
+/* `steps` times: two free columns, then equality rows x_own - x_also = mix of what came before. */
+static void add_step(program *p, esp_rng *rng) {
+    esp_lp *lp = &p->lp;
+    for (int k = 0; k < 2; k++) (void)esp_lp_add_col(lp, esp_rng_normal(rng), -1, 1, false);
+    for (int k = 0; k < 3; k++) {
+        int before = lp->n_cols;
+        int own = esp_lp_add_col(lp, esp_rng_below(rng, 2) ? 1 : 0, esp_rng_below(rng, 3) ? 0 : -2, 5, false);
+        int also = esp_rng_below(rng, 3) ? esp_lp_add_col(lp, esp_rng_below(rng, 2) ? 1 : 0, 0, 5, false) : -1;
+        double b = esp_rng_normal(rng);
+        (void)esp_lp_add_row(lp, b, b);
+        for (int j = 0; j < before; j++)
+            if (esp_rng_below(rng, 3) == 0) esp_lp_put(lp, j, 0.5 * esp_rng_normal(rng));
+        esp_lp_put(lp, own, 1);
+        if (also >= 0) esp_lp_put(lp, also, -1);
+    }
+}
+
+static void add_inequalities(program *p, esp_rng *rng) {
+    esp_lp *lp = &p->lp;
+    p->n_inequalities = 4 + (int)esp_rng_below(rng, 6);
+    p->inequality = calloc((size_t)p->n_inequalities, sizeof *p->inequality);
+    for (int k = 0; k < p->n_inequalities; k++) {
+        double side = esp_rng_range(rng, 0, 4);
+        p->inequality[k] = esp_lp_add_row(lp, k % 3 == 0 ? -side : -INFINITY, side);
+        for (int j = 0; j < lp->n_cols; j++)
+            if (esp_rng_below(rng, 4) == 0) esp_lp_put(lp, j, esp_rng_normal(rng));
+    }
+}
+
+static program make_program(esp_rng *rng) {
+    program p = {0};
+    int steps = 1 + (int)esp_rng_below(rng, 5);
+    for (int t = 0; t < steps; t++) add_step(&p, rng);
+    add_inequalities(&p, rng);
+    ck_assert_int_eq(esp_lp_finish(&p.lp, NULL), ESP_OK);
+    p.lower = calloc((size_t)p.lp.n_cols, sizeof *p.lower);
+    p.upper = calloc((size_t)p.lp.n_cols, sizeof *p.upper);
+    p.work = calloc((size_t)p.lp.n_rows, sizeof *p.work);
+    memcpy(p.lower, p.lp.col_lower, (size_t)p.lp.n_cols * sizeof *p.lower);
+    memcpy(p.upper, p.lp.col_upper, (size_t)p.lp.n_cols * sizeof *p.upper);
+    return p;
+}
+
+static void drop_program(program *p) {
+    esp_lp_done(&p->lp);
+    free(p->lower);
+    free(p->upper);
+    free(p->work);
+    free(p->inequality);
+}
+
+/* Limits narrower than the LP's, some columns fixed. */
+static void draw_limits(program *p, esp_rng *rng) {
+    for (int j = 0; j < p->lp.n_cols; j++) {
+        double low = p->lp.col_lower[j], high = p->lp.col_upper[j];
+        p->lower[j] = low;
+        p->upper[j] = high;
+        uint64_t kind = esp_rng_below(rng, 6);
+        if (kind == 0) p->upper[j] = p->lower[j] = low + (high - low) * (esp_rng_below(rng, 2) ? 0 : esp_rng_uniform(rng));
+        if (kind == 1) p->upper[j] = low + (high - low) * (0.3 + 0.7 * esp_rng_uniform(rng));
+    }
+}
+
+/* Multiplies an inequality's entries, as a facet's are changed. */
+static void change_entries(program *p, esp_rng *rng, esp_simplex *s, esp_clp *clp) {
+    int row = p->inequality[esp_rng_below(rng, (uint64_t)p->n_inequalities)];
+    for (int k = p->lp.row_start[row]; k < p->lp.row_start[row + 1]; k++) {
+        double value = p->lp.value[k] * (0.5 + esp_rng_uniform(rng));
+        esp_lp_set(&p->lp, row, p->lp.col[k], value);
+        esp_clp_coefficient(clp, row, p->lp.col[k], value);
+    }
+    esp_simplex_row(s, row);
+}
+
+/* Both solved; the same answer, and a bound that proves it. */
+static void compare(program *p, esp_simplex *s, esp_clp *clp, const double *cost, bool primal, uint64_t seed, int round) {
+    esp_simplex_cost(s, cost);
+    esp_simplex_limits(s, p->lower, p->upper);
+    esp_clp_cost(clp, cost);
+    esp_clp_limits(clp, p->lower, p->upper);
+    esp_simplex_status status = primal ? esp_simplex_primal(s, NULL) : esp_simplex_dual(s, NULL);
+    esp_clp_status other = esp_clp_solve(clp, ESP_CLP_DUAL, INFINITY);
+    unsigned long long n = seed;
+    if (other == ESP_CLP_INFEASIBLE) {
+        ck_assert_msg(status == ESP_SIMPLEX_INFEASIBLE, "seed %llu round %d: %d, Clp finds no point", n, round, status);
+        double *zero = calloc((size_t)p->lp.n_cols, sizeof *zero);
+        double bound = esp_lp_safe_bound(&p->lp, zero, p->lower, p->upper, esp_simplex_ray(s), p->work);
+        ck_assert_msg(bound > -1e-7, "seed %llu round %d: the ray proves only %g", n, round, bound);
+        free(zero);
+        return;
+    }
+    if (other != ESP_CLP_OPTIMAL) return;
+    double value = esp_clp_value(clp), slack = 1e-6 * (1 + fabs(value));
+    ck_assert_msg(status == ESP_SIMPLEX_OPTIMAL, "seed %llu round %d: %d, Clp's optimum is %g", n, round, status, value);
+    ck_assert_msg(fabs(esp_simplex_value(s) - value) <= slack, "seed %llu round %d: %.12g, Clp %.12g", n, round, esp_simplex_value(s), value);
+    double bound = esp_lp_safe_bound(&p->lp, cost, p->lower, p->upper, esp_simplex_duals(s), p->work);
+    ck_assert_msg(bound <= value + slack && bound >= value - slack, "seed %llu round %d: bound %.12g of %.12g", n, round, bound, value);
+    const double *x = esp_simplex_solution(s);
+    for (int j = 0; j < p->lp.n_cols; j++) ck_assert(x[j] >= p->lower[j] - 1e-6 && x[j] <= p->upper[j] + 1e-6);
+}
+
+START_TEST(simplex__finds_what_clp_finds) {
+    seed_range range = seeds(60);
+    for (uint64_t seed = range.first; seed <= range.last; seed++) {
+        esp_rng rng;
+        esp_rng_init(&rng, seed, 5);
+        program p = make_program(&rng);
+        esp_simplex *s = NULL;
+        esp_clp *clp = NULL;
+        ck_assert_int_eq(esp_simplex_create(&p.lp, 1 << 16, &s, NULL), ESP_OK);
+        ck_assert_int_eq(esp_clp_create(&p.lp, &clp, NULL), ESP_OK);
+        double *cost = calloc((size_t)p.lp.n_cols, sizeof *cost);
+        unsigned char *basis = calloc(2, esp_simplex_basis_bytes(s)), *earlier = basis + esp_simplex_basis_bytes(s);
+        esp_simplex_basis_get(s, earlier);
+        for (int round = 0; round < 25; round++) {
+            for (int j = 0; j < p.lp.n_cols; j++) cost[j] = round % 5 < 3 ? p.lp.cost[j] : esp_rng_below(&rng, 4) ? 0 : esp_rng_normal(&rng);
+            if (round % 2 == 0) draw_limits(&p, &rng);
+            if (round % 7 == 6) change_entries(&p, &rng, s, clp);
+            if (round % 4 == 3) esp_simplex_basis_set(s, earlier);
+            compare(&p, s, clp, cost, round % 5 == 4, seed, round);
+            if (round % 3 == 0) {
+                esp_simplex_basis_get(s, earlier);
+                esp_simplex_keep(s);
+            }
+        }
+        esp_simplex_free(s);
+        esp_clp_free(clp);
+        free(basis);
+        free(cost);
+        drop_program(&p);
+    }
+}
+END_TEST
+
+START_TEST(simplex__stops_past_its_limit) {
+    seed_range range = seeds(30);
+    int cut = 0;
+    for (uint64_t seed = range.first; seed <= range.last; seed++) {
+        esp_rng rng;
+        esp_rng_init(&rng, seed, 6);
+        program p = make_program(&rng);
+        esp_simplex *s = NULL;
+        ck_assert_int_eq(esp_simplex_create(&p.lp, 0, &s, NULL), ESP_OK);
+        if (esp_simplex_dual(s, NULL) == ESP_SIMPLEX_OPTIMAL) {
+            double value = esp_simplex_value(s);
+            esp_simplex_limit(s, value - 0.1 * (1 + fabs(value)));
+            esp_simplex_basis_set(s, (unsigned char[4096]){0}); /* nothing basic: mended */
+            ck_assert_int_eq(esp_simplex_dual(s, NULL), ESP_SIMPLEX_CUT);
+            double bound = esp_lp_safe_bound(&p.lp, p.lp.cost, p.lower, p.upper, esp_simplex_duals(s), p.work);
+            ck_assert(bound > value - 0.1 * (1 + fabs(value)) - 1e-6 && bound <= value + 1e-6 * (1 + fabs(value)));
+            cut++;
+        }
+        esp_simplex_free(s);
+        drop_program(&p);
+    }
+    ck_assert_int_gt(cut, 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("prop_simplex");
+    TCase *tc = tcase_create("clp");
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, simplex__finds_what_clp_finds);
+    tcase_add_test(tc, simplex__stops_past_its_limit);
+    suite_add_tcase(suite, tc);
+    return run_suite(suite);
+}
