@@ -122,24 +122,10 @@ static esp_code put_request(esp_asking *a, const artifact_wish *wish, const esp_
     return !code && a->request.failed ? esp_fail(reterr, ESP_NOMEM, "no memory for the request") : code;
 }
 
-/* The worker's {"text"}: a few megabytes at most (net/emit_c.h). */
 static void answer_c(esp_call *call, const char *payload, size_t len) {
-    esp_json *json = NULL;
-    esp_error error = {0};
     esp_buf body = {0};
-    const char *text = NULL;
-    esp_code code = esp_json_parse(payload, len, &json, &error);
-    esp_reader root = esp_reader_root(json), member;
-    if (!code) code = esp_read_required(&root, "text", &member, &error);
-    if (!code) code = esp_read_string(&member, ESP_FRAME_MAX, &text, &error);
-    if (code) {
-        esp_fail(&error, ESP_INTERNAL, "the worker's answer is not an artifact");
-        esp_call_reply_error(call, &error);
-    } else {
-        esp_buf_puts(&body, text);
-        esp_call_reply(call, 200, C_TYPE, &body);
-    }
-    esp_json_free(json);
+    esp_buf_put(&body, payload, len);
+    esp_call_reply(call, 200, C_TYPE, &body);
 }
 
 /* What the file will hold follows from the request, so its hash stands for both. */

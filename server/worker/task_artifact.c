@@ -245,18 +245,11 @@ static esp_code make_text(artifact *a, const esp_reader *payload, esp_buf *ret_t
 
 esp_code worker_artifact(worker *w, const esp_reader *payload, esp_error *reterr) {
     artifact a = {.w = w, .arena = esp_arena_create(0)};
-    esp_buf text = {0}, reply = {0};
+    esp_buf text = {0};
     esp_code code = a.arena ? read_request(&a, payload, reterr) : no_memory(reterr);
     if (!code) code = make_text(&a, payload, &text, reterr);
-    if (!code) {
-        esp_jsonw json = esp_jsonw_on(&reply);
-        esp_jsonw_object(&json, NULL);
-        esp_jsonw_string(&json, "text", esp_buf_text(&text));
-        esp_jsonw_object_end(&json);
-        worker_send(w, ESP_FRAME_DONE, &reply);
-    }
+    if (!code) worker_send(w, ESP_FRAME_DONE, &text);
     esp_buf_done(&text);
-    esp_buf_done(&reply);
     esp_buf_done(&a.head);
     esp_arena_free(a.arena);
     return code;
