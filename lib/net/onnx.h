@@ -20,7 +20,7 @@
 #include "net/model.h"
 
 /* kind: an esp_model_kind, or -1 for the file's own metadata. history: 0 for the metadata's, or 1 without; a file is a
- * stranger's, so memory stays below a few times its size and 100 MB, whatever it says. Of n inputs and ny outputs, dynamics get
+ * stranger's, so memory, beside the model's own, stays below ten times the file and 64 MB, whatever it says. Of n inputs and ny outputs, dynamics get
  * nu = n / history - ny. Errors: INVALID (not ONNX, damaged, sizes that do not fit; a pointer names the node
  * or tensor, "?kind" or "?history" the argument), UNPROCESSABLE (an operator or a use of one that is not supported, by
  * name), NOMEM. */

@@ -10,6 +10,7 @@
 #include "net/model.h"
 
 struct EspOnnx__ModelProto;
+struct EspOnnx__AttributeProto;
 struct EspOnnx__NodeProto;
 struct EspOnnx__TensorProto;
 
@@ -61,9 +62,48 @@ ESP_MUST_CHECK esp_code esp_onnx_constant(const struct EspOnnx__NodeProto *node,
 /* onnx_read.c: the value of that name, NULL when there is none. */
 const esp_onnx_value *esp_onnx_find(const esp_onnx_graph *graph, const char *name);
 
-/* onnx_ops.c: the node's first output, from values that exist already. */
-ESP_MUST_CHECK esp_code esp_onnx_node(esp_onnx_graph *graph, const struct EspOnnx__NodeProto *node, const esp_onnx_value **ret, esp_error *reterr);
+#define esp_onnx_refuse(g, ...)  esp_fail_at(reterr, ESP_UNPROCESSABLE, (g)->where, __VA_ARGS__)
+#define esp_onnx_invalid(g, ...) esp_fail_at(reterr, ESP_INVALID, (g)->where, __VA_ARGS__)
+
+/* onnx_values.c: new values in the graph's arena. */
+esp_code esp_onnx_no_memory(const esp_onnx_graph *graph, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_onnx_make(esp_onnx_graph *graph, esp_onnx_value value, const esp_onnx_value **ret, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_onnx_make_affine(esp_onnx_graph *graph, size_t n, const esp_onnx_value *from, const double *w, const double *b,
+                                             const esp_onnx_value **ret, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_onnx_make_acted(esp_onnx_graph *graph, const esp_onnx_value *affine, const uint8_t *act, const esp_onnx_value **ret,
+                                            esp_error *reterr);
 /* The value as W h + b; one that is something else is put behind an identity matrix. */
 ESP_MUST_CHECK esp_code esp_onnx_affine(esp_onnx_graph *graph, const esp_onnx_value *value, const esp_onnx_value **ret, esp_error *reterr);
+
+/* Neuron i of a value that is AFFINE or ACTED. */
+static inline uint8_t esp_onnx_act_of(const esp_onnx_value *value, size_t i) {
+    return value->kind == ESP_ONNX_ACTED ? value->act[i] : ESP_ACT_IDENTITY;
+}
+static inline const esp_onnx_value *esp_onnx_below(const esp_onnx_value *value) {
+    return value->kind == ESP_ONNX_ACTED ? value->from : value;
+}
+
+/* onnx_values.c: a node's parts. NULL, or `otherwise`, when the attribute is absent. */
+const struct EspOnnx__AttributeProto *esp_onnx_attribute(const struct EspOnnx__NodeProto *node, const char *name);
+int64_t esp_onnx_int_attribute(const struct EspOnnx__NodeProto *node, const char *name, int64_t otherwise);
+/* The node has at least `min` and at most `max` inputs, and no attributes but those named: "f:alpha", a type (f a float, i an integer, l a
+ * list of integers) and the name. */
+ESP_MUST_CHECK esp_code esp_onnx_check_node(const esp_onnx_graph *graph, const struct EspOnnx__NodeProto *node, size_t min, size_t max,
+                                            const char *const *known, esp_error *reterr);
+/* Input k, of any kind; computed and flat; constant. An absent one gives NULL when it may be absent. */
+ESP_MUST_CHECK esp_code esp_onnx_input(const esp_onnx_graph *graph, const struct EspOnnx__NodeProto *node, size_t k, bool optional,
+                                       const esp_onnx_value **ret, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_onnx_computed(const esp_onnx_graph *graph, const struct EspOnnx__NodeProto *node, size_t k, const esp_onnx_value **ret,
+                                          esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_onnx_constant_input(const esp_onnx_graph *graph, const struct EspOnnx__NodeProto *node, size_t k, bool optional,
+                                                const esp_onnx_tensor **ret, esp_error *reterr);
+
+/* onnx_shape.c */
+typedef esp_code esp_onnx_operator(esp_onnx_graph *graph, const struct EspOnnx__NodeProto *node, const esp_onnx_value **ret, esp_error *reterr);
+esp_onnx_operator esp_onnx_op_identity, esp_onnx_op_dropout, esp_onnx_op_flatten, esp_onnx_op_reshape, esp_onnx_op_transpose, esp_onnx_op_cast,
+    esp_onnx_op_constant, esp_onnx_op_slice;
+
+/* onnx_ops.c: the node's first output, from values that exist already. */
+esp_onnx_operator esp_onnx_node;
 
 #endif

@@ -119,6 +119,10 @@ def refused():
     out.append(("duplicate value", make([identity("a"), identity("a"), identity(x="a")], [], 2, 2), "INVALID", "/graph/node/1", "twice"))
     out.append(("duplicate tensor", make([identity()], [w, w], 2, 2), "INVALID", "/graph/initializer/1", "twice"))
     out.append(("transA", make([helper.make_node("Gemm", ["input", "w"], ["output"], transA=1)], [w], 2, 2), "UNPROCESSABLE", "/graph/node/0", "transA"))
+    out.append(("attribute of another type", make([helper.make_node("Gemm", ["input", "w"], ["output"], alpha=1)], [w], 2, 2), "UNPROCESSABLE",
+                "/graph/node/0", "alpha"))
+    out.append(("Gemm of another operator set's form", make([helper.make_node("Gemm", ["input", "w"], ["output"], broadcast=1)], [w], 2, 2),
+                "UNPROCESSABLE", "/graph/node/0", "broadcast"))
     out.append(("product of two", make([helper.make_node("Mul", ["input", "input"], ["output"])], [], 2, 2), "UNPROCESSABLE", "/graph/node/0", "Mul"))
     out.append(("wrong shape", make([helper.make_node("MatMul", ["input", "w"], ["output"])], [w], 3, 2), "INVALID", "/graph/node/0", "3 rows"))
     out.append(("weight on the left", make([helper.make_node("MatMul", ["w", "input"], ["output"])], [w], 2, 2), "UNPROCESSABLE", "/graph/node/0", "MatMul"))
