@@ -258,11 +258,6 @@ double esp_relax_p(const esp_relax *relax, int q) {
     return esp_relax_r(relax, q) - esp_relax_w(relax, q);
 }
 
-double esp_relax_facet_dual(const esp_relax *relax, int q) {
-    if (relax->e.knap[q] < 0) return 0;
-    return fabs(esp_simplex_duals(relax->simplex)[relax->e.knap[q]]) * fmax(relax->facet_upper[q], -relax->facet_lower[q]);
-}
-
 void esp_relax_inputs(const esp_relax *relax, double *ret_u) {
     const double *z = esp_simplex_solution(relax->simplex);
     for (int k = 0; k < relax->e.n_u; k++) ret_u[k] = z[relax->e.u[k]];
@@ -299,4 +294,9 @@ int esp_relax_last_costly(const esp_relax *relax, double least) {
     int last = relax->horizon - 1;
     while (last > 0 && relax->step_cost[last] <= least) last--;
     return last;
+}
+
+double esp_relax_penalty(esp_relax *relax, int q, bool on) {
+    int col = on ? relax->e.w[q] : relax->e.r[q];
+    return col < 0 ? 0 : esp_simplex_penalty(relax->simplex, col);
 }

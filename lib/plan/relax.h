@@ -50,7 +50,8 @@ bool esp_relax_refuted(esp_relax *relax, const esp_region *region);
 double esp_relax_p(const esp_relax *relax, int q);
 double esp_relax_r(const esp_relax *relax, int q);
 double esp_relax_w(const esp_relax *relax, int q);
-double esp_relax_facet_dual(const esp_relax *relax, int q); /* price of the facet, >= 0; 0 without one */
+/* At an optimum: the least by which the bound rises when ReLU q is put on (off). */
+double esp_relax_penalty(esp_relax *relax, int q, bool on);
 /* The last step whose cost at the LP's point is above `least`; 0 when there is none. */
 int esp_relax_last_costly(const esp_relax *relax, double least);
 void esp_relax_inputs(const esp_relax *relax, double *ret_u); /* H x nu */

@@ -346,6 +346,25 @@ esp_simplex_status esp_simplex_dual(esp_simplex *s, const esp_stop *stop) {
     return status == ESP_SIMPLEX_OPTIMAL ? ESP_SIMPLEX_STOPPED : status;
 }
 
+double esp_simplex_penalty(esp_simplex *s, int col) {
+    const esp_tableau *t = s->t;
+    int row = t->at[col];
+    if (row < 0) return 0.0;
+    double slope = s->beta[row] - t->lower[col], gain = 0.0, at = 0.0;
+    if (slope <= FEASIBLE) return 0.0;
+    int n = collect(s, row, -1.0);
+    candidate *list = s->candidates;
+    for (int k = 0; slope > 0.0; k++) {
+        if (k == n) return (double)INFINITY;
+        select_next(list, k, n);
+        gain += slope * (list[k].ratio - at);
+        at = list[k].ratio;
+        int v = t->col_var[list[k].col];
+        slope -= list[k].size * (t->upper[v] - t->lower[v]);
+    }
+    return gain;
+}
+
 /* ---- primal ------------------------------------------------------------------------------------------------------ */
 
 static int cheapest(const esp_simplex *s) {

@@ -51,6 +51,9 @@ esp_simplex_status esp_simplex_dual(esp_simplex *simplex, const esp_stop *stop);
 esp_simplex_status esp_simplex_primal(esp_simplex *simplex, const esp_stop *stop);
 
 /* Of the last solve; valid until the next call. */
+/* At an optimum: by how much, at least, the value would rise if the column were fixed at its lower limit (the first step
+ * of the dual method: the penalty of Driebeek and Tomlin, run past bound flips). INFINITY: it cannot be. */
+double esp_simplex_penalty(esp_simplex *simplex, int col);
 double esp_simplex_value(const esp_simplex *simplex);
 const double *esp_simplex_solution(const esp_simplex *simplex); /* n_cols */
 const double *esp_simplex_duals(esp_simplex *simplex); /* n_rows */

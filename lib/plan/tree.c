@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ON_GRAPH      1e-7 /* an LP point closer than this to a ReLU's graph counts as on it */
-#define TIME_DISCOUNT 0.7 /* per step, in the branching score */
-#define LAZY_DEPTH    8 /* levels below the last squeeze at which a node is squeezed again */
-#define LAZY_GAIN     0.05 /* a squeeze that closed this share of a node's way to the cutoff is followed by another */
-#define COSTLY        0.005 /* a step that costs less than this share of the cutoff costs nothing */
-#define FACET_SHRUNK  0.95 /* a facet is built anew when a side has shrunk below this share */
+#define ON_GRAPH     1e-7 /* an LP point closer than this to a ReLU's graph counts as on it */
+#define LEAST_RISE   1e-6 /* of the room, counted for a phase whose first step gains nothing */
+#define LAZY_DEPTH   8 /* levels below the last squeeze at which a node is squeezed again */
+#define LAZY_GAIN    0.05 /* a squeeze that closed this share of a node's way to the cutoff is followed by another */
+#define COSTLY       0.005 /* a step that costs less than this share of the cutoff costs nothing */
+#define FACET_SHRUNK 0.95 /* a facet is built anew when a side has shrunk below this share */
 
 typedef struct node {
     double bound;
@@ -154,20 +154,24 @@ static void renew_facets(tree *t, node *n, double share) {
     }
 }
 
-/* What the LP pays for ReLU q: see tree.h. 0 when its point is on the graph. */
-static double score(const tree *t, const esp_region *region, int q) {
-    double r = esp_relax_r(t->relax, q), w = esp_relax_w(t->relax, q), off = fmin(r, w);
+/* What branching on ReLU q promises, see tree.h; 0 when the LP's point is on its graph. `room`: from the node's bound to
+ * the cutoff; a rise beyond it is worth no more than the branch's end. */
+static double score(const tree *t, const esp_region *region, double room, int q) {
+    double off = fmin(esp_relax_r(t->relax, q), esp_relax_w(t->relax, q)), least = LEAST_RISE * room;
     if (off <= ON_GRAPH || !unstable(region, q)) return 0;
-    double share = fmin(r / region->p_upper[q], w / -region->p_lower[q]);
-    double price = esp_relax_facet_dual(t->relax, q) + 1e-9;
-    return price * (0.1 + share) * pow(TIME_DISCOUNT, q / t->problem->step->n_r);
+    double rise_on = fmin(room, esp_relax_penalty(t->relax, q, true)), rise_off = fmin(room, esp_relax_penalty(t->relax, q, false));
+    return (rise_on + least) * (rise_off + least);
 }
 
-static int choose_branch(const tree *t, const esp_region *region) {
+static double room_of(const tree *t, const node *n) {
+    return fmax(1e-12, cutoff_of(t) - n->bound);
+}
+
+static int choose_branch(const tree *t, const esp_region *region, double room) {
     int best = -1;
     double most = 0;
     for (int q = 0; q < t->n_p; q++) {
-        double s = score(t, region, q);
+        double s = score(t, region, room, q);
         if (s > most) {
             most = s;
             best = q;
@@ -207,9 +211,9 @@ static verdict solve(tree *t, node *n) {
 }
 
 /* The dearest ReLUs of the LP's point, into pick. */
-static void pick_dearest(tree *t, const esp_region *region) {
+static void pick_dearest(tree *t, const esp_region *region, double room) {
     memset(t->pick, 0, (size_t)t->n_p * sizeof *t->pick);
-    for (int q = 0; q < t->n_p; q++) t->score[q] = score(t, region, q);
+    for (int q = 0; q < t->n_p; q++) t->score[q] = score(t, region, room, q);
     for (int k = 0; k < t->options->squeeze_relus; k++) {
         int best = 0;
         for (int q = 1; q < t->n_p; q++)
@@ -232,7 +236,7 @@ static verdict squeeze_node(tree *t, node *n) {
     esp_region region = region_of(t, n);
     int last = esp_relax_last_costly(t->relax, COSTLY * cutoff_of(t));
     esp_squeezer *s = prefix_of(t, last + 1);
-    pick_dearest(t, &region);
+    pick_dearest(t, &region, room_of(t, n));
     esp_simplex_basis_get(esp_relax_simplex(t->relax), basis_of(t, n));
     if (s != t->squeezer) apply(t, s, n);
     if (!esp_squeeze_pass(s, last, t->pick, cutoff_of(t), t->track->stop, &region)) return DROPPED;
@@ -245,7 +249,7 @@ static verdict squeeze_node(tree *t, node *n) {
 /* Puts a solved node on the heap with its branching ReLU, or keeps its bound when there is nothing to branch on. */
 static void settle(tree *t, node *n, verdict v) {
     esp_region region = region_of(t, n);
-    int branch = v == OPEN ? choose_branch(t, &region) : -1;
+    int branch = v == OPEN ? choose_branch(t, &region, room_of(t, n)) : -1;
     if (v == OPEN && t->lazy) n->costly = esp_relax_last_costly(t->relax, COSTLY * cutoff_of(t));
     if (branch < 0) branch = widest(t, &region);
     if (branch < 0) {

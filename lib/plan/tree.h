@@ -3,9 +3,9 @@
  *
  * It starts from a root (root.h: relaxed, polished, tightened). Best bound first. A node is its region, its facets'
  * ranges, its basis and the ReLU it branches on; expanding it solves one LP per phase by dual simplex from the parent's
- * basis, with the cutoff as objective limit. The branching ReLU is the one whose facet costs most: price of the
- * triangle's upper side, times how far the LP's point is from the ReLU's graph, discounted by time, because what an
- * early step does decides what late ones can. Every LP point is simulated; a better plan lowers the cutoff. Nodes near
+ * basis, with the cutoff as objective limit. The branching ReLU is the one with the largest product of what its two
+ * phases would raise the bound by, each to be had from the tableau without a pivot (the first step of the dual method, a
+ * lower estimate: esp_simplex_penalty). Every LP point is simulated; a better plan lowers the cutoff. Nodes near
  * the root squeeze their dearest ReLUs again, over an LP of the steps that still cost something (the others dropped, which
  * only relaxes).
  *
