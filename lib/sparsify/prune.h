@@ -83,9 +83,9 @@ ESP_MUST_CHECK esp_code esp_prune_run(const esp_net *net, size_t n, const double
 /* The `spec` of a `prune` job, but for what the registry and the domain say. */
 typedef struct esp_prune_spec {
     esp_prune_opts opts;
-    bool any_method; /* a budget without a method: the caller tries all */
+    bool any_method, any_scope; /* a budget without a method, a scope: the caller tries all */
     double error_budget; /* 0 when sparsity or pattern is given */
-    double time_limit_s; /* 60: of all that is certified */
+    double time_limit_s; /* of the search for a budget 60, of certifying otherwise 5 */
     size_t samples; /* 10000: calibration inputs drawn or taken, at most */
     uint64_t seed;
     size_t n_states;

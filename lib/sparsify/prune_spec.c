@@ -56,6 +56,7 @@ static esp_code parse_method(const esp_reader *spec, esp_prune_spec *ret, esp_er
     int which = ESP_PRUNE_MAGNITUDE, kind = ESP_PRUNE_LAYER, of = ESP_PRUNE_OF_OUTPUT;
     esp_code code = ESP_OK;
     ret->any_method = !method.value;
+    ret->any_scope = !scope.value && ret->error_budget > 0;
     if (!method.value && !(ret->error_budget > 0)) code = esp_read_required(spec, "method", &method, reterr);
     if (!code) code = esp_read_choice(&method, esp_prune_method_names, &which, reterr);
     if (!code) code = esp_read_choice(&scope, esp_prune_scope_names, &kind, reterr);
@@ -120,6 +121,7 @@ static esp_code parse_numbers(const esp_reader *spec, esp_prune_spec *ret, esp_e
     if (!code) code = esp_read_integer(&member, 1, MAX_SAMPLES, &samples, reterr);
     member = esp_read_member(spec, "seed");
     if (!code) code = esp_read_integer(&member, 0, INT64_MAX, &seed, reterr);
+    ret->time_limit_s = ret->error_budget > 0 ? 60 : 5;
     member = esp_read_member(spec, "time_limit_s");
     if (!code) code = esp_read_number(&member, 0.001, 86400, &ret->time_limit_s, reterr);
     ret->samples = (size_t)samples;
@@ -135,7 +137,7 @@ static esp_code check_calibration(const esp_reader *spec, const esp_prune_spec *
 }
 
 esp_code esp_prune_spec_parse(const esp_reader *spec, int n_x, esp_arena *arena, esp_prune_spec *ret_spec, esp_error *reterr) {
-    esp_prune_spec parsed = {.opts = ESP_PRUNE_OPTS_INIT, .time_limit_s = 60};
+    esp_prune_spec parsed = {.opts = ESP_PRUNE_OPTS_INIT};
     esp_code code = refuse_finetuning(spec, reterr);
     if (!code) code = esp_read_object(spec, esp_prune_fields, reterr);
     if (!code) code = parse_amount(spec, &parsed, reterr);

@@ -2,6 +2,7 @@
  * What a worker made becomes rows, on the registry's writer thread: models as they come, certificates with the result. */
 #include "jobs/private.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,9 +54,9 @@ static esp_code read_model(const esp_reader *root, const job_run *run, esp_model
     return code;
 }
 
-/* {id,name,version,relu,validation_rmse}: the same in the event and in the result. */
-static esp_code put_model(const esp_reader *root, const esp_model_row *row, esp_buf *out, esp_error *reterr) {
-    double rmse = 0;
+/* {id,name,version,relu,validation_rmse}, and what is left of a pruned one: the same in the event and in the result. */
+static esp_code put_model(const esp_reader *root, const esp_model_row *row, bool pruned, esp_buf *out, esp_error *reterr) {
+    double rmse = NAN;
     esp_reader metrics = esp_read_member(root, "metrics"), member = esp_read_member(&metrics, "validation_rmse");
     esp_code code = esp_read_number(&member, 0, 1e300, &rmse, reterr);
     if (code) return code;
@@ -65,7 +66,9 @@ static esp_code put_model(const esp_reader *root, const esp_model_row *row, esp_
     esp_jsonw_string(&w, "name", row->name);
     esp_jsonw_integer(&w, "version", row->version);
     esp_jsonw_integer(&w, "relu", row->relu);
-    esp_jsonw_number(&w, "validation_rmse", rmse);
+    esp_jsonw_number(&w, "validation_rmse", rmse); /* null when there was no data to measure it on */
+    if (pruned) esp_jsonw_integer(&w, "parameters", row->parameters);
+    if (pruned) esp_jsonw_integer(&w, "nonzero", row->nonzero);
     esp_jsonw_object_end(&w);
     return ESP_OK;
 }
@@ -93,7 +96,7 @@ esp_code job_register_model(esp_db *db, job_run *run, const char *payload, size_
     if (!code && !esp_blob_exists(run->jobs->server->registry, row.sha256))
         code = esp_fail(reterr, ESP_IO, "the worker did not leave blob %.12s...", row.sha256);
     if (!code) code = esp_model_insert(db, &row, reterr);
-    if (!code) code = put_model(&root, &row, &event, reterr);
+    if (!code) code = put_model(&root, &row, strcmp(run->kind, "prune") == 0, &event, reterr);
     if (!code) code = esp_event_append(db, run->id, "model", esp_buf_text(&event), reterr);
     if (code) goto out;
     memcpy(run->parent, row.id, sizeof run->parent);
@@ -118,12 +121,15 @@ static bool is_compared(const char *kind) {
     return strcmp(kind, "difference") == 0 || strcmp(kind, "closed_loop") == 0 || strcmp(kind, "planning_loss") == 0;
 }
 
+/* A prune job's are of the model it registered, beside the one it was given. */
 static esp_code read_certificate(const esp_reader *reader, const job_run *run, esp_certificate_row *row, esp_error *reterr) {
-    memcpy(row->model, run->model, sizeof row->model);
+    bool pruned = strcmp(run->kind, "prune") == 0;
+    const char *model = pruned ? run->parent : run->model, *reference = pruned ? run->model : run->reference;
+    memcpy(row->model, model, sizeof row->model);
     memcpy(row->job, run->id, sizeof row->job);
     esp_code code = copy_text(reader, "kind", row->kind, sizeof row->kind, reterr);
     /* Constants and ranges are the model's alone. */
-    if (!code && is_compared(row->kind)) memcpy(row->reference, run->reference, sizeof row->reference);
+    if (!code && is_compared(row->kind)) memcpy(row->reference, reference, sizeof row->reference);
     if (!code) code = copy_text(reader, "method", row->method, sizeof row->method, reterr);
     if (!code) code = copy_text(reader, "norm", row->norm, sizeof row->norm, reterr);
     if (!code) code = copy_text(reader, "strength", row->strength, sizeof row->strength, reterr);
@@ -155,25 +161,45 @@ static void put_certificate(esp_jsonw *w, const esp_certificate_row *row) {
     esp_jsonw_object_end(w);
 }
 
-static esp_code register_certificates(esp_db *db, const job_run *run, esp_buf *out, esp_error *reterr) {
-    esp_json *json = NULL;
+/* The payload's `certificates` become rows and, as rows, a member of the object that is open. */
+static esp_code register_certificates(esp_db *db, const job_run *run, const esp_reader *root, esp_jsonw *w, esp_error *reterr) {
     size_t n = 0;
-    esp_code code = esp_json_parse(run->payload.data, run->payload.len, &json, reterr);
-    if (code) return code;
-    esp_reader root = esp_reader_root(json), list = esp_read_member(&root, "certificates");
-    esp_jsonw w = esp_jsonw_on(out);
-    esp_jsonw_object(&w, NULL);
-    esp_jsonw_array(&w, "certificates");
-    code = esp_read_array(&list, 0, 64, &n, reterr);
+    esp_reader list = esp_read_member(root, "certificates");
+    esp_jsonw_array(w, "certificates");
+    esp_code code = esp_read_array(&list, 0, 64, &n, reterr);
     for (size_t i = 0; !code && i < n; i++) {
         esp_certificate_row row = {0};
         esp_reader element = esp_read_element(&list, i);
         code = read_certificate(&element, run, &row, reterr);
         if (!code) code = esp_certificate_insert(db, &row, reterr);
-        if (!code) put_certificate(&w, &row);
+        if (!code) put_certificate(w, &row);
         esp_certificate_row_done(&row);
     }
-    esp_jsonw_array_end(&w);
+    esp_jsonw_array_end(w);
+    return code;
+}
+
+/* What else the payload of a prune job says goes to the result as it stands. */
+static void put_pruned(esp_jsonw *w, const job_run *run, const esp_reader *root) {
+    const char *key = NULL;
+    esp_reader value;
+    if (run->models.len)
+        esp_jsonw_raw(w, "model", run->models.data, run->models.len);
+    else
+        esp_jsonw_null(w, "model");
+    for (size_t i = 0; esp_read_entry(root, i, &key, &value); i++)
+        if (strcmp(key, "certificates") != 0) esp_jsonw_value(w, key, value.value);
+}
+
+static esp_code certified_result(esp_db *db, const job_run *run, esp_buf *out, esp_error *reterr) {
+    esp_json *json = NULL;
+    esp_code code = esp_json_parse(run->payload.data, run->payload.len, &json, reterr);
+    if (code) return code;
+    esp_reader root = esp_reader_root(json);
+    esp_jsonw w = esp_jsonw_on(out);
+    esp_jsonw_object(&w, NULL);
+    if (strcmp(run->kind, "prune") == 0) put_pruned(&w, run, &root);
+    code = register_certificates(db, run, &root, &w, reterr);
     esp_jsonw_object_end(&w);
     esp_json_free(json);
     return code;
@@ -186,8 +212,8 @@ esp_code job_result(esp_db *db, job_run *run, esp_buf *ret_result, esp_error *re
         if (run->models.len) esp_buf_put(ret_result, run->models.data, run->models.len);
         esp_buf_puts(ret_result, "]}");
         ret_result->failed |= run->models.failed;
-    } else if (strcmp(run->kind, "certify") == 0) {
-        code = register_certificates(db, run, ret_result, reterr);
+    } else if (strcmp(run->kind, "certify") == 0 || strcmp(run->kind, "prune") == 0) {
+        code = certified_result(db, run, ret_result, reterr);
     } else {
         esp_buf_put(ret_result, run->payload.data, run->payload.len);
     }

@@ -37,7 +37,23 @@ static void copy_id(const esp_reader *object, const char *key, char ret_id[ESP_I
     memcpy(ret_id, text, strlen(text) + 1);
 }
 
-static esp_code put_model(esp_jsonw *w, const job_run *run, const char *key, esp_db *db, const char *id, esp_error *reterr) {
+/* What the model's inputs were when it was trained, where that is known. */
+static void put_data_box(esp_jsonw *w, const esp_model_row *row) {
+    esp_json *json = NULL;
+    if (!row->metrics || esp_json_parse(row->metrics, strlen(row->metrics), &json, NULL)) return;
+    esp_reader root = esp_reader_root(json), box = esp_read_member(&root, "data_box");
+    if (box.value) esp_jsonw_value(w, "data_box", box.value);
+    esp_json_free(json);
+}
+
+/* A pruned model is a version of its parent's name if it has none of its own, and its inputs are the parent's. */
+static void put_parent(esp_jsonw *w, job_run *run, const esp_model_row *row) {
+    put_data_box(w, row);
+    memcpy(run->parent, row->id, sizeof run->parent);
+    if (!*run->name) memcpy(run->name, row->name, sizeof run->name);
+}
+
+static esp_code put_model(esp_jsonw *w, job_run *run, const char *key, esp_db *db, const char *id, esp_error *reterr) {
     char path[4096];
     esp_model_row row = {0};
     if (!*id) return ESP_OK;
@@ -47,19 +63,20 @@ static esp_code put_model(esp_jsonw *w, const job_run *run, const char *key, esp
     esp_jsonw_object(w, key);
     esp_jsonw_string(w, "path", path);
     esp_jsonw_string(w, "sha256", row.sha256);
+    if (strcmp(run->kind, "prune") == 0) put_parent(w, run, &row);
     esp_jsonw_object_end(w);
     esp_model_row_done(&row);
     return ESP_OK;
 }
 
-static esp_code put_dataset(esp_jsonw *w, const job_run *run, esp_db *db, const char *id, esp_error *reterr) {
+static esp_code put_dataset(esp_jsonw *w, const job_run *run, const char *key, esp_db *db, const char *id, esp_error *reterr) {
     char path[4096];
     esp_dataset_row row;
     if (!*id) return ESP_OK;
     esp_code code = esp_dataset_find(db, id, &row, reterr);
     if (code) return code;
     esp_blob_path(run->jobs->server->registry, row.sha256, path);
-    esp_jsonw_object(w, "dataset");
+    esp_jsonw_object(w, key);
     esp_jsonw_string(w, "path", path);
     esp_jsonw_string(w, "format", row.format);
     esp_jsonw_object_end(w);
@@ -104,7 +121,8 @@ static esp_code make_frame(job_run *run, esp_db *db, const char *spec, esp_error
     if (!code) code = put_model(&w, run, "reference", db, run->reference, reterr);
     if (!code) code = put_model(&w, run, "dynamics", db, dynamics, reterr);
     if (!code) code = put_task(&w, db, task, reterr);
-    if (!code) code = put_dataset(&w, run, db, *run->dataset ? run->dataset : domain_dataset, reterr);
+    if (!code) code = put_dataset(&w, run, "dataset", db, *run->dataset ? run->dataset : domain_dataset, reterr);
+    if (!code && *run->dataset) code = put_dataset(&w, run, "domain_dataset", db, domain_dataset, reterr);
     esp_jsonw_object_end(&w);
     if (!code && run->frame.failed) code = esp_fail(reterr, ESP_NOMEM, "no memory for the job's frame");
     esp_json_free(json);

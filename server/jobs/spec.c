@@ -41,7 +41,7 @@ esp_code spec_find_model(const esp_reader *object, const char *key, esp_db *db, 
     return code;
 }
 
-static int n_x_of(const esp_model_row *row) {
+int spec_n_x(const esp_model_row *row) {
     bool policy = strcmp(row->kind, "policy") == 0;
     return (int)(policy ? row->ny : row->history * (row->ny + row->nu));
 }
@@ -85,8 +85,7 @@ static esp_code check_methods(const esp_reader *spec, esp_error *reterr) {
     return code;
 }
 
-/* {"lower","upper"}, or {"dataset","margin"?}: the data box, widened by margin times its width on each side. */
-static esp_code check_domain(const esp_reader *spec, const esp_model_row *model, esp_db *db, refs *ret, esp_error *reterr) {
+esp_code spec_check_domain(const esp_reader *spec, const esp_model_row *model, esp_db *db, refs *ret, esp_error *reterr) {
     static const char *const fields[] = {"dataset", "margin", NULL};
     esp_reader domain;
     esp_box box;
@@ -94,7 +93,7 @@ static esp_code check_domain(const esp_reader *spec, const esp_model_row *model,
     if (code) return code;
     if (!esp_read_member(&domain, "dataset").value) {
         esp_arena *arena = esp_arena_create(0);
-        code = arena ? esp_box_parse(&domain, n_x_of(model), arena, &box, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory to check a domain");
+        code = arena ? esp_box_parse(&domain, spec_n_x(model), arena, &box, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory to check a domain");
         esp_arena_free(arena);
         return code;
     }
@@ -141,7 +140,7 @@ static esp_code check_certify(const esp_reader *spec, esp_db *db, refs *ret, esp
     esp_code code = esp_read_object(spec, fields, reterr);
     if (!code) code = spec_find_model(spec, "model", db, &model, reterr);
     if (!code) code = check_reference(spec, &model, db, ret, reterr);
-    if (!code) code = check_domain(spec, &model, db, ret, reterr);
+    if (!code) code = spec_check_domain(spec, &model, db, ret, reterr);
     esp_reader member = esp_read_member(spec, "norm");
     if (!code) code = esp_read_choice(&member, esp_norm_names, &norm, reterr);
     if (!code) code = check_methods(spec, reterr);
@@ -181,9 +180,9 @@ static esp_code check_evaluate(const esp_reader *spec, esp_db *db, refs *ret, es
 static const struct {
     const char *kind;
     esp_code (*check)(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr);
-} kinds[] = {{"train", check_train}, {"certify", check_certify}, {"evaluate", check_evaluate}};
+} kinds[] = {{"train", check_train}, {"certify", check_certify}, {"evaluate", check_evaluate}, {"prune", spec_check_prune}};
 
-static const char *const later_kinds[] = {"sparsify", "prune", "distill"};
+static const char *const later_kinds[] = {"sparsify", "distill"};
 
 static esp_code find_kind(const esp_reader *reader, size_t *ret_index, esp_error *reterr) {
     esp_reader member;
@@ -202,7 +201,7 @@ static esp_code find_kind(const esp_reader *reader, size_t *ret_index, esp_error
         if (reterr) reterr->code = ESP_UNPROCESSABLE;
         return ESP_UNPROCESSABLE;
     }
-    return esp_refuse(&member, reterr, "must be one of train, certify, evaluate");
+    return esp_refuse(&member, reterr, "must be one of train, certify, evaluate, prune");
 }
 
 static void put_domain(esp_jsonw *w, const esp_reader *domain, const refs *r) {

@@ -4,7 +4,10 @@
 #include "worker/certify_kinds.h"
 #include "worker/worker.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { TEXT_MAX = 4096 };
 
@@ -20,6 +23,16 @@ esp_code worker_dataset_load(const esp_reader *reader, struct esp_dataset **ret_
     if (!code) code = worker_text(reader, "format", &format, reterr);
     if (!code) code = esp_dataset_load(path, strcmp(format, "csv") == 0 ? ESP_DATA_CSV : ESP_DATA_NDJSON, ret_dataset, reterr);
     return code;
+}
+
+esp_code worker_blob_write(const char *blob_dir, const esp_buf *bytes, char ret_sha256[ESP_HASH_HEX], esp_error *reterr) {
+    char path[4096];
+    esp_hash_bytes(bytes->data, bytes->len, ret_sha256);
+    int n = snprintf(path, sizeof path, "%s/%.2s", blob_dir, ret_sha256);
+    if (n < 0 || (size_t)n + ESP_HASH_HEX + 1 > sizeof path) return esp_fail(reterr, ESP_IO, "the blob directory's name is too long");
+    if (mkdir(path, 0700) && errno != EEXIST) return esp_fail_errno(reterr, ESP_IO, "mkdir %s", path);
+    snprintf(path + n, sizeof path - (size_t)n, "/%s", ret_sha256);
+    return esp_file_write(path, bytes->data, bytes->len, reterr);
 }
 
 void worker_progress(worker *w, double fraction, const char *stage) {
@@ -39,7 +52,7 @@ esp_code worker_job(worker *w, const esp_reader *payload, esp_error *reterr) {
     static const struct {
         const char *kind;
         worker_task *run;
-    } kinds[] = {{"train", worker_job_train}, {"certify", worker_job_certify}, {"evaluate", worker_job_evaluate}};
+    } kinds[] = {{"train", worker_job_train}, {"certify", worker_job_certify}, {"evaluate", worker_job_evaluate}, {"prune", worker_job_prune}};
     const char *kind = NULL;
     esp_code code = worker_text(payload, "kind", &kind, reterr);
     if (code) return code;

@@ -5,11 +5,8 @@
 #include "train/train.h"
 #include "worker/worker.h"
 
-#include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 typedef struct training {
     worker *w;
@@ -40,17 +37,6 @@ static void on_progress(void *user, const esp_train_progress *p) {
     esp_jsonw_object_end(&json);
     worker_send(t->w, ESP_FRAME_PROGRESS, &text);
     esp_buf_done(&text);
-}
-
-/* BLOB_DIR/ab/abcdef..., as the registry has it. */
-static esp_code write_blob(const char *blob_dir, const esp_buf *bytes, char ret_sha256[ESP_HASH_HEX], esp_error *reterr) {
-    char path[4096];
-    esp_hash_bytes(bytes->data, bytes->len, ret_sha256);
-    int n = snprintf(path, sizeof path, "%s/%.2s", blob_dir, ret_sha256);
-    if (n < 0 || (size_t)n + ESP_HASH_HEX + 1 > sizeof path) return esp_fail(reterr, ESP_IO, "the blob directory's name is too long");
-    if (mkdir(path, 0700) && errno != EEXIST) return esp_fail_errno(reterr, ESP_IO, "mkdir %s", path);
-    snprintf(path + n, sizeof path - (size_t)n, "/%s", ret_sha256);
-    return esp_file_write(path, bytes->data, bytes->len, reterr);
 }
 
 /* What the new row needs. The spec is the options in full, so that a model says how it was made. */
@@ -86,7 +72,7 @@ static esp_code on_model(void *user, const esp_train_model *trained, esp_error *
     esp_buf bytes = {0}, text = {0};
     char sha256[ESP_HASH_HEX];
     esp_code code = esp_model_encode(trained->model, &bytes, reterr);
-    if (!code) code = write_blob(t->blob_dir, &bytes, sha256, reterr);
+    if (!code) code = worker_blob_write(t->blob_dir, &bytes, sha256, reterr);
     if (!code) {
         put_model(t, trained, sha256, &text);
         t->models++;

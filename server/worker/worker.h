@@ -5,7 +5,8 @@
  *     wire.c         frames in and out of fd 3; the cancel check
  *     cache.c        models and what is made of them, kept between tasks
  *     task_plan.c    PLAN          task_predict.c  PREDICT, QUERY          task_artifact.c  ARTIFACT
- *     job.c          JOB: what all kinds share; job_train.c, job_certify.c, job_evaluate.c
+ *     job.c          JOB: what all kinds share; job_train.c, job_certify.c, job_evaluate.c,
+ *                    job_prune.c (with prune_inputs.c and prune_search.c)
  *
  * A task function answers with exactly one DONE itself and returns OK, or returns the error that main.c sends. */
 #ifndef ESP_WORKER_H
@@ -64,10 +65,12 @@ void worker_cache_done(worker *w);
 typedef esp_code worker_task(worker *w, const esp_reader *payload, esp_error *reterr);
 worker_task worker_plan, worker_predict, worker_query, worker_artifact, worker_job;
 /* `spec` and what comes with it are members of `job`. */
-worker_task worker_job_train, worker_job_certify, worker_job_evaluate;
+worker_task worker_job_train, worker_job_certify, worker_job_evaluate, worker_job_prune;
 
 /* --- job.c --- */
 void worker_progress(worker *w, double fraction, const char *stage);
+/* BLOB_DIR/ab/abcdef..., as the registry has it; synced. */
+ESP_MUST_CHECK esp_code worker_blob_write(const char *blob_dir, const esp_buf *bytes, char ret_sha256[ESP_HASH_HEX], esp_error *reterr);
 struct esp_dataset;
 /* {"path","format"}; the caller's. */
 ESP_MUST_CHECK esp_code worker_dataset_load(const esp_reader *reader, struct esp_dataset **ret_dataset, esp_error *reterr);

@@ -251,7 +251,6 @@ static void expect_refused(const char *body, int status, const char *code, const
 START_TEST(create__refuses_by_field) {
     expect_refused("{\"kind\":\"dream\",\"spec\":{}}", 400, "INVALID", "/kind");
     expect_refused("{\"kind\":\"sparsify\",\"spec\":{}}", 422, "UNPROCESSABLE", "/kind");
-    expect_refused("{\"kind\":\"prune\",\"spec\":{}}", 422, "UNPROCESSABLE", "/kind");
     expect_refused("{\"kind\":\"distill\",\"spec\":{}}", 422, "UNPROCESSABLE", "/kind");
     expect_refused("{\"kind\":\"train\"}", 400, "INVALID", NULL);
     expect_refused("{\"kind\":\"train\",\"spec\":[]}", 400, "INVALID", "/spec");

@@ -66,8 +66,12 @@ static const struct {
     {"GET", "/v1/jobs?limit=3", NULL, 200},
     {"GET", "/v1/jobs?state=cancelled", NULL, 200},
     {"GET", "/v1/jobs/job_nothing", NULL, 404},
-    {"POST", "/v1/jobs", "{\"kind\":\"prune\",\"spec\":{}}", 422},
+    {"POST", "/v1/jobs", "{\"kind\":\"distill\",\"spec\":{}}", 422},
     {"POST", "/v1/jobs", "{\"kind\":\"train\"", 400},
+    {"POST", "/v1/jobs",
+     "{\"kind\":\"prune\",\"spec\":{\"model\":\"rail/1\",\"name\":\"rail-half\",\"method\":\"obs\",\"sparsity\":0.5,\"dataset\":\"rail\"}}", 202},
+    {"GET", "/v1/jobs?kind=prune", NULL, 200},
+    {"GET", "/v1/models/rail-pruned", NULL, 200},
     {"GET", "/v1/models?relu__lte=4&sort=-relu", NULL, 200},
     {"GET", "/v1/models/rail/3", NULL, 200},
     {"GET", "/v1/models/rail/3/artifact?format=json", NULL, 200},
@@ -118,6 +122,8 @@ START_TEST(recipes__run_in_order) {
     expect("upload.sh", "rail/1 "); /* the same bytes are the same version */
     ck_assert_uint_eq(lines(expect("train.sh", "rail/3 ")), 3);
     expect("certify.sh rail/3 rail/1", "difference in linf: at most ");
+    expect("prune.sh rail/1 0.05", "rail-pruned/1 ");
+    ck_assert_uint_eq(lines(expect("prune.sh rail/1 0.000000001 rail-tight", "magnitude, layer: ")), 9);
     const char *table = expect("bounds.sh", "proved");
     ck_assert_msg(strncmp(table, "id,", 3) == 0, "no header: %s", table);
     ck_assert_uint_ge(lines(table), 2);

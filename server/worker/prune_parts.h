@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Inside the prune job.
+ *
+ *     job_prune.c   the spec, the new model, the result     prune_inputs.c   calibration and held-out inputs
+ *     prune_search.c   one method at one sparsity, and the sparsest within a budget */
+#ifndef ESP_WORKER_PRUNE_PARTS_H
+#define ESP_WORKER_PRUNE_PARTS_H
+
+#include "certify/difference.h"
+#include "sparsify/prune.h"
+#include "worker/worker.h"
+
+/* Inputs of the network (v) and, for those held out, what the model should have said. */
+typedef struct prune_inputs {
+    size_t n, n_held; /* 0 when there is nothing to calibrate on */
+    double *v; /* n x n_in of the network */
+    double *held; /* n_held x n_in */
+    double *target; /* n_held x n_y: recorded output less the frame's part; NULL without recorded outputs */
+    size_t n_box; /* points of the domain; 0 without one */
+    double *in_box; /* n_box x n_in */
+} prune_inputs;
+
+typedef struct pruning {
+    worker *w;
+    worker_model *parent;
+    const char *blob_dir, *parent_sha256;
+    esp_prune_spec spec;
+    esp_box box; /* n = 0: none */
+    esp_norm norm;
+    prune_inputs inputs;
+    double *held_y, *box_y; /* the parent's part at `held`, `in_box`: n_held, n_box x n_y */
+    double *y; /* room for as many */
+    esp_program *slack; /* of lowering the parent; NULL: none */
+    esp_arena *arena;
+} pruning;
+
+/* What a method came to. */
+typedef struct prune_outcome {
+    esp_prune_opts opts;
+    esp_model *model; /* NULL: nothing within the budget; owned */
+    int64_t weights, zeros; /* of the chosen layers */
+    int tried;
+    bool is_certified;
+    esp_certified certified; /* over the box */
+    double value; /* the least of its rows, raised as rows are */
+    double rms, largest; /* difference to the parent at the held-out inputs */
+    double validation_rmse; /* NaN without recorded outputs */
+    esp_error error; /* why it came to nothing, when it is not the budget */
+} prune_outcome;
+void prune_outcome_done(prune_outcome *outcome); /* `= {0}` is done too */
+
+/* --- prune_inputs.c --- */
+/* The box of the spec's domain, if it has one; then the inputs. */
+ESP_MUST_CHECK esp_code prune_read_domain(pruning *p, const esp_reader *payload, esp_error *reterr);
+ESP_MUST_CHECK esp_code prune_read_inputs(pruning *p, const esp_reader *payload, esp_error *reterr);
+/* The network's part of the model's output, G f, at n inputs: ret (n x n_y). */
+ESP_MUST_CHECK esp_code prune_part(const esp_model *model, size_t n, const double *v, double *ret, esp_error *reterr);
+
+/* --- prune_search.c --- */
+/* One method at the spec's sparsity or pattern, certified when there is a domain. */
+ESP_MUST_CHECK esp_code prune_once(pruning *p, prune_outcome *ret, esp_error *reterr);
+/* The sparsest that the options' method finds by deadline_ns, whatever sparsity they have; progress goes from `begin` to `end`. A
+ * method that cannot be carried out is an outcome with its error. Errors: CANCELLED, NOMEM. */
+ESP_MUST_CHECK esp_code prune_search(pruning *p, const esp_prune_opts *opts, int64_t deadline_ns, double begin, double end, prune_outcome *ret,
+                                     esp_error *reterr);
+
+#endif
