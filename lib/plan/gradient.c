@@ -9,7 +9,7 @@
 #include "base/rng.h"
 #include "plan/slope.h"
 
-const esp_gradient_options esp_gradient_defaults = {.iterations = 200, .starts = 256, .rate = 0.05, .seconds = INFINITY};
+const esp_gradient_options esp_gradient_defaults = {.iterations = 300, .starts = 8192, .rate = 0.1, .seconds = INFINITY};
 
 #define LANES        ESP_LANES
 #define FOR_LANES(j) for (int j = 0; j < LANES; j++)
@@ -17,8 +17,13 @@ const esp_gradient_options esp_gradient_defaults = {.iterations = 200, .starts =
 #define BETA2        0.99f
 #define PENALTY      2.0f /* length of the penalties' gradient, in lengths of the cost's */
 #define SLOWEST      0.001 /* last step over the first */
-#define FIRST_SHARE  3 /* of the iterations: all starts do a third */
+#define CUT          8 /* a round goes on with one plan in so many, */
+#define SHARE        0.5 /* of the time to the deadline that starts are planned for */
+#define TRIALS       2 /* iterations that time one */
+#define TINY         1e-9
+#define LONGER       4 /* for so many times the iterations of the round before */
 #define SLACK        1e-5 /* a float cost this share above the best is worth a replay */
+#define ALIKE        0.02f /* costs this share apart are of different plans */
 #define APART        0.05f /* plans nearer than this share of the box in every input are one */
 
 typedef struct descent {
@@ -30,21 +35,27 @@ typedef struct descent {
     float *m, *v; /* Adam's moments */
     float *du, *outward; /* gradients of the cost and of the penalties */
     float *best; /* the best iterate of each plan */
-    float *kept; /* the best plans of all tiles */
+    float *pool[2]; /* plans of this round and of the next: tiles of H*nu x LANES */
+    float *pool_key[2]; /* what they cost */
     float *dy; /* H*ny x LANES */
     float *values, *g, *dx; /* workspace of net/batch.h; values for each step */
-    float key[LANES], kept_key[LANES]; /* of best and kept: cost, with a penalty outside the limits */
+    float key[LANES]; /* of best: cost, with a penalty outside the limits */
     double *row; /* H*nu */
     int hu;
     bool limits;
 } descent;
 
-static bool take(descent *d, esp_arena *arena) {
+static bool take(descent *d, size_t room, esp_arena *arena) {
     const esp_problem *p = d->p;
     size_t hu = (size_t)d->hu * LANES, n_x = (size_t)p->step->n_x, n_r = (size_t)p->step->n_r, horizon = (size_t)p->horizon;
-    float **plans[] = {&d->latent, &d->m, &d->v, &d->du, &d->outward, &d->best, &d->kept};
+    float **plans[] = {&d->latent, &d->m, &d->v, &d->du, &d->outward, &d->best};
     for (size_t k = 0; k < sizeof plans / sizeof *plans; k++)
         if (!(*plans[k] = ESP_NEW(arena, float, hu))) return false;
+    for (int k = 0; k < 2; k++) {
+        d->pool[k] = ESP_NEW(arena, float, room *(size_t)d->hu);
+        d->pool_key[k] = ESP_NEW(arena, float, room);
+        if (!d->pool[k] || !d->pool_key[k]) return false;
+    }
     float *y = ESP_NEW(arena, float, esp_tile_size_y(p)), *u = ESP_NEW(arena, float, esp_tile_size_u(p));
     d->n_values = (n_x + n_r) * LANES;
     d->dy = ESP_NEW(arena, float, horizon *(size_t)p->ny *LANES);
@@ -55,7 +66,6 @@ static bool take(descent *d, esp_arena *arena) {
     if (!y || !u || !d->dy || !d->values || !d->g || !d->dx || !d->row) return false;
     d->tile = esp_tile_on(p, y, u);
     d->limits = esp_problem_limits_y(p);
-    FOR_LANES(j) d->kept_key[j] = INFINITY;
     return true;
 }
 
@@ -195,53 +205,127 @@ static bool descend(descent *d, const search *s, int iterations, double first, d
     return true;
 }
 
-static bool near(const descent *d, int j, int kept) {
+/* Input k of plan j of a pool. */
+static float *at_pool(const descent *d, int pool, int j, int k) {
+    return d->pool[pool] + (size_t)(j / LANES) * (size_t)d->hu * LANES + (size_t)k * LANES + (size_t)(j % LANES);
+}
+
+static bool near(const descent *d, int j, int pool, int other) {
     for (int k = 0; k < d->hu; k++) {
         float width = (float)(d->p->u_upper[k] - d->p->u_lower[k]);
-        if (fabsf(d->best[k * LANES + j] - d->kept[k * LANES + kept]) > APART * width) return false;
+        if (fabsf(d->best[k * LANES + j] - *at_pool(d, pool, other, k)) > APART * width) return false;
     }
     return true;
 }
 
-/* Plan j of the tile takes the place of one next to it that is worse, or else of the worst kept. */
-static void keep(descent *d, int j) {
-    int at = 0;
-    for (int k = 0; k < LANES; k++) {
-        if (isfinite(d->kept_key[k]) && near(d, j, k)) {
-            at = k;
+/* Plan j of the tile takes the place of one next to it that is worse, or else of the worst of n. */
+static void keep(descent *d, int j, int pool, int n) {
+    float *key = d->pool_key[pool], mine = d->key[j], alike = ALIKE * fabsf(mine);
+    int worst = 0;
+    for (int i = 0; i < n; i++) {
+        if (fabsf(key[i] - mine) <= alike && near(d, j, pool, i)) {
+            worst = i;
             break;
         }
-        if (d->kept_key[k] > d->kept_key[at]) at = k;
+        if (key[i] > key[worst]) worst = i;
     }
-    if (!(d->key[j] < d->kept_key[at])) return;
-    d->kept_key[at] = d->key[j];
-    for (int k = 0; k < d->hu; k++) d->kept[k * LANES + at] = d->best[k * LANES + j];
+    if (!(mine < key[worst])) return;
+    key[worst] = mine;
+    for (int k = 0; k < d->hu; k++) *at_pool(d, pool, worst, k) = d->best[k * LANES + j];
 }
 
-static void run(descent *d, const search *s) {
-    const esp_gradient_options *o = s->options;
-    int first = o->iterations / FIRST_SHARE;
-    double middle = o->rate * pow(SLOWEST, 1.0 / FIRST_SHARE);
-    for (int start = 0; start < o->starts; start += LANES) {
-        esp_rng rng;
-        esp_rng_init(&rng, o->seed, 1000 + (uint64_t)start);
-        FOR_LANES(j) start_plan(d, s->track, start + j, j, &rng);
-        if (!descend(d, s, first, o->rate, middle)) return;
-        FOR_LANES(j) if (start + j < o->starts) keep(d, j);
+/* One round: n plans of a pool go down, the best `next` of them into the other pool. False when the search is over. */
+static bool go_round(descent *d, const search *s, int pool, int n, int next, int iterations, double first, double last) {
+    size_t tile = (size_t)d->hu * LANES;
+    for (int j = 0; j < next; j++) d->pool_key[!pool][j] = INFINITY;
+    memset(d->pool[!pool], 0, (size_t)(next + LANES - 1) / LANES * tile * sizeof(float));
+    for (int start = 0; start < n; start += LANES) {
+        memcpy(d->latent, d->pool[pool] + (size_t)(start / LANES) * tile, tile * sizeof *d->latent);
+        if (!descend(d, s, iterations, first, last)) return false;
+        FOR_LANES(j) if (start + j < n) keep(d, j, !pool, next);
     }
-    FOR_LANES(j) if (!isfinite(d->kept_key[j])) for (int k = 0; k < d->hu; k++) d->kept[k * LANES + j] = d->best[k * LANES + j];
-    memcpy(d->latent, d->kept, (size_t)d->hu * LANES * sizeof *d->latent);
-    (void)descend(d, s, o->iterations - first, middle, o->rate * SLOWEST);
+    return true;
+}
+
+static void fill_pool(descent *d, const search *s) {
+    size_t tile = (size_t)d->hu * LANES;
+    for (int start = 0; start < s->options->starts; start += LANES) {
+        esp_rng rng;
+        esp_rng_init(&rng, s->options->seed, 1000 + (uint64_t)start);
+        FOR_LANES(j) start_plan(d, s->track, start + j, j, &rng);
+        memcpy(d->pool[0] + (size_t)(start / LANES) * tile, d->latent, tile * sizeof *d->latent);
+    }
+}
+
+typedef struct plan_of_rounds {
+    int rounds;
+    double first; /* the first round's share of the iterations; each has LONGER times those of the one before */
+} plan_of_rounds;
+
+static plan_of_rounds rounds_of(int n) {
+    plan_of_rounds plan = {.rounds = 1};
+    double all = 1.0;
+    for (; n > LANES; n = (n + CUT - 1) / CUT, plan.rounds++) all = all * LONGER + 1.0;
+    plan.first = 1.0 / all;
+    return plan;
+}
+
+/* Iterations of a tile that n starts take in all. */
+static double work(int n, int iterations) {
+    plan_of_rounds plan = rounds_of(n);
+    double share = plan.first, sum = 0.0;
+    for (int r = 0; r < plan.rounds; r++, share *= LONGER, n = (n + CUT - 1) / CUT) sum += (n + LANES - 1) / LANES * ceil(share * iterations);
+    return sum;
+}
+
+/* Seconds that the search still has. */
+static double left(const search *s) {
+    return fmin(s->options->seconds - esp_clock_seconds_since(s->started), SHARE * esp_track_left(s->track));
+}
+
+/* How many of n plans there is time for, if an iteration of a tile takes `one`. */
+static int affordable(const search *s, int n, int iterations, double one) {
+    double seconds = left(s);
+    while (n > LANES && work(n, iterations) * one > seconds) n /= 2;
+    return n;
+}
+
+/* The time of one iteration; the plans stay where they are. */
+static double time_one(descent *d, const search *s) {
+    if (!isfinite(left(s))) return 0.0;
+    int64_t zero = esp_clock_now_ns();
+    memcpy(d->latent, d->pool[0], (size_t)d->hu * LANES * sizeof *d->latent);
+    (void)descend(d, s, TRIALS, TINY, TINY);
+    return esp_clock_seconds_since(zero) / TRIALS;
+}
+
+/* The machine may turn out to be slower than it was: what goes on is cut down to what there is time for. */
+static void run(descent *d, const search *s) {
+    fill_pool(d, s);
+    double one = time_one(d, s), first = s->options->rate, share;
+    int pool = 0, n = affordable(s, s->options->starts, s->options->iterations, one), rest = s->options->iterations;
+    for (; n > 0; pool = !pool) {
+        plan_of_rounds plan = rounds_of(n);
+        share = plan.first;
+        int next = n > LANES ? (n + CUT - 1) / CUT : 0, iterations = (int)ceil(share * rest), tiles = (n + LANES - 1) / LANES;
+        double last = first * pow(s->options->rate * SLOWEST / first, share);
+        int64_t zero = esp_clock_now_ns();
+        if (!go_round(d, s, pool, n, next > 0 ? next : n, iterations, first, last)) return;
+        one = isfinite(left(s)) ? esp_clock_seconds_since(zero) / (tiles * iterations) : 0.0;
+        rest -= iterations;
+        first = last;
+        n = next > 0 && rest > 0 ? affordable(s, next, rest, one) : 0;
+    }
 }
 
 esp_code esp_gradient_run(const esp_sampler *sampler, esp_track *track, const esp_gradient_options *options, esp_error *reterr) {
     const esp_problem *p = track->problem;
     descent d = {.p = p, .batch = sampler->batch, .hu = p->horizon * p->nu};
     search s = {.track = track, .options = options, .started = esp_clock_now_ns()};
-    assert(options->iterations >= FIRST_SHARE && options->starts >= 1);
+    assert(options->iterations >= 1 && options->starts >= 1);
     if (p->empty) return ESP_OK;
     esp_arena *arena = esp_arena_create(0);
-    bool ok = arena && take(&d, arena);
+    bool ok = arena && take(&d, ((size_t)options->starts + LANES - 1) / LANES * LANES, arena);
     if (ok) run(&d, &s);
     esp_arena_free(arena);
     return ok ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "a gradient search");

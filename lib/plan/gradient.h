@@ -4,8 +4,9 @@
  *
  * Finds plans, proves nothing; local, so many starts: the best plan known, the fall-back input, then random plans of three
  * kinds - every step its own input, one input throughout, two inputs with a change at a random step - since good plans
- * mostly hold a direction for a while. Starts go in tiles of ESP_LANES (plan/rollout.h). Each tile descends for a third of
- * the iterations; the best ESP_LANES of all that do not lie next to a better one descend for the rest, in smaller steps.
+ * mostly hold a direction for a while. Starts go in tiles of ESP_LANES (plan/rollout.h), in rounds: the best eighth of a
+ * round that do not lie next to a better one goes on for four times as many iterations in smaller steps, until one tile is
+ * left. Under a deadline there are as many starts as it has time for.
  *
  * Each iterate is projected onto box, rate and values; one that looks better than the best plan known is replayed in double
  * and rechecked (esp_track_offer) before it counts. With a finite set of values the gradient is taken at the snapped plan and
@@ -16,7 +17,7 @@
 #include "plan/sample.h"
 
 typedef struct esp_gradient_options {
-    int iterations; /* of a start that goes all the way, at least 3 */
+    int iterations; /* of a start that goes all the way, at least 1 */
     int starts; /* at least 1 */
     double rate; /* first step, as a share of the input box's width; falls to a thousandth of it */
     double seconds; /* stop after this long, INFINITY for no limit of its own */

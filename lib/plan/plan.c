@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The planning stage: the present substituted, a plan at once, better ones and bounds after, a status at the end.
  *
- *   mip       starts -> bound by ranges -> short CEM and gradient -> root and search (plan/mip.h)
+ *   mip       starts -> bound by ranges -> short descent and CEM -> root and search (plan/mip.h)
  *   the rest  starts -> their own iterations -> bound by ranges, when there is time for it
  *
  * It ends as soon as the asked gap is met. Which engine searches is decided in run_mip only. */
@@ -21,9 +21,11 @@
 
 const char *const esp_plan_status_names[] = {"optimal", "feasible", "fallback", "infeasible", "unknown", NULL};
 
-#define CROWN_SHARE     0.25 /* of the time left that ranges by CROWN may take */
-#define CROWN_SECONDS   60.0 /* and never longer */
-#define HEURISTIC_SHARE 0.1 /* of the time left, for each of the two before the search */
+#define CROWN_SHARE   0.25 /* of the time left that ranges by CROWN may take */
+#define CROWN_SECONDS 60.0 /* and never longer */
+#define DESCENT_SHARE 0.3 /* of the time left that descent may take before the search */
+#define CEM_SHARE     0.1 /* and sampling */
+#define UNHURRIED     1.0 /* seconds left from which they have more starts */
 
 struct esp_planner {
     const esp_model *model;
@@ -120,13 +122,16 @@ static esp_code bound_by_ranges(esp_track *track, esp_tightened *tightened, answ
     return ESP_OK;
 }
 
+/* Descent from many starts finds the basin, most often the best one; sampling also gets across the kinks of limits and
+ * values. Without hurry both look further. */
 static esp_code improve_briefly(esp_planner *planner, esp_track *track, esp_error *reterr) {
     uint64_t seed = track->problem->task->seed;
-    esp_sample_options cem = {
-        .samples = 150, .iterations = 30, .starts = 4, .patience = 6, .seconds = HEURISTIC_SHARE * esp_track_left(track), .seed = seed};
-    esp_gradient_options descent = {.iterations = 60, .starts = 1, .rate = 0.02, .seconds = HEURISTIC_SHARE * esp_track_left(track), .seed = seed};
-    esp_code code = esp_cem_run(planner->sampler, track, &cem, reterr);
-    return code == ESP_OK ? esp_gradient_run(planner->sampler, track, &descent, reterr) : code;
+    double left = esp_track_left(track);
+    bool hurry = left < UNHURRIED;
+    esp_gradient_options descent = {.iterations = 300, .starts = hurry ? 4096 : 8192, .rate = 0.1, .seconds = DESCENT_SHARE * left, .seed = seed};
+    esp_sample_options cem = {.samples = 160, .iterations = 30, .starts = hurry ? 2 : 8, .patience = 6, .seconds = CEM_SHARE * left, .seed = seed};
+    esp_code code = esp_gradient_run(planner->sampler, track, &descent, reterr);
+    return code == ESP_OK ? esp_cem_run(planner->sampler, track, &cem, reterr) : code;
 }
 
 static esp_code run_mip(esp_planner *planner, esp_track *track, answer *ret, esp_error *reterr) {
