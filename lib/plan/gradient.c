@@ -9,10 +9,11 @@
 #include "base/rng.h"
 #include "plan/slope.h"
 
-const esp_gradient_options esp_gradient_defaults = {.iterations = 300, .starts = 8192, .rate = 0.1, .seconds = INFINITY};
+const esp_gradient_options esp_gradient_defaults = {.iterations = 200, .starts = 1024, .repeats = 10, .rate = 0.1, .seconds = INFINITY};
 
 #define LANES        ESP_LANES
 #define FOR_LANES(j) for (int j = 0; j < LANES; j++)
+#define KINDS        4 /* of starts */
 #define BETA1        0.9f
 #define BETA2        0.99f
 #define PENALTY      2.0f /* length of the penalties' gradient, in lengths of the cost's */
@@ -78,11 +79,11 @@ static double resting(const esp_problem *p, int k) {
 /* Start number `start` into plan j. */
 static void start_plan(descent *d, const esp_track *track, int start, int j, esp_rng *rng) {
     const esp_problem *p = d->p;
-    int kind = start % 3, turn = kind == 1 ? p->horizon : (int)esp_rng_below(rng, (size_t)p->horizon);
+    int kind = start % KINDS, turn = kind == 1 ? p->horizon : (int)esp_rng_below(rng, (size_t)p->horizon);
     for (int k = 0; k < d->hu; k++) {
         int t = k / p->nu;
         double u;
-        if (start == 0 && track->found)
+        if (track->found && (start == 0 || (kind == 3 && t < turn)))
             u = track->best.inputs[k];
         else if (start <= 1)
             u = resting(p, k);
@@ -247,11 +248,11 @@ static bool go_round(descent *d, const search *s, int pool, int n, int next, int
     return true;
 }
 
-static void fill_pool(descent *d, const search *s) {
+static void fill_pool(descent *d, const search *s, int repeat) {
     size_t tile = (size_t)d->hu * LANES;
     for (int start = 0; start < s->options->starts; start += LANES) {
         esp_rng rng;
-        esp_rng_init(&rng, s->options->seed, 1000 + (uint64_t)start);
+        esp_rng_init(&rng, s->options->seed, 1000 + (uint64_t)repeat * (uint64_t)s->options->starts + (uint64_t)start);
         FOR_LANES(j) start_plan(d, s->track, start + j, j, &rng);
         memcpy(d->pool[0] + (size_t)(start / LANES) * tile, d->latent, tile * sizeof *d->latent);
     }
@@ -300,8 +301,8 @@ static double time_one(descent *d, const search *s) {
 }
 
 /* The machine may turn out to be slower than it was: what goes on is cut down to what there is time for. */
-static void run(descent *d, const search *s) {
-    fill_pool(d, s);
+static void run(descent *d, const search *s, int repeat) {
+    fill_pool(d, s, repeat);
     double one = time_one(d, s), first = s->options->rate, share;
     int pool = 0, n = affordable(s, s->options->starts, s->options->iterations, one), rest = s->options->iterations;
     for (; n > 0; pool = !pool) {
@@ -326,7 +327,7 @@ esp_code esp_gradient_run(const esp_sampler *sampler, esp_track *track, const es
     if (p->empty) return ESP_OK;
     esp_arena *arena = esp_arena_create(0);
     bool ok = arena && take(&d, ((size_t)options->starts + LANES - 1) / LANES * LANES, arena);
-    if (ok) run(&d, &s);
+    for (int repeat = 0; ok && repeat < options->repeats && !over(&s); repeat++) run(&d, &s, repeat);
     esp_arena_free(arena);
     return ok ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "a gradient search");
 }

@@ -2,9 +2,9 @@
  * Planning by projected Adam: the gradient of cost and penalties through the step program, back through time, for many
  * plans side by side.
  *
- * Finds plans, proves nothing; local, so many starts: the best plan known, the fall-back input, then random plans of three
- * kinds - every step its own input, one input throughout, two inputs with a change at a random step - since good plans
- * mostly hold a direction for a while. Starts go in tiles of ESP_LANES (plan/rollout.h), in rounds: the best eighth of a
+ * Finds plans, proves nothing; local, so many starts: the best plan known, the fall-back input, then random plans of four
+ * kinds - every step its own input, one input throughout, two inputs with a change at a random step, the best plan known up to a
+ * random step - since good plans mostly hold a direction for a while. Starts go in tiles of ESP_LANES (plan/rollout.h), in rounds: the best eighth of a
  * round that do not lie next to a better one goes on for four times as many iterations in smaller steps, until one tile is
  * left. Under a deadline there are as many starts as it has time for.
  *
@@ -19,6 +19,7 @@
 typedef struct esp_gradient_options {
     int iterations; /* of a start that goes all the way, at least 1 */
     int starts; /* at least 1 */
+    int repeats; /* the whole search again from other starts, at least 1 */
     double rate; /* first step, as a share of the input box's width; falls to a thousandth of it */
     double seconds; /* stop after this long, INFINITY for no limit of its own */
     uint64_t seed;

@@ -23,7 +23,7 @@ import time
 
 import torch
 
-SLICE, ROUNDS, REACH = 0.25, 7, 0.3
+SLICE, ROUNDS, REACH = 0.15, 5, 0.3
 
 
 class Ours:
