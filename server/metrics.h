@@ -19,6 +19,8 @@
     COUNTER(SHED, "shed_total", "Requests refused because the service was full or draining")                                                         \
     COUNTER(WORKERS_LOST, "worker_restarts_total{cause=\"lost\"}", "Workers started again, by cause")                                                \
     COUNTER(WORKERS_KILLED, "worker_restarts_total{cause=\"killed\"}", "")                                                                           \
+    COUNTER(SHARES, "plan_shares_total", "Times an idle worker took a part of another's plan")                                                       \
+    COUNTER(SHARES_YIELDED, "plan_shares_yielded_total", "Those ended for work that waited")                                                         \
     COUNTER(JOBS_SUCCEEDED, "jobs_total{state=\"succeeded\"}", "Jobs ended, by state")                                                               \
     COUNTER(JOBS_FAILED, "jobs_total{state=\"failed\"}", "")                                                                                         \
     COUNTER(JOBS_CANCELLED, "jobs_total{state=\"cancelled\"}", "")                                                                                   \
@@ -27,6 +29,7 @@
     GAUGE(JOB_QUEUE, "queue_depth{class=\"batch\"}", "")                                                                                             \
     GAUGE(WORKERS_IDLE, "workers{state=\"idle\"}", "Worker processes")                                                                               \
     GAUGE(WORKERS_BUSY, "workers{state=\"busy\"}", "")                                                                                               \
+    GAUGE(WORKERS_HELPING, "workers_helping", "Busy workers that help with another's plan")                                                          \
     GAUGE(CONNECTIONS, "http_connections", "Open connections")                                                                                       \
     HISTOGRAM(PLAN_QUEUE_WAIT, "queue_wait_seconds{class=\"plan\"}", "Time from arrival to a worker")                                                \
     HISTOGRAM(PLAN_SOLVE, "solve_duration_seconds{class=\"plan\"}", "Time a worker had for a plan")                                                  \

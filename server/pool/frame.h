@@ -24,6 +24,7 @@ typedef enum esp_frame_type {
     ESP_FRAME_CANCEL = 5, /* {} : stop this task soon */
     ESP_FRAME_PING = 6,
     ESP_FRAME_ARTIFACT = 7, /* {model, name, title, precision, layout, domain, certificates}: the model as C */
+    ESP_FRAME_HELP = 8, /* PLAN's payload: search a part of it, whose NODES come next */
     /* worker -> daemon */
     ESP_FRAME_READY = 16, /* {pid, versions} once after start, and PONG */
     ESP_FRAME_INCUMBENT = 17, /* a verified plan */
@@ -31,7 +32,10 @@ typedef enum esp_frame_type {
     ESP_FRAME_PROGRESS = 19, /* a job's progress */
     ESP_FRAME_MODEL = 20, /* a job has written a model blob: {sha256, name?, relu, metrics, ...} */
     ESP_FRAME_DONE = 21, /* the task's result */
-    ESP_FRAME_ERROR = 22 /* {code, pointer, message}: the task failed; the worker lives */
+    ESP_FRAME_ERROR = 22, /* {code, pointer, message}: the task failed; the worker lives */
+    /* both ways, about a share of a plan's search; INCUMBENT and CANCEL go both ways too then */
+    ESP_FRAME_SHARE = 32, /* {share?}: give some of your open nodes */
+    ESP_FRAME_NODES = 33 /* bytes, not JSON: open nodes (lib/plan/share.h) */
 } esp_frame_type;
 
 typedef struct esp_frame_header {

@@ -34,6 +34,7 @@ static esp_code make_processes(esp_pool *pool, esp_error *reterr) {
     pool->n_processes = config->workers + config->batch_workers;
     pool->limit[ESP_CLASS_PLAN] = config->workers + config->plan_queue;
     pool->limit[ESP_CLASS_BATCH] = 2 * config->batch_workers;
+    pool->share_limit = share_limit(config);
     pool->cap_heap = (size_t)pool->limit[ESP_CLASS_PLAN] + (size_t)pool->limit[ESP_CLASS_BATCH];
     pool->processes = calloc((size_t)pool->n_processes, sizeof *pool->processes);
     pool->heap = calloc(pool->cap_heap, sizeof *pool->heap);

@@ -45,7 +45,7 @@ typedef struct esp_outcome {
 } esp_outcome;
 
 typedef struct esp_work_ops {
-    /* A worker takes the work (again, after a lost one): append the payload; `budget_ns` is what is left to the deadline. */
+    /* A worker takes the work (again after a lost one, or beside the first, see share.c): append the payload; `budget_ns` is what is left to the deadline. */
     void (*begin)(void *user, int64_t budget_ns, esp_buf *payload);
     /* A frame that is not the last: INCUMBENT, BOUND, PROGRESS, MODEL. May be NULL. */
     void (*frame)(void *user, esp_frame_type type, const char *payload, size_t len);
@@ -56,6 +56,7 @@ typedef struct esp_work {
     esp_class class;
     esp_frame_type type; /* PLAN, PREDICT, QUERY or JOB */
     bool attached;
+    bool shared; /* a PLAN that idle workers may help with */
     int retries; /* fresh workers to try on after a lost one */
     int64_t arrived_ns; /* monotonic; the wait is counted from here */
     int64_t deadline_ns; /* monotonic; ESP_NEVER for none */

@@ -94,7 +94,7 @@ void process_adopt(esp_pool *pool, process *p) {
     p->n_words = 0;
     p->out_pos = 0;
     p->task = p->affinity = 0;
-    p->want_write = p->pinged = p->doomed = p->eof = false;
+    p->want_write = p->pinged = p->doomed = p->eof = p->called_off = false;
     esp_buf_clear(&p->in);
     esp_buf_clear(&p->out);
     watch(pool, p, p->sock, SOURCE_SOCKET, EPOLLIN, EPOLL_CTL_ADD);
@@ -131,28 +131,45 @@ static void flush(esp_pool *pool, process *p) {
 }
 
 static void send_frame(esp_pool *pool, process *p, esp_frame_type type, const esp_buf *payload) {
-    bool fits = !payload || (!payload->failed && payload->len <= ESP_FRAME_MAX);
-    if (fits) esp_frame_put(&p->out, type, p->task, payload ? payload->data : "{}", payload ? (uint32_t)payload->len : 2);
-    if (!fits || p->out.failed) {
+    if (payload && (payload->failed || payload->len > ESP_FRAME_MAX)) {
         process_kill(p, "no memory for a frame");
         return;
     }
-    flush(pool, p);
+    process_send(pool, p, type, p->task, payload ? payload->data : "{}", payload ? payload->len : 2);
 }
 
-void process_run(esp_pool *pool, process *p, item *i) {
-    assert(p->state == PROCESS_IDLE && !p->item);
+void process_send(esp_pool *pool, process *p, esp_frame_type type, uint64_t task, const char *payload, size_t len) {
+    esp_frame_put(&p->out, type, task, payload, (uint32_t)len);
+    if (p->out.failed)
+        process_kill(p, "no memory for a frame");
+    else
+        flush(pool, p);
+}
+
+static void give(esp_pool *pool, process *p, item *i, esp_frame_type type, uint64_t task) {
+    assert(p->state == PROCESS_IDLE && !p->item && !p->helps);
     int64_t now = esp_clock_now_ns();
     p->state = PROCESS_BUSY;
     p->timer_ns = ESP_NEVER;
-    p->item = i;
-    p->task = i->id;
+    p->task = task;
     p->affinity = i->work.affinity;
-    i->process = p;
     esp_buf_clear(&pool->payload);
     i->work.ops->begin(i->work.user, i->work.deadline_ns == ESP_NEVER ? ESP_NEVER : i->work.deadline_ns - now, &pool->payload);
-    send_frame(pool, p, i->work.type, &pool->payload);
+    send_frame(pool, p, type, &pool->payload);
     if (pool->payload.failed) esp_buf_done(&pool->payload);
+}
+
+void process_run(esp_pool *pool, process *p, item *i) {
+    give(pool, p, i, i->work.type, i->id);
+    p->item = i;
+    i->process = p;
+    i->share_from_ns = i->work.shared ? esp_clock_now_ns() + pool->config.share_after_ms * ESP_NS_PER_MS : ESP_NEVER;
+    p->timer_ns = i->share_from_ns; /* to look again then */
+}
+
+void process_help(esp_pool *pool, process *p, item *i, uint64_t share) {
+    give(pool, p, i, ESP_FRAME_HELP, share);
+    p->helps = i;
 }
 
 void process_stop_task(esp_pool *pool, process *p, int64_t grace_ns) {
@@ -166,7 +183,7 @@ void process_stop_task(esp_pool *pool, process *p, int64_t grace_ns) {
 
 static void set_idle(process *p) {
     p->state = PROCESS_IDLE;
-    p->pinged = false;
+    p->pinged = p->called_off = false;
     p->timer_ns = esp_clock_now_ns() + PING_NS;
 }
 
@@ -217,6 +234,7 @@ static void on_frame(esp_pool *pool, process *p, const esp_frame_header *header,
         return;
     }
     bool at_work = p->state == PROCESS_BUSY || p->state == PROCESS_STOPPING;
+    if (at_work) share_frame(pool, p, header, payload);
     if (!at_work || header->task != p->task) return; /* a word about an earlier task */
     if (header->type == ESP_FRAME_DONE || header->type == ESP_FRAME_ERROR)
         on_last(pool, p, header, payload);
@@ -327,7 +345,9 @@ void process_on_death(esp_pool *pool, process *p) {
     close_fd(&p->pidfd);
     close_fd(&p->words_fd);
     p->pid = 0;
+    p->called_off = false;
     set_down(pool, p);
+    share_lost(pool, p);
     if (starting) {
         atomic_fetch_add(&pool->start_deaths, 1);
         tell_starter(pool, how);

@@ -132,6 +132,7 @@ void item_end(esp_pool *pool, item *i, esp_end end, const char *payload, size_t 
     };
     esp_class class = i->work.class;
     i->work.ops->end(i->work.user, &outcome);
+    share_end(pool, i);
     free(i);
     atomic_fetch_sub(&pool->pending[class], 1);
 }
@@ -146,6 +147,7 @@ void item_orphaned(esp_pool *pool, item *i, const esp_error *error) {
         item_end(pool, i, ESP_END_LOST, NULL, 0, error);
         return;
     }
+    share_end(pool, i);
     i->process = NULL;
     queue_add(pool, i, true);
 }
@@ -171,8 +173,7 @@ static void item_stop(esp_pool *pool, item *i, esp_end end) {
 
 /* ---- matching work with workers ---- */
 
-/* An idle worker of the class, rather one that had the same model last. */
-static process *idle_process(esp_pool *pool, esp_class class, uint64_t affinity) {
+process *idle_process(esp_pool *pool, esp_class class, uint64_t affinity) {
     process *any = NULL;
     for (int k = 0; k < pool->n_processes; k++) {
         process *p = &pool->processes[k];
@@ -195,6 +196,9 @@ static void dispatch(esp_pool *pool) {
             process_run(pool, p, i);
         }
     }
+    if (pool->stopping) return;
+    share_yield(pool);
+    share_idle(pool);
 }
 
 /* ---- the loop ---- */
@@ -242,11 +246,13 @@ static int64_t set_timer(esp_pool *pool) {
 }
 
 static void set_gauges(esp_pool *pool) {
-    int idle = 0, busy = 0;
+    int idle = 0, busy = 0, helping = 0;
     for (int k = 0; k < pool->n_processes; k++) {
         idle += pool->processes[k].state == PROCESS_IDLE;
         busy += pool->processes[k].state == PROCESS_BUSY || pool->processes[k].state == PROCESS_STOPPING;
+        helping += pool->processes[k].helps != NULL;
     }
+    esp_metric_set(ESP_METRIC_WORKERS_HELPING, helping);
     esp_metric_set(ESP_METRIC_WORKERS_IDLE, idle);
     esp_metric_set(ESP_METRIC_WORKERS_BUSY, busy);
     esp_metric_set(ESP_METRIC_PLAN_QUEUE, pool->n_queued[ESP_CLASS_PLAN]);

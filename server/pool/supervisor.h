@@ -4,6 +4,7 @@
  *     pool.c        the public calls: commands in, the threads' start and end
  *     supervisor.c  the loop; work items: queues, deadlines, ends
  *     process.c     worker processes: started, fed, read, buried
+ *     share.c       idle plan workers that help with another's plan
  *     spawn.c       the spawner thread: posix_spawn waits for the child's exec, which on a loaded machine takes tens of
  *                   milliseconds that no deadline has to spare */
 #ifndef ESP_SERVER_POOL_SUPERVISOR_H
@@ -43,7 +44,9 @@ typedef struct process {
     bool want_write, pinged;
     bool doomed; /* killed by us; its death is waited for */
     bool eof; /* its socket has ended */
-    item *item; /* NULL when idle, or when its item has been answered already */
+    item *item; /* NULL when idle, when its item has been answered already, or when it */
+    item *helps; /* with an item of another; `task` is then the number of its share */
+    bool called_off; /* it helped, and stops for work that waits */
     uint64_t task; /* number of the task it was given last */
     uint64_t affinity; /* of that task */
     int64_t timer_ns, spawned_ns;
@@ -63,6 +66,9 @@ struct item {
     item *prev, *next; /* of the class's queue */
     item *hash_next;
     size_t heap_at; /* place in the deadline heap, SIZE_MAX when not in it */
+    int64_t share_from_ns; /* idle workers may help from then on; ESP_NEVER: none may */
+    uint64_t asked; /* number of the share that its worker was asked for and has not given yet; 0: none */
+    int helpers;
 };
 
 typedef struct command {
@@ -103,6 +109,7 @@ struct esp_pool {
     atomic_int ready, pending[ESP_CLASSES];
     atomic_int start_deaths; /* workers that died before READY */
     int limit[ESP_CLASSES]; /* of pending */
+    int share_limit; /* plan workers busy at once up to which idle ones help */
 
     /* the supervisor's own */
     int epoll, timer;
@@ -123,6 +130,21 @@ void *supervisor_main(void *pool);
 void item_end(esp_pool *pool, item *i, esp_end end, const char *payload, size_t len, const esp_error *error);
 /* Its worker is gone: once more, or the end. */
 void item_orphaned(esp_pool *pool, item *i, const esp_error *error);
+/* An idle worker of the class, rather one that had the same model last; or NULL. */
+process *idle_process(esp_pool *pool, esp_class class, uint64_t affinity);
+
+/* --- share.c --- */
+int share_limit(const esp_config *config);
+/* Asks for shares for idle workers. */
+void share_idle(esp_pool *pool);
+/* Calls helpers off for work that waits. */
+void share_yield(esp_pool *pool);
+/* The item is over, or its first worker is: nobody helps any more. */
+void share_end(esp_pool *pool, item *i);
+/* The helper died. A process that helps nobody: nothing. */
+void share_lost(esp_pool *pool, process *helper);
+/* Passes on a frame that is about a share; others are left alone. */
+void share_frame(esp_pool *pool, process *p, const esp_frame_header *header, const char *payload);
 
 /* --- spawn.c --- */
 void *spawner_main(void *pool);
@@ -138,6 +160,9 @@ void process_start(esp_pool *pool, process *p);
 /* What the spawner has made, if it has. */
 void process_adopt(esp_pool *pool, process *p);
 void process_run(esp_pool *pool, process *p, item *i);
+/* Gives it the item's request as the share of that number. */
+void process_help(esp_pool *pool, process *p, item *i, uint64_t share);
+void process_send(esp_pool *pool, process *p, esp_frame_type type, uint64_t task, const char *payload, size_t len);
 /* Tells it to stop its task, and when it will be killed otherwise. */
 void process_stop_task(esp_pool *pool, process *p, int64_t grace_ns);
 void process_kill(process *p, const char *why);

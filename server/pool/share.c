@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Plan workers that are idle help with another's plan: who helps whom, and when no longer. What is searched is the
+ * workers' own business; nothing of it is read here.
+ *
+ * A plan has one worker that answers for it, its first. Once that has run for share_after_ms, a plan worker is idle and
+ * no plan waits, the first is asked for a share of its open nodes (SHARE, with a number). When its search is wide
+ * enough it sends them (NODES); they go to the idle worker behind the plan's request (HELP). From then on frames about
+ * that number are passed on as they are, and the first's incumbents go to all its helpers.
+ *
+ * The first keeps a copy of what it gave. So a helper may be called off, hang or die at any moment: the first is told
+ * (CANCEL with the share's number) and goes on from its copy. Work that waits while a worker helps calls a helper off at
+ * once. Replies are made of the first's frames alone, so that no deadline waits for a helper. */
+#include "pool/supervisor.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdio.h>
+
+#include "metrics.h"
+
+int share_limit(const esp_config *config) {
+    cpu_set_t set;
+    if (config->share_workers > 0) return config->share_workers;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+/* Workers that are idle and have a processor to run on, less those that were promised already. */
+static int spare_workers(const esp_pool *pool) {
+    int idle = 0, busy = 0, promised = 0;
+    for (int k = 0; k < pool->n_processes; k++) {
+        const process *p = &pool->processes[k];
+        if (p->class != ESP_CLASS_PLAN) continue;
+        idle += p->state == PROCESS_IDLE && !p->doomed && !p->pinged;
+        busy += p->state == PROCESS_BUSY || p->state == PROCESS_STOPPING;
+        promised += p->item && p->item->asked;
+    }
+    int room = pool->share_limit - busy;
+    return (idle < room ? idle : room) - promised;
+}
+
+/* The plan with the fewest helpers among those that have run long enough. */
+static item *neediest(const esp_pool *pool) {
+    int64_t now = esp_clock_now_ns();
+    item *best = NULL;
+    for (int k = 0; k < pool->n_processes; k++) {
+        item *i = pool->processes[k].item;
+        if (!i || pool->processes[k].state != PROCESS_BUSY || i->asked || i->share_from_ns > now) continue;
+        if (!best || i->helpers < best->helpers) best = i;
+    }
+    return best;
+}
+
+static void ask(esp_pool *pool, item *i) {
+    char text[48];
+    i->asked = esp_pool_id(pool);
+    int n = snprintf(text, sizeof text, "{\"share\":%" PRIu64 "}", i->asked);
+    process_send(pool, i->process, ESP_FRAME_SHARE, i->process->task, text, (size_t)n);
+}
+
+void share_idle(esp_pool *pool) {
+    if (pool->config.share_after_ms == 0 || pool->head[ESP_CLASS_PLAN]) return;
+    for (int spare = spare_workers(pool); spare > 0; spare--) {
+        item *i = neediest(pool);
+        if (!i) return;
+        ask(pool, i);
+    }
+}
+
+/* The first goes on from its copy. */
+static void tell_lost(esp_pool *pool, const item *i, uint64_t share) {
+    process_send(pool, i->process, ESP_FRAME_CANCEL, share, "{}", 2);
+}
+
+static void detach(process *helper) {
+    helper->helps->helpers--;
+    helper->helps = NULL;
+}
+
+/* Two plans that alternate should not spend their time on giving: the next share is a while off. */
+static void call_off(esp_pool *pool, process *helper) {
+    item *i = helper->helps;
+    detach(helper);
+    helper->called_off = true;
+    process_stop_task(pool, helper, pool->config.worker_grace_ms * ESP_NS_PER_MS);
+    tell_lost(pool, i, helper->task);
+    i->share_from_ns = esp_clock_now_ns() + pool->config.share_after_ms * ESP_NS_PER_MS;
+    if (i->process->state == PROCESS_BUSY) i->process->timer_ns = i->share_from_ns;
+    esp_metric_add(ESP_METRIC_SHARES_YIELDED, 1);
+}
+
+void share_yield(esp_pool *pool) {
+    int waiting = pool->n_queued[ESP_CLASS_PLAN];
+    for (int k = 0; k < pool->n_processes; k++) waiting -= pool->processes[k].called_off;
+    for (int k = 0; k < pool->n_processes && waiting > 0; k++) {
+        if (!pool->processes[k].helps) continue;
+        call_off(pool, &pool->processes[k]);
+        waiting--;
+    }
+}
+
+void share_end(esp_pool *pool, item *i) {
+    i->asked = 0;
+    for (int k = 0; k < pool->n_processes && i->helpers > 0; k++) {
+        process *p = &pool->processes[k];
+        if (p->helps != i) continue;
+        detach(p);
+        process_stop_task(pool, p, pool->config.worker_grace_ms * ESP_NS_PER_MS);
+    }
+}
+
+void share_lost(esp_pool *pool, process *helper) {
+    item *i = helper->helps;
+    if (!i) return;
+    detach(helper);
+    tell_lost(pool, i, helper->task);
+}
+
+/* The first has answered what it was asked: to an idle worker, if there still is one, and back otherwise. */
+static void start(esp_pool *pool, item *i, const char *payload, size_t len) {
+    uint64_t share = i->asked;
+    process *p = pool->head[ESP_CLASS_PLAN] ? NULL : idle_process(pool, ESP_CLASS_PLAN, i->work.affinity);
+    i->asked = 0;
+    if (!p || pool->stopping) {
+        tell_lost(pool, i, share);
+        return;
+    }
+    i->helpers++;
+    process_help(pool, p, i, share);
+    process_send(pool, p, ESP_FRAME_NODES, share, payload, len);
+    esp_metric_add(ESP_METRIC_SHARES, 1);
+}
+
+static void from_first(esp_pool *pool, item *i, const esp_frame_header *header, const char *payload) {
+    bool incumbent = header->type == ESP_FRAME_INCUMBENT && header->task == i->id;
+    if (header->type == ESP_FRAME_NODES && i->asked && header->task == i->asked) {
+        start(pool, i, payload, header->length);
+        return;
+    }
+    for (int k = 0; k < pool->n_processes && i->helpers > 0; k++) {
+        process *p = &pool->processes[k];
+        if (p->helps == i && (incumbent || (header->type == ESP_FRAME_SHARE && header->task == p->task)))
+            process_send(pool, p, (esp_frame_type)header->type, p->task, payload, header->length);
+    }
+}
+
+/* Its last frame ends its part in the plan. */
+static void from_helper(esp_pool *pool, process *p, const esp_frame_header *header, const char *payload) {
+    process_send(pool, p->helps->process, (esp_frame_type)header->type, p->task, payload, header->length);
+    if (header->type == ESP_FRAME_DONE || header->type == ESP_FRAME_ERROR) detach(p);
+}
+
+void share_frame(esp_pool *pool, process *p, const esp_frame_header *header, const char *payload) {
+    assert(!p->item || !p->helps);
+    if (p->item && p->state == PROCESS_BUSY) from_first(pool, p->item, header, payload);
+    if (p->helps && header->task == p->task) from_helper(pool, p, header, payload);
+}
