@@ -215,7 +215,7 @@ bench-deadline: all $(B)/tests/bench/bench_deadline ## how late plans are beside
 	@ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(B)/tests/bench/bench_deadline $(if $(DEADLINE_PLANS),--plans $(DEADLINE_PLANS)) $(if $(DEADLINE_JOB),--job $(DEADLINE_JOB)) \
 		$(if $(DEADLINE_ROBOTS),--robots $(DEADLINE_ROBOTS))
 
-bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, error against sparsity for each method; a minute or two
+bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, error against sparsity for each method; some minutes
 	@OPENBLAS_NUM_THREADS=1 $<
 
 bench-rollouts: $(B)/tests/bench/rollouts/bench_rollouts ## sampled plans a second against PyTorch, after bench-peers: [ROLLOUT_NETWORKS="dense push24-1"] [ROLLOUT_HORIZONS="5 10 20"] [ROLLOUT_SAMPLES="150 1000 4000"]

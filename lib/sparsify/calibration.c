@@ -10,7 +10,7 @@
 /* An input whose deviation is below this part of its size is constant: rounding leaves some 1e-16 of it. */
 #define CONSTANT 1e-12
 
-void prune_forward(const esp_layer *layer, size_t n, const double *from, double *to) {
+void esp_prune_forward(const esp_layer *layer, size_t n, const double *from, double *to) {
     size_t m = (size_t)layer->n_out, k = (size_t)layer->n_in;
     for (size_t i = 0; i < n; i++) memcpy(to + i * m, layer->b, m * sizeof *to);
     esp_dgemm(ESP_NO, ESP_T, n, m, k, 1, from, k, layer->w, k, 1, to, m);
@@ -32,7 +32,7 @@ esp_code esp_prune_outputs(const esp_net *net, size_t n, const double *inputs, d
         const double *from = inputs + i * n_in;
         for (int k = 0; k < net->n_layers; k++) {
             double *to = k == net->n_layers - 1 ? ret_outputs + i * n_out : half[k % 2];
-            prune_forward(&net->layers[k], rows, from, to);
+            esp_prune_forward(&net->layers[k], rows, from, to);
             from = to;
         }
     }
@@ -40,14 +40,14 @@ esp_code esp_prune_outputs(const esp_net *net, size_t n, const double *inputs, d
     return ESP_OK;
 }
 
-void prune_damp(size_t d, double damping, double *h, uint8_t *ret_dead) {
+void esp_prune_damp(size_t d, double damping, double *h, uint8_t *ret_dead) {
     for (size_t j = 0; j < d; j++) {
         ret_dead[j] = h[j * d + j] == 0;
         h[j * d + j] = ret_dead[j] ? 1 : h[j * d + j] * (1 + damping);
     }
 }
 
-static void find_mean(prune_layer *layer) {
+static void find_mean(esp_prune_layer *layer) {
     size_t d = layer->cols;
     for (size_t r = 0; r < layer->n; r++)
         for (size_t j = 0; j < d; j++) layer->mean[j] += layer->x[r * d + j];
@@ -55,7 +55,7 @@ static void find_mean(prune_layer *layer) {
 }
 
 /* What rounding has left of a constant input becomes exactly 0, in its row and column too. */
-static void clear_constants(prune_layer *layer) {
+static void clear_constants(esp_prune_layer *layer) {
     size_t d = layer->cols;
     for (size_t j = 0; j < d; j++) {
         double deviation = sqrt(0.5 * layer->h[j * d + j]);
@@ -64,7 +64,7 @@ static void clear_constants(prune_layer *layer) {
     }
 }
 
-esp_code prune_hessian(prune_layer *layer, esp_error *reterr) {
+esp_code esp_prune_hessian(esp_prune_layer *layer, esp_error *reterr) {
     size_t d = layer->cols;
     memset(layer->mean, 0, d * sizeof *layer->mean);
     if (layer->opts->bias) find_mean(layer);
@@ -77,11 +77,11 @@ esp_code prune_hessian(prune_layer *layer, esp_error *reterr) {
     for (size_t j = 0; j < d * d; j++)
         if (!isfinite(layer->h[j])) return esp_fail(reterr, ESP_NUMERIC, "the network's activations at the calibration inputs are too large");
     if (layer->opts->bias) clear_constants(layer);
-    prune_damp(d, layer->opts->damping, layer->h, layer->dead);
+    esp_prune_damp(d, layer->opts->damping, layer->h, layer->dead);
     return ESP_OK;
 }
 
-void prune_shift_bias(prune_layer *layer, size_t i, const double *before) {
+void esp_prune_shift_bias(esp_prune_layer *layer, size_t i, const double *before) {
     double sum = 0;
     for (size_t j = 0; j < layer->cols; j++) sum += (before[j] - layer->w[i * layer->cols + j]) * layer->mean[j];
     layer->b[i] += sum;

@@ -48,7 +48,7 @@ static esp_code tape_init(tape *t, const esp_net *net, esp_arena *arena, esp_err
 static void tape_forward(tape *t, size_t rows, const double *x) {
     t->rows = rows;
     memcpy(t->h[0], x, rows * (size_t)esp_net_inputs(t->net) * sizeof *x);
-    for (int k = 0; k < t->net->n_layers; k++) prune_forward(&t->net->layers[k], rows, t->h[k], t->h[k + 1]);
+    for (int k = 0; k < t->net->n_layers; k++) esp_prune_forward(&t->net->layers[k], rows, t->h[k], t->h[k + 1]);
 }
 
 /* g of layer k: from dh/dh of what it gives to d/dp. */
@@ -113,7 +113,7 @@ static void add_diagonal(tape *t, double scale, double *const *sum, double *cons
     }
 }
 
-esp_code prune_output_diagonal(const esp_net *net, size_t n, const double *inputs, const esp_stop *stop, double *const *ret, esp_error *reterr) {
+esp_code esp_prune_output_diagonal(const esp_net *net, size_t n, const double *inputs, const esp_stop *stop, double *const *ret, esp_error *reterr) {
     tape t;
     double *sum[ESP_MAX_LAYERS] = {0};
     esp_arena *arena = esp_arena_create(0);
@@ -121,19 +121,19 @@ esp_code prune_output_diagonal(const esp_net *net, size_t n, const double *input
     for (int k = 0; !code && k < net->n_layers; k++) {
         sum[k] = ESP_NEW(arena, double, CHUNK *(size_t)net->layers[k].n_out);
         if (!sum[k]) code = esp_fail(reterr, ESP_NOMEM, "no memory for derivatives");
-        memset(ret[k], 0, prune_weights(&net->layers[k]) * sizeof **ret);
+        memset(ret[k], 0, esp_prune_weights(&net->layers[k]) * sizeof **ret);
     }
     for (size_t i = 0; !code && i < n; i += CHUNK) {
         tape_forward(&t, n - i < CHUNK ? n - i : CHUNK, inputs + i * (size_t)esp_net_inputs(net));
         add_diagonal(&t, 2 * t.share / (double)n, sum, ret);
-        code = prune_check_stop(stop, reterr);
+        code = esp_prune_check_stop(stop, reterr);
     }
-    for (int k = 0; !code && k < net->n_layers; k++) code = check_finite(prune_weights(&net->layers[k]), ret[k], reterr);
+    for (int k = 0; !code && k < net->n_layers; k++) code = check_finite(esp_prune_weights(&net->layers[k]), ret[k], reterr);
     esp_arena_free(arena);
     return code;
 }
 
-esp_code prune_importance(const esp_net *net, int k, size_t n, const double *inputs, const esp_stop *stop, double *ret, esp_error *reterr) {
+esp_code esp_prune_importance(const esp_net *net, int k, size_t n, const double *inputs, const esp_stop *stop, double *ret, esp_error *reterr) {
     tape t;
     size_t width = (size_t)net->layers[k].n_out;
     esp_arena *arena = esp_arena_create(0);
@@ -150,7 +150,7 @@ esp_code prune_importance(const esp_net *net, int k, size_t n, const double *inp
             tape_backward(&t, p, k);
             for (size_t i = 0; i < t.rows * width; i++) ret[i % width] += t.share / (double)n * t.g[k][i] * t.g[k][i];
         }
-        code = prune_check_stop(stop, reterr);
+        code = esp_prune_check_stop(stop, reterr);
     }
     if (!code) code = check_finite(width, ret, reterr);
     esp_arena_free(arena);
@@ -164,7 +164,7 @@ static void put_jacobian(const tape *t, const esp_prune_opts *opts, size_t d, do
     size_t at = 0;
     for (int k = 0; k < t->net->n_layers; k++) {
         size_t m = (size_t)t->net->layers[k].n_out, n = (size_t)t->net->layers[k].n_in, stride = n + opts->bias;
-        if (!prune_chosen(opts, k)) continue;
+        if (!esp_prune_chosen(opts, k)) continue;
         for (size_t r = 0; r < t->rows; r++) {
             for (size_t i = 0; i < m; i++) {
                 double *to = ret + r * d + at + i * stride, g = t->g[k][r * m + i];
@@ -177,8 +177,8 @@ static void put_jacobian(const tape *t, const esp_prune_opts *opts, size_t d, do
     assert(at == d);
 }
 
-esp_code prune_output_hessian(const esp_net *net, size_t n, const double *inputs, const esp_prune_opts *opts, size_t d, const esp_stop *stop,
-                              double *ret_h, esp_error *reterr) {
+esp_code esp_prune_output_hessian(const esp_net *net, size_t n, const double *inputs, const esp_prune_opts *opts, size_t d, const esp_stop *stop,
+                                  double *ret_h, esp_error *reterr) {
     tape t;
     esp_arena *arena = esp_arena_create(0);
     double *jacobian = arena ? ESP_NEW(arena, double, CHUNK *d) : NULL;
@@ -191,7 +191,7 @@ esp_code prune_output_hessian(const esp_net *net, size_t n, const double *inputs
             put_jacobian(&t, opts, d, jacobian);
             esp_dsyrk(d, t.rows, 2 * t.share / (double)n, jacobian, d, 1, ret_h, d);
         }
-        code = prune_check_stop(stop, reterr);
+        code = esp_prune_check_stop(stop, reterr);
     }
     if (!code) code = check_finite(d * d, ret_h, reterr);
     esp_arena_free(arena);

@@ -147,7 +147,7 @@ static esp_code run_trace(trace *t, size_t steps, const uint8_t *gone, const esp
         t->order[t->n++] = q;
         if (t->group) t->wanted[q / t->group]--;
         code = take_out(t, c, reterr);
-        if (!code) code = prune_check_stop(stop, reterr);
+        if (!code) code = esp_prune_check_stop(stop, reterr);
     }
     return code;
 }
@@ -181,17 +181,17 @@ static esp_code invert(size_t d, const double *h, double *ret_inverse, esp_error
 /* ---- one layer ---- */
 
 typedef struct layer_work {
-    prune_layer *layer;
+    esp_prune_layer *layer;
     trace t;
     double *shared; /* cols x cols: the inverse before any row touched it */
     double *before; /* cols: a row as it came */
     double *score; /* rows x cols: running maximum of the losses, by step */
     size_t *order; /* rows x cols: what the step took */
     uint8_t *taken; /* rows x cols, by step */
-    prune_item *items;
+    esp_prune_item *items;
 } layer_work;
 
-static esp_code layer_init(layer_work *work, prune_layer *layer, esp_arena *arena, esp_error *reterr) {
+static esp_code layer_init(layer_work *work, esp_prune_layer *layer, esp_arena *arena, esp_error *reterr) {
     size_t d = layer->cols, n = layer->rows * d;
     *work = (layer_work){.layer = layer};
     esp_code code = trace_init(&work->t, d, arena, reterr);
@@ -203,21 +203,21 @@ static esp_code layer_init(layer_work *work, prune_layer *layer, esp_arena *aren
     work->score = ESP_NEW(arena, double, n);
     work->order = ESP_NEW(arena, size_t, n);
     work->taken = ESP_NEW(arena, uint8_t, n);
-    work->items = ESP_NEW(arena, prune_item, n);
+    work->items = ESP_NEW(arena, esp_prune_item, n);
     if (!work->before || !work->score || !work->order || !work->taken || !work->items || !work->shared)
         return esp_fail(reterr, ESP_NOMEM, "OBS on a layer of %zu x %zu", layer->rows, d);
-    code = prune_hessian(layer, reterr);
+    code = esp_prune_hessian(layer, reterr);
     return code ? code : invert(d, layer->h, work->shared, reterr);
 }
 
 /* The row's trace; the weights of a neuron that nothing listens to go in any order. */
 static esp_code trace_row(layer_work *work, size_t i, esp_error *reterr) {
-    prune_layer *layer = work->layer;
+    esp_prune_layer *layer = work->layer;
     trace *t = &work->t;
     size_t d = t->d, m = t->group;
     memcpy(t->w, layer->w + i * d, d * sizeof *t->w);
     memset(t->state, CANDIDATE, d);
-    for (size_t j = 0; m && j < d; j += m) t->wanted[j / m] = prune_group_zeros(d - j < m ? d - j : m);
+    for (size_t j = 0; m && j < d; j += m) t->wanted[j / m] = esp_prune_group_zeros(d - j < m ? d - j : m);
     if (!(layer->importance[i] > 0)) {
         memset(t->w, 0, d * sizeof *t->w);
         for (size_t j = 0; j < d * d; j++) t->inverse[j] = j % (d + 1) == 0;
@@ -245,7 +245,7 @@ static void keep_trace(layer_work *work, size_t i) {
 }
 
 static void merge_traces(layer_work *work) {
-    prune_layer *layer = work->layer;
+    esp_prune_layer *layer = work->layer;
     size_t n = layer->rows * layer->cols, past = 0, gone = 0;
     for (size_t at = 0; at < n; at++) {
         past += work->taken[at];
@@ -253,25 +253,25 @@ static void merge_traces(layer_work *work) {
         if (work->taken[at]) work->order[at] = layer->cols;
     }
     if (layer->target <= gone) return;
-    prune_choose(n, work->score, past + layer->target - gone, work->taken, work->items);
+    esp_prune_choose(n, work->score, past + layer->target - gone, work->taken, work->items);
     for (size_t at = 0; at < n; at++)
         if (work->taken[at] && work->order[at] < layer->cols) layer->mask[at / layer->cols * layer->cols + work->order[at]] = 1;
 }
 
 /* What stays of row i. */
 static esp_code solve_row(layer_work *work, size_t i, esp_error *reterr) {
-    prune_layer *layer = work->layer;
+    esp_prune_layer *layer = work->layer;
     size_t d = layer->cols;
     double *w = layer->w + i * d;
     const uint8_t *mask = layer->mask + i * d;
     if (!memchr(mask, 1, d)) return ESP_OK;
     memcpy(work->before, w, d * sizeof *w);
     esp_code code = solve_survivors(d, layer->h, mask, w, work->t.inverse, work->t.order, work->t.loss, reterr);
-    if (!code && layer->opts->bias) prune_shift_bias(layer, i, work->before);
-    return code ? code : prune_check_stop(layer->stop, reterr);
+    if (!code && layer->opts->bias) esp_prune_shift_bias(layer, i, work->before);
+    return code ? code : esp_prune_check_stop(layer->stop, reterr);
 }
 
-esp_code prune_obs(prune_layer *layer, esp_error *reterr) {
+esp_code esp_prune_obs(esp_prune_layer *layer, esp_error *reterr) {
     layer_work work;
     esp_arena *arena = esp_arena_create(0);
     esp_code code = arena ? layer_init(&work, layer, arena, reterr) : esp_fail(reterr, ESP_NOMEM, "OBS");
@@ -299,7 +299,7 @@ static void move_parameters(esp_net *net, const esp_prune_opts *opts, double *ve
     for (int k = 0; k < net->n_layers; k++) {
         esp_layer *layer = &net->layers[k];
         size_t n = (size_t)layer->n_in, stride = n + opts->bias;
-        if (!prune_chosen(opts, k)) continue;
+        if (!esp_prune_chosen(opts, k)) continue;
         for (size_t i = 0; i < (size_t)layer->n_out; i++, vector += stride) {
             memcpy(back ? layer->w + i * n : vector, back ? vector : layer->w + i * n, n * sizeof *vector);
             if (opts->bias) *(back ? layer->b + i : vector + n) = *(back ? vector + n : layer->b + i);
@@ -310,7 +310,7 @@ static void move_parameters(esp_net *net, const esp_prune_opts *opts, double *ve
 static void mark_parameters(const esp_net *net, const esp_prune_opts *opts, network_work *work) {
     size_t at = 0;
     for (int k = 0; k < net->n_layers; k++) {
-        if (!prune_chosen(opts, k)) continue;
+        if (!esp_prune_chosen(opts, k)) continue;
         for (size_t i = 0; i < (size_t)net->layers[k].n_out; i++) {
             for (size_t j = 0; j < (size_t)net->layers[k].n_in; j++, at++) {
                 work->mask[at] = work->t.w[at] == 0;
@@ -325,7 +325,7 @@ static void mark_parameters(const esp_net *net, const esp_prune_opts *opts, netw
 static esp_code network_init(const esp_net *net, const esp_prune_opts *opts, esp_arena *arena, network_work *work, esp_error *reterr) {
     size_t d = 0;
     for (int k = 0; k < net->n_layers; k++)
-        if (prune_chosen(opts, k)) d += (size_t)net->layers[k].n_out * ((size_t)net->layers[k].n_in + opts->bias);
+        if (esp_prune_chosen(opts, k)) d += (size_t)net->layers[k].n_out * ((size_t)net->layers[k].n_in + opts->bias);
     if (d > ESP_PRUNE_OBS_MAX)
         return esp_fail(reterr, ESP_UNPROCESSABLE,
                         "OBS over the whole network takes at most %d parameters, not %zu: choose layers, or scope \"layer\"", ESP_PRUNE_OBS_MAX, d);
@@ -336,16 +336,16 @@ static esp_code network_init(const esp_net *net, const esp_prune_opts *opts, esp
     return code;
 }
 
-esp_code prune_obs_network(esp_net *net, size_t n, const double *inputs, const esp_prune_opts *opts, const esp_stop *stop, esp_error *reterr) {
+esp_code esp_prune_obs_network(esp_net *net, size_t n, const double *inputs, const esp_prune_opts *opts, const esp_stop *stop, esp_error *reterr) {
     network_work work = {0};
     esp_arena *arena = esp_arena_create(0);
     esp_code code = arena ? network_init(net, opts, arena, &work, reterr) : esp_fail(reterr, ESP_NOMEM, "OBS");
-    if (!code) code = prune_output_hessian(net, n, inputs, opts, work.d, stop, work.h, reterr);
+    if (!code) code = esp_prune_output_hessian(net, n, inputs, opts, work.d, stop, work.h, reterr);
     if (code) goto out;
-    prune_damp(work.d, opts->damping, work.h, work.dead);
+    esp_prune_damp(work.d, opts->damping, work.h, work.dead);
     move_parameters(net, opts, work.t.w, false);
     mark_parameters(net, opts, &work);
-    size_t target = prune_target(opts->sparsity, work.weights);
+    size_t target = esp_prune_target(opts->sparsity, work.weights);
     code = invert(work.d, work.h, work.t.inverse, reterr);
     if (!code) code = run_trace(&work.t, target > work.gone ? target - work.gone : 0, work.mask, stop, reterr);
     if (code) goto out;

@@ -8,7 +8,7 @@
 
 #include "sparsify/prune_parts.h"
 
-esp_code prune_check_stop(const esp_stop *stop, esp_error *reterr) {
+esp_code esp_prune_check_stop(const esp_stop *stop, esp_error *reterr) {
     if (!esp_stop_now(stop)) return ESP_OK;
     if (stop->cancelled && stop->cancelled(stop->user)) return esp_fail(reterr, ESP_CANCELLED, "cancelled");
     return esp_fail(reterr, ESP_DEADLINE, "pruning was stopped by its time limit");
@@ -17,9 +17,9 @@ esp_code prune_check_stop(const esp_stop *stop, esp_error *reterr) {
 void esp_prune_count(const esp_net *net, const esp_prune_opts *opts, int64_t *ret_weights, int64_t *ret_zeros) {
     int64_t weights = 0, zeros = 0;
     for (int k = 0; k < net->n_layers; k++) {
-        if (!prune_chosen(opts, k)) continue;
-        for (size_t q = 0; q < prune_weights(&net->layers[k]); q++) zeros += net->layers[k].w[q] == 0;
-        weights += (int64_t)prune_weights(&net->layers[k]);
+        if (!esp_prune_chosen(opts, k)) continue;
+        for (size_t q = 0; q < esp_prune_weights(&net->layers[k]); q++) zeros += net->layers[k].w[q] == 0;
+        weights += (int64_t)esp_prune_weights(&net->layers[k]);
     }
     *ret_weights = weights;
     *ret_zeros = zeros;
@@ -48,23 +48,23 @@ typedef struct pass {
     const double *inputs; /* n x n_in */
     double *from, *to; /* n x the widest: into the layer at hand, out of it */
     size_t targets[ESP_MAX_LAYERS];
-    prune_layer job;
+    esp_prune_layer job;
 } pass;
 
 static esp_code pass_init(pass *p, const esp_net *net, const esp_prune_opts *opts, const esp_stop *stop, esp_arena *arena, esp_error *reterr) {
     size_t cols = 0, weights = 0;
     for (int k = 0; k < net->n_layers; k++) {
-        size_t n = prune_weights(&net->layers[k]);
-        p->targets[k] = prune_target(opts->sparsity, n);
-        if (!prune_chosen(opts, k)) continue;
+        size_t n = esp_prune_weights(&net->layers[k]);
+        p->targets[k] = esp_prune_target(opts->sparsity, n);
+        if (!esp_prune_chosen(opts, k)) continue;
         if ((size_t)net->layers[k].n_in > cols) cols = (size_t)net->layers[k].n_in;
         if (n > weights) weights = n;
     }
     p->widest = (size_t)esp_net_widest(net);
     p->from = ESP_NEW(arena, double, p->n * p->widest);
     p->to = ESP_NEW(arena, double, p->n * p->widest);
-    prune_layer *job = &p->job;
-    *job = (prune_layer){.opts = opts, .stop = stop, .n = p->n};
+    esp_prune_layer *job = &p->job;
+    *job = (esp_prune_layer){.opts = opts, .stop = stop, .n = p->n};
     job->h = ESP_NEW(arena, double, cols *cols);
     job->panel = ESP_NEW(arena, double, PRUNE_PANEL *cols);
     job->importance = ESP_NEW(arena, double, p->widest);
@@ -75,12 +75,12 @@ static esp_code pass_init(pass *p, const esp_net *net, const esp_prune_opts *opt
         return esp_fail(reterr, ESP_NOMEM, "no memory for %zu calibration inputs", p->n);
     memcpy(p->from, p->inputs, p->n * (size_t)esp_net_inputs(net) * sizeof *p->inputs);
     if (opts->scope == ESP_PRUNE_LAYER) return ESP_OK;
-    return prune_shares(net, p->n, p->inputs, opts, stop, p->targets, reterr);
+    return esp_prune_shares(net, p->n, p->inputs, opts, stop, p->targets, reterr);
 }
 
 static esp_code prune_one(pass *p, const esp_net *net, int k, esp_error *reterr) {
     const esp_layer *layer = &net->layers[k];
-    prune_layer *job = &p->job;
+    esp_prune_layer *job = &p->job;
     job->rows = (size_t)layer->n_out;
     job->cols = (size_t)layer->n_in;
     job->w = layer->w;
@@ -88,12 +88,12 @@ static esp_code prune_one(pass *p, const esp_net *net, int k, esp_error *reterr)
     job->act = layer->act;
     job->x = p->from;
     job->target = p->targets[k];
-    for (size_t q = 0; q < prune_weights(layer); q++) job->mask[q] = layer->w[q] == 0;
+    for (size_t q = 0; q < esp_prune_weights(layer); q++) job->mask[q] = layer->w[q] == 0;
     for (size_t i = 0; i < job->rows; i++) job->importance[i] = layer->act[i] != ESP_ACT_ZERO;
     esp_code code = ESP_OK;
-    if (job->opts->objective == ESP_PRUNE_OF_OUTPUT) code = prune_importance(net, k, p->n, p->inputs, job->stop, job->importance, reterr);
+    if (job->opts->objective == ESP_PRUNE_OF_OUTPUT) code = esp_prune_importance(net, k, p->n, p->inputs, job->stop, job->importance, reterr);
     if (code) return code;
-    return job->opts->method == ESP_PRUNE_OBS ? prune_obs(job, reterr) : prune_sparsegpt(job, reterr);
+    return job->opts->method == ESP_PRUNE_OBS ? esp_prune_obs(job, reterr) : esp_prune_sparsegpt(job, reterr);
 }
 
 static esp_code layer_by_layer(esp_net *net, size_t n, const double *inputs, const esp_prune_opts *opts, const esp_stop *stop, esp_error *reterr) {
@@ -101,10 +101,10 @@ static esp_code layer_by_layer(esp_net *net, size_t n, const double *inputs, con
     esp_arena *arena = esp_arena_create(0);
     esp_code code = arena ? pass_init(&p, net, opts, stop, arena, reterr) : esp_fail(reterr, ESP_NOMEM, "pruning");
     for (int k = 0; !code && k < net->n_layers; k++) {
-        if (prune_chosen(opts, k)) code = prune_one(&p, net, k, reterr);
+        if (esp_prune_chosen(opts, k)) code = prune_one(&p, net, k, reterr);
         if (code) esp_error_wrap(reterr, code, "layer %d", k + 1);
         if (code || k == net->n_layers - 1) break;
-        prune_forward(&net->layers[k], n, p.from, p.to);
+        esp_prune_forward(&net->layers[k], n, p.from, p.to);
         double *swap = p.from;
         p.from = p.to;
         p.to = swap;
@@ -125,9 +125,9 @@ esp_code esp_prune_run(const esp_net *net, size_t n, const double *inputs, const
     esp_code code = check_opts(net, n, opts, reterr);
     if (!code) code = esp_net_copy(net, &copy, reterr);
     if (!code && ranked)
-        code = prune_by_saliency(copy, n, inputs, opts, stop, reterr);
+        code = esp_prune_by_saliency(copy, n, inputs, opts, stop, reterr);
     else if (!code && opts->method == ESP_PRUNE_OBS && opts->scope == ESP_PRUNE_NETWORK)
-        code = prune_obs_network(copy, n, inputs, opts, stop, reterr);
+        code = esp_prune_obs_network(copy, n, inputs, opts, stop, reterr);
     else if (!code)
         code = layer_by_layer(copy, n, inputs, opts, stop, reterr);
     if (!code) code = check_result(copy, reterr);

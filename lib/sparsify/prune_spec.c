@@ -13,9 +13,9 @@ const char *const esp_prune_objective_names[] = {"output", "layer", NULL};
 static const char *const pattern_names[] = {"1:2", "2:4", "4:8", NULL};
 static const int pattern_groups[] = {2, 4, 8};
 
-const char *const esp_prune_fields[] = {"model",    "dataset", "states",       "domain",  "method", "scope", "layers",
-                                        "sparsity", "pattern", "error_budget", "damping", "block",  "bias",  "norm",
-                                        "name",     "seed",    "time_limit_s", "samples", NULL};
+const char *const esp_prune_fields[] = {"objective", "model",    "dataset", "states",       "domain",  "method", "scope",
+                                        "layers",    "sparsity", "pattern", "error_budget", "damping", "block",  "bias",
+                                        "norm",      "name",     "seed",    "time_limit_s", "samples", NULL};
 
 static esp_code refuse_unprocessable(const esp_reader *reader, esp_error *reterr, const char *why) {
     esp_refuse(reader, reterr, "%s", why);

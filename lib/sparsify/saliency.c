@@ -11,31 +11,31 @@
 #include "sparsify/prune_parts.h"
 
 static int by_score(const void *a, const void *b) {
-    const prune_item *x = a, *y = b;
+    const esp_prune_item *x = a, *y = b;
     if (x->score != y->score) return x->score < y->score ? -1 : 1;
     return (x->index > y->index) - (x->index < y->index);
 }
 
-void prune_choose(size_t n, const double *score, size_t target, uint8_t *mask, prune_item *items) {
+void esp_prune_choose(size_t n, const double *score, size_t target, uint8_t *mask, esp_prune_item *items) {
     size_t marked = 0, left = 0;
     for (size_t i = 0; i < n; i++) {
         if (mask[i])
             marked++;
         else
-            items[left++] = (prune_item){score[i], i};
+            items[left++] = (esp_prune_item){score[i], i};
     }
     if (target <= marked) return;
     qsort(items, left, sizeof *items, by_score);
     for (size_t i = 0; i < left && i < target - marked; i++) mask[items[i].index] = 1;
 }
 
-void prune_choose_group(size_t rows, size_t t, const double *score, size_t ld, uint8_t *mask, size_t mask_ld) {
-    prune_item items[64];
+void esp_prune_choose_group(size_t rows, size_t t, const double *score, size_t ld, uint8_t *mask, size_t mask_ld) {
+    esp_prune_item items[64];
     assert(t <= 64);
-    for (size_t i = 0; i < rows; i++) prune_choose(t, score + i * ld, prune_group_zeros(t), mask + i * mask_ld, items);
+    for (size_t i = 0; i < rows; i++) esp_prune_choose(t, score + i * ld, esp_prune_group_zeros(t), mask + i * mask_ld, items);
 }
 
-size_t prune_target(double sparsity, size_t n) {
+size_t esp_prune_target(double sparsity, size_t n) {
     size_t target = (size_t)llround(sparsity * (double)n);
     return target < n ? target : n;
 }
@@ -45,7 +45,7 @@ typedef struct ranking {
     size_t n; /* weights of the chosen layers */
     double *score;
     uint8_t *mask;
-    prune_item *items;
+    esp_prune_item *items;
     double *diagonal; /* OBD: of all layers */
     double *of_layer[ESP_MAX_LAYERS]; /* into diagonal */
 } ranking;
@@ -53,19 +53,19 @@ typedef struct ranking {
 static esp_code ranking_init(ranking *r, const esp_net *net, const esp_prune_opts *opts, esp_arena *arena, esp_error *reterr) {
     size_t all = 0;
     for (int k = 0; k < net->n_layers; k++) {
-        all += prune_weights(&net->layers[k]);
-        if (prune_chosen(opts, k)) r->n += prune_weights(&net->layers[k]);
+        all += esp_prune_weights(&net->layers[k]);
+        if (esp_prune_chosen(opts, k)) r->n += esp_prune_weights(&net->layers[k]);
     }
     bool obd = opts->method == ESP_PRUNE_OBD;
     r->score = ESP_NEW(arena, double, r->n);
     r->mask = ESP_NEW(arena, uint8_t, r->n);
-    r->items = ESP_NEW(arena, prune_item, r->n);
+    r->items = ESP_NEW(arena, esp_prune_item, r->n);
     r->diagonal = obd ? ESP_NEW(arena, double, all) : NULL;
     if (!r->score || !r->mask || !r->items || (obd && !r->diagonal)) return esp_fail(reterr, ESP_NOMEM, "a ranking of %zu weights", r->n);
     double *at = r->diagonal;
     for (int k = 0; obd && k < net->n_layers; k++) {
         r->of_layer[k] = at;
-        at += prune_weights(&net->layers[k]);
+        at += esp_prune_weights(&net->layers[k]);
     }
     return ESP_OK;
 }
@@ -86,13 +86,13 @@ static void score_layer(const esp_layer *layer, const double *diagonal, double *
     }
 }
 
-static void choose_in_layer(const esp_layer *layer, const esp_prune_opts *opts, const double *score, uint8_t *mask, prune_item *items) {
-    size_t n = prune_weights(layer), cols = (size_t)layer->n_in, m = (size_t)opts->group;
+static void choose_in_layer(const esp_layer *layer, const esp_prune_opts *opts, const double *score, uint8_t *mask, esp_prune_item *items) {
+    size_t n = esp_prune_weights(layer), cols = (size_t)layer->n_in, m = (size_t)opts->group;
     if (!m) {
-        prune_choose(n, score, prune_target(opts->sparsity, n), mask, items);
+        esp_prune_choose(n, score, esp_prune_target(opts->sparsity, n), mask, items);
         return;
     }
-    for (size_t j = 0; j < cols; j += m) prune_choose_group((size_t)layer->n_out, cols - j < m ? cols - j : m, score + j, cols, mask + j, cols);
+    for (size_t j = 0; j < cols; j += m) esp_prune_choose_group((size_t)layer->n_out, cols - j < m ? cols - j : m, score + j, cols, mask + j, cols);
 }
 
 /* Scores and, by the scope, the choice. */
@@ -100,34 +100,34 @@ static esp_code rank(ranking *r, const esp_net *net, size_t n, const double *inp
                      esp_arena *arena, esp_error *reterr) {
     size_t at = 0;
     esp_code code = ranking_init(r, net, opts, arena, reterr);
-    if (!code && r->diagonal) code = prune_output_diagonal(net, n, inputs, stop, r->of_layer, reterr);
+    if (!code && r->diagonal) code = esp_prune_output_diagonal(net, n, inputs, stop, r->of_layer, reterr);
     for (int k = 0; !code && k < net->n_layers; k++) {
         const esp_layer *layer = &net->layers[k];
-        if (!prune_chosen(opts, k)) continue;
+        if (!esp_prune_chosen(opts, k)) continue;
         score_layer(layer, r->of_layer[k], r->score + at, r->mask + at);
         if (opts->scope == ESP_PRUNE_LAYER) choose_in_layer(layer, opts, r->score + at, r->mask + at, r->items);
-        at += prune_weights(layer);
+        at += esp_prune_weights(layer);
     }
-    if (!code && opts->scope == ESP_PRUNE_NETWORK) prune_choose(r->n, r->score, prune_target(opts->sparsity, r->n), r->mask, r->items);
+    if (!code && opts->scope == ESP_PRUNE_NETWORK) esp_prune_choose(r->n, r->score, esp_prune_target(opts->sparsity, r->n), r->mask, r->items);
     return code;
 }
 
-esp_code prune_by_saliency(esp_net *net, size_t n, const double *inputs, const esp_prune_opts *opts, const esp_stop *stop, esp_error *reterr) {
+esp_code esp_prune_by_saliency(esp_net *net, size_t n, const double *inputs, const esp_prune_opts *opts, const esp_stop *stop, esp_error *reterr) {
     ranking r = {0};
     size_t at = 0;
     esp_arena *arena = esp_arena_create(0);
     esp_code code = arena ? rank(&r, net, n, inputs, opts, stop, arena, reterr) : esp_fail(reterr, ESP_NOMEM, "a ranking");
     for (int k = 0; !code && k < net->n_layers; k++) {
-        if (!prune_chosen(opts, k)) continue;
-        for (size_t q = 0; q < prune_weights(&net->layers[k]); q++, at++)
+        if (!esp_prune_chosen(opts, k)) continue;
+        for (size_t q = 0; q < esp_prune_weights(&net->layers[k]); q++, at++)
             if (r.mask[at]) net->layers[k].w[q] = 0;
     }
     esp_arena_free(arena);
     return code;
 }
 
-esp_code prune_shares(const esp_net *net, size_t n, const double *inputs, const esp_prune_opts *opts, const esp_stop *stop,
-                      size_t ret_targets[ESP_MAX_LAYERS], esp_error *reterr) {
+esp_code esp_prune_shares(const esp_net *net, size_t n, const double *inputs, const esp_prune_opts *opts, const esp_stop *stop,
+                          size_t ret_targets[ESP_MAX_LAYERS], esp_error *reterr) {
     ranking r = {0};
     esp_prune_opts obd = *opts;
     size_t at = 0;
@@ -137,8 +137,8 @@ esp_code prune_shares(const esp_net *net, size_t n, const double *inputs, const 
     esp_code code = arena ? rank(&r, net, n, inputs, &obd, stop, arena, reterr) : esp_fail(reterr, ESP_NOMEM, "a ranking");
     for (int k = 0; !code && k < net->n_layers; k++) {
         ret_targets[k] = 0;
-        if (!prune_chosen(opts, k)) continue;
-        for (size_t q = 0; q < prune_weights(&net->layers[k]); q++) ret_targets[k] += r.mask[at++];
+        if (!esp_prune_chosen(opts, k)) continue;
+        for (size_t q = 0; q < esp_prune_weights(&net->layers[k]); q++) ret_targets[k] += r.mask[at++];
     }
     esp_arena_free(arena);
     return code;

@@ -16,18 +16,18 @@
 #include "sparsify/prune_parts.h"
 
 typedef struct sweep {
-    prune_layer *layer;
+    esp_prune_layer *layer;
     double *u; /* cols x cols, upper */
     double *before; /* rows x cols: the weights as they came */
     double *score; /* rows x block */
     double *err; /* rows x block */
     uint8_t *mask; /* rows x block: the layer's, gathered */
-    prune_item *items; /* rows x block */
+    esp_prune_item *items; /* rows x block */
     size_t block; /* a multiple of the group */
     size_t gone; /* weights lost left of the block */
 } sweep;
 
-static esp_code sweep_init(sweep *s, prune_layer *layer, esp_arena *arena, esp_error *reterr) {
+static esp_code sweep_init(sweep *s, esp_prune_layer *layer, esp_arena *arena, esp_error *reterr) {
     size_t d = layer->cols, m = layer->opts->group ? (size_t)layer->opts->group : 1, block = ((size_t)layer->opts->block + m - 1) / m * m;
     if (block > d) block = d;
     *s = (sweep){.layer = layer, .block = block};
@@ -36,11 +36,11 @@ static esp_code sweep_init(sweep *s, prune_layer *layer, esp_arena *arena, esp_e
     s->score = ESP_NEW(arena, double, layer->rows *block);
     s->err = ESP_NEW(arena, double, layer->rows *block);
     s->mask = ESP_NEW(arena, uint8_t, layer->rows * block);
-    s->items = ESP_NEW(arena, prune_item, layer->rows * block);
+    s->items = ESP_NEW(arena, esp_prune_item, layer->rows * block);
     if (!s->u || !s->before || !s->score || !s->err || !s->mask || !s->items)
         return esp_fail(reterr, ESP_NOMEM, "SparseGPT on a layer of %zu x %zu", layer->rows, d);
     memcpy(s->before, layer->w, layer->rows * d * sizeof *s->before);
-    esp_code code = prune_hessian(layer, reterr);
+    esp_code code = esp_prune_hessian(layer, reterr);
     if (code) return code;
     memcpy(s->u, layer->h, d * d * sizeof *s->u);
     if (!esp_spd_inverse(d, s->u, NULL) && !esp_cholesky(d, s->u, NULL)) return ESP_OK;
@@ -49,7 +49,7 @@ static esp_code sweep_init(sweep *s, prune_layer *layer, esp_arena *arena, esp_e
 
 /* Scores of t columns from j on, rows x t, and their masks. */
 static void gather(sweep *s, size_t j, size_t t) {
-    const prune_layer *layer = s->layer;
+    const esp_prune_layer *layer = s->layer;
     for (size_t i = 0; i < layer->rows; i++) {
         for (size_t c = 0; c < t; c++) {
             double w = layer->w[i * layer->cols + j + c], pivot = s->u[(j + c) * (layer->cols + 1)];
@@ -66,23 +66,23 @@ static void scatter(sweep *s, size_t j, size_t t) {
 
 /* As many of the block as bring the sparsity so far to what was asked; what came as 0 counts. */
 static void choose_block(sweep *s, size_t j, size_t t) {
-    const prune_layer *layer = s->layer;
+    const esp_prune_layer *layer = s->layer;
     size_t n = layer->rows * t, share = (size_t)((double)layer->target * (double)(j + t) / (double)layer->cols + 0.5);
     gather(s, j, t);
-    prune_choose(n, s->score, share > s->gone ? share - s->gone : 0, s->mask, s->items);
+    esp_prune_choose(n, s->score, share > s->gone ? share - s->gone : 0, s->mask, s->items);
     scatter(s, j, t);
     for (size_t i = 0; i < n; i++) s->gone += s->mask[i];
 }
 
 static void choose_pattern(sweep *s, size_t j, size_t t) {
     gather(s, j, t);
-    prune_choose_group(s->layer->rows, t, s->score, t, s->mask, t);
+    esp_prune_choose_group(s->layer->rows, t, s->score, t, s->mask, t);
     scatter(s, j, t);
 }
 
 /* Column j of the block that is [begin, end). */
 static void settle(sweep *s, size_t j, size_t begin, size_t end) {
-    prune_layer *layer = s->layer;
+    esp_prune_layer *layer = s->layer;
     size_t d = layer->cols;
     const double *restrict u = s->u + j * d;
     for (size_t i = 0; i < layer->rows; i++) {
@@ -96,7 +96,7 @@ static void settle(sweep *s, size_t j, size_t begin, size_t end) {
 }
 
 static esp_code run_block(sweep *s, size_t begin, size_t end, esp_error *reterr) {
-    prune_layer *layer = s->layer;
+    esp_prune_layer *layer = s->layer;
     size_t d = layer->cols, m = (size_t)layer->opts->group;
     if (!m) choose_block(s, begin, end - begin);
     for (size_t j = begin; j < end; j++) {
@@ -105,16 +105,16 @@ static esp_code run_block(sweep *s, size_t begin, size_t end, esp_error *reterr)
     }
     if (end < d)
         esp_dgemm(ESP_NO, ESP_NO, layer->rows, d - end, end - begin, -1, s->err, end - begin, s->u + begin * d + end, d, 1, layer->w + end, d);
-    return prune_check_stop(layer->stop, reterr);
+    return esp_prune_check_stop(layer->stop, reterr);
 }
 
-esp_code prune_sparsegpt(prune_layer *layer, esp_error *reterr) {
+esp_code esp_prune_sparsegpt(esp_prune_layer *layer, esp_error *reterr) {
     sweep s;
     esp_arena *arena = esp_arena_create(0);
     esp_code code = arena ? sweep_init(&s, layer, arena, reterr) : esp_fail(reterr, ESP_NOMEM, "SparseGPT");
     for (size_t begin = 0; !code && begin < layer->cols; begin += s.block)
         code = run_block(&s, begin, begin + s.block < layer->cols ? begin + s.block : layer->cols, reterr);
-    for (size_t i = 0; !code && layer->opts->bias && i < layer->rows; i++) prune_shift_bias(layer, i, s.before + i * layer->cols);
+    for (size_t i = 0; !code && layer->opts->bias && i < layer->rows; i++) esp_prune_shift_bias(layer, i, s.before + i * layer->cols);
     esp_arena_free(arena);
     return code;
 }
