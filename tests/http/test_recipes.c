@@ -133,6 +133,11 @@ START_TEST(recipes__run_in_order) {
     expect(in_dir("artifact.sh rail/3 %s/rail.onnx onnx"), "bytes");
     expect(in_dir("onnx.sh %s/rail.onnx rail-onnx"), "rail-onnx/1 ");
     expect("task.sh rail/3", "rail-stop/1 ");
+    ck_assert_uint_ge(lines(expect("tube.sh rail/3 rail/1 rail-stop", "closed_loop by tube: at most ")), 5);
+    expect("check.sh method=tube", "verified: ");
+    expect("check.sh kind=planning_loss", "verified: ");
+    expect("check.sh kind=difference", "verified: ");
+    ck_assert_int_ne(run("check.sh kind=nothing"), 0);
     expect("plan.sh rail-stop 0.1 2000", "inputs ");
     ck_assert_uint_eq(lines(expect("batch.sh rail 1 2", "rail-seed-2/1 ")), 2);
     expect("cancel.sh", " cancelled");
@@ -171,6 +176,10 @@ int main(void) {
     tcase_add_test(tcase, recipes__say_what_was_refused);
     suite_add_tcase(suite, tcase);
     daemon_start(&espalierd, NULL);
+    char check[128];
+    const char *build = getenv("ESPALIER_BUILD");
+    snprintf(check, sizeof check, "%s/espalier-check", build ? build : "build/release");
     setenv("ESPALIER", espalierd.base, 1);
+    setenv("ESPALIER_CHECK", check, 1);
     return daemon_finish(&espalierd, run_suite(suite));
 }
