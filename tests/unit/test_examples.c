@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "net/model.h"
 #include "plan/task.h"
+#include "sparsify/prune.h"
 #include "support/schema.h"
 #include "train/train.h"
 
@@ -120,17 +121,29 @@ static void check_train(const char *name, const esp_reader *value) {
     esp_arena_free(arena);
 }
 
+static void check_prune(const char *name, const esp_reader *value) {
+    esp_reader kind = esp_read_member(value, "kind"), spec = esp_read_member(value, "spec"), states = esp_read_member(&spec, "states");
+    if (strcmp(schema_text(&kind), "prune") != 0) return;
+    esp_arena *arena = esp_arena_create(0);
+    esp_prune_spec parsed;
+    esp_error error = {0};
+    int n_x = states.value ? 2 : 3; /* the policy's, the carriage's */
+    ck_assert_msg(esp_prune_spec_parse(&spec, n_x, arena, &parsed, &error) == ESP_OK, "%s: %s %s", name, error.pointer, error.message);
+    esp_arena_free(arena);
+}
+
 START_TEST(examples__are_read_by_the_library) {
     ck_assert_uint_ge(for_examples("#/paths/~1v1~1tasks/post/requestBody/content/application~1json/examples", check_task), 3);
     ck_assert_uint_ge(for_examples("#/paths/~1v1~1plans/post/requestBody/content/application~1json/examples", check_plan_task), 3);
     ck_assert_uint_ge(for_examples("#/paths/~1v1~1models/post/requestBody/content/application~1json/examples", check_model), 2);
     ck_assert_uint_ge(for_examples("#/paths/~1v1~1jobs/post/requestBody/content/application~1json/examples", check_train), 3);
+    ck_assert_uint_ge(for_examples("#/paths/~1v1~1jobs/post/requestBody/content/application~1json/examples", check_prune), 3);
 }
 END_TEST
 
 /* ---- what both refuse ---- */
 
-typedef enum refused_by { BY_TASK, BY_TRAIN, BY_NETWORK } refused_by;
+typedef enum refused_by { BY_TASK, BY_TRAIN, BY_PRUNE, BY_NETWORK } refused_by;
 
 /* One fault in each. */
 static const struct {
@@ -177,6 +190,15 @@ static const struct {
     {BY_TRAIN, SPEC(MLP, ",\"frame\":\"linear\"")},
 #undef SPEC
 #undef MLP
+    {BY_PRUNE, "{\"model\":\"m\",\"method\":\"lottery\",\"sparsity\":0.5}"},
+    {BY_PRUNE, "{\"model\":\"m\",\"method\":\"magnitude\",\"sparsity\":1.5}"},
+    {BY_PRUNE, "{\"model\":\"m\",\"method\":\"magnitude\",\"sparsity\":0.5,\"layers\":[0]}"},
+    {BY_PRUNE, "{\"model\":\"m\",\"method\":\"magnitude\",\"sparsity\":0.5,\"damping\":-1}"},
+    {BY_PRUNE, "{\"model\":\"m\",\"method\":\"magnitude\",\"sparsity\":0.5,\"block\":0}"},
+    {BY_PRUNE, "{\"model\":\"m\",\"method\":\"magnitude\",\"sparsity\":0.5,\"finetune\":1}"},
+    {BY_PRUNE, "{\"model\":\"m\",\"method\":\"magnitude\",\"pattern\":\"1:4\"}"},
+    {BY_PRUNE, "{\"model\":\"m\",\"method\":\"obs\",\"sparsity\":0.5,\"states\":[]}"},
+    {BY_PRUNE, "{\"model\":\"m\",\"error_budget\":0,\"domain\":{\"lower\":[0,0,0],\"upper\":[1,1,1]}}"},
     {BY_NETWORK, "{}"},
     {BY_NETWORK, "{\"layers\":[]}"},
     {BY_NETWORK, "{\"layers\":[{\"w\":[[1,1]],\"activation\":\"identity\"}],\"nu\":1}"},
@@ -189,11 +211,13 @@ static const struct {
 static esp_code parse_as(refused_by what, const esp_reader *value, esp_arena *arena, esp_error *reterr) {
     esp_task *task = NULL;
     esp_train_opts opts;
+    esp_prune_spec prune;
     esp_model *model = NULL;
     esp_code code = ESP_OK;
     switch (what) {
     case BY_TASK: code = esp_task_parse(value, 2, 1, arena, &task, reterr); break;
     case BY_TRAIN: code = esp_train_opts_parse(value, 2, 1, arena, &opts, reterr); break;
+    case BY_PRUNE: code = esp_prune_spec_parse(value, 3, arena, &prune, reterr); break;
     case BY_NETWORK: code = esp_model_parse_json(value, ESP_MODEL_DYNAMICS, &model, reterr); break;
     }
     esp_model_free(model);
@@ -201,7 +225,8 @@ static esp_code parse_as(refused_by what, const esp_reader *value, esp_arena *ar
 }
 
 START_TEST(examples__schema_and_library_refuse_the_same) {
-    static const char *const schemas[] = {"#/components/schemas/TaskRequest", "#/components/schemas/TrainSpec", "#/components/schemas/Network"};
+    static const char *const schemas[] = {"#/components/schemas/TaskRequest", "#/components/schemas/TrainSpec", "#/components/schemas/PruneSpec",
+                                          "#/components/schemas/Network"};
     esp_json *json = NULL;
     esp_error error = {0};
     esp_arena *arena = esp_arena_create(0);
