@@ -44,6 +44,7 @@
 #include "certify/crown.h"
 #include "certify/kernels.h"
 #include "certify/rounding.h"
+#include "certify/tile.h"
 
 struct esp_crown {
     const esp_program *program;
@@ -58,6 +59,7 @@ struct esp_crown {
     double *abs_sum; /* n_r + 1: sum of |x| and of |p| before each ReLU */
     double *up_r, *lo_r, *mag_r; /* n_r: the two expressions and M */
     double *up_x, *lo_x, *mag_x; /* n_x */
+    esp_streams tile_x, tile_r; /* n_x, n_r: four targets side by side */
     double *slopes; /* n_r x n_x, the caller's, or NULL */
     const esp_stop *stop; /* borrowed, or NULL */
     const esp_program *slack; /* borrowed, or NULL */
@@ -103,11 +105,13 @@ static void crown_carve(esp_crown *crown, double *at, size_t n_x, size_t n_r) {
     for (size_t k = 0; k < sizeof x_arrays / sizeof *x_arrays; k++) *x_arrays[k] = esp_carve(&at, n_x);
     for (size_t k = 0; k < sizeof r_arrays / sizeof *r_arrays; k++) *r_arrays[k] = esp_carve(&at, n_r);
     crown->abs_sum = esp_carve(&at, n_r + 1);
+    double **tiles[] = {&crown->tile_x.up, &crown->tile_x.lo, &crown->tile_x.mag, &crown->tile_r.up, &crown->tile_r.lo, &crown->tile_r.mag};
+    for (size_t k = 0; k < 6; k++) *tiles[k] = esp_carve(&at, ESP_LANES * (k < 3 ? n_x : n_r));
 }
 
 esp_code esp_crown_create(const esp_program *program, esp_crown **ret_crown, esp_error *reterr) {
     size_t n_x = (size_t)program->n_x, n_r = (size_t)program->n_r;
-    size_t doubles = 6 * n_x + 13 * n_r + 1;
+    size_t doubles = 6 * n_x + 13 * n_r + 1 + 3 * ESP_LANES * (n_x + n_r);
     char *block = calloc(1, sizeof(esp_crown) + doubles * sizeof(double) + 4 * n_r * sizeof(int));
     if (!block) return esp_fail(reterr, ESP_NOMEM, "no memory for bounds of %d ReLUs", program->n_r);
     esp_crown *crown = (esp_crown *)(void *)block;
@@ -211,6 +215,74 @@ static void expression_substitute(esp_crown *crown, expression *e) {
     concretise(crown, e->first, e);
 }
 
+/* ---- four targets -------------------------------------------------------------------------------------------------- */
+
+/* The same as above for the targets of one level, which all have ReLUs first .. end-1 to go through. */
+
+static void tile_concretise(const esp_crown *c, int first, int m, esp_tile *tile) {
+    esp_lanes sums = {0};
+    esp_tile_concretise(c->program->n_x, c->tile_x, c->x_mid, c->x_rad, c->x_abs, &sums);
+    esp_tile_concretise(m - first, esp_tile_from(c->tile_r, first), c->r_mid + first, c->r_rad + first, c->r_abs + first, &sums);
+    esp_tile_best(c->gamma, &sums, tile);
+}
+
+static bool tile_substitute(esp_crown *crown, int j, esp_tile *tile) {
+    const esp_program *p = crown->program;
+    esp_streams at = esp_tile_from(crown->tile_r, j);
+    esp_lanes a;
+    if (crown->r_abs[j] == 0 || !esp_tile_any(at.mag)) return false; /* off, or absent */
+    double slope = crown->slope[j], below = crown->below[j];
+    double noise = crown->noise[j] + (below == slope ? 0 : crown->gamma * crown->p_abs[j]);
+    esp_lanes c;
+    esp_tile_first(at, &c);
+    esp_tile_lines(slope, crown->offset[j], below, 0, &c, &a, tile);
+    tile->error += ESP_KEEP(c.mag != 0, crown->gamma * c.mag * crown->r_abs[j]) + a.mag * noise;
+    esp_tile_constant(&a, p->d0[j], tile);
+    int begin = crown->row_begin[j];
+    const double *d = p->d + (size_t)j * (size_t)p->n_r + begin;
+    esp_tile_add(crown->level_first[j] - begin, &a, d, esp_tile_from(crown->tile_r, begin));
+    esp_tile_add(p->n_x, &a, p->c + (size_t)j * (size_t)p->n_x, crown->tile_x);
+    return true;
+}
+
+static void tile_run(esp_crown *crown, int first, int end, esp_tile *tile) {
+    bool changed = false;
+    for (int j = end - 1; j >= first; j--) {
+        if (changed && crown->level_last[j]) {
+            tile_concretise(crown, first, j + 1, tile);
+            changed = false;
+        }
+        changed |= tile_substitute(crown, j, tile);
+    }
+    tile_concretise(crown, first, first, tile);
+}
+
+/* Row j into a lane, which has come to e so far. */
+static void tile_put(esp_crown *crown, int lane, int j, const expression *e, esp_tile *tile) {
+    const esp_program *p = crown->program;
+    esp_tile_put(p->n_x, p->c + (size_t)j * (size_t)p->n_x, lane, crown->tile_x);
+    esp_tile_put(e->end - e->first, p->d + (size_t)j * (size_t)p->n_r + e->first, lane, esp_tile_from(crown->tile_r, e->first));
+    tile->up[lane] = e->up;
+    tile->lo[lane] = e->lo;
+    tile->mag[lane] = e->mag;
+    tile->error[lane] = e->error;
+    tile->best_up[lane] = e->best_up;
+    tile->best_lo[lane] = e->best_lo;
+}
+
+/* Lanes from n on hold copies of lane 0, whose results nobody takes. */
+static void tile_fill(esp_crown *crown, int first, int end, int n, esp_tile *tile) {
+    double *const arrays[] = {crown->tile_x.up, crown->tile_x.lo, crown->tile_x.mag, crown->tile_r.up, crown->tile_r.lo, crown->tile_r.mag};
+    esp_vector *const constants[] = {&tile->up, &tile->lo, &tile->mag, &tile->error, &tile->best_up, &tile->best_lo};
+    for (int lane = n; lane < ESP_LANES; lane++) {
+        for (int k = 0; k < 6; k++) (*constants[k])[lane] = (*constants[k])[0];
+        for (int k = 0; k < 6; k++) {
+            int from = k < 3 ? 0 : first, to = k < 3 ? crown->program->n_x : end;
+            for (int c = from; c < to; c++) arrays[k][c * ESP_LANES + lane] = arrays[k][c * ESP_LANES];
+        }
+    }
+}
+
 /* ---- a run -------------------------------------------------------------------------------------------------------- */
 
 /* What the later ReLUs need of ReLU j, from the range of p_j. */
@@ -219,7 +291,6 @@ static void relax(esp_crown *crown, int j, double l, double u) {
     esp_centre(r_lo, r_hi, &crown->r_mid[j], &crown->r_rad[j]);
     crown->r_abs[j] = r_hi;
     crown->p_abs[j] = esp_max(fabs(l), fabs(u));
-    crown->abs_sum[j + 1] = crown->abs_sum[j] + crown->p_abs[j];
     bool stable = l >= 0 || u <= 0;
     double slope = u <= 0 ? 0 : 1, offset = 0;
     if (!stable) esp_chord(l, u, &slope, &offset);
@@ -234,6 +305,12 @@ static void watch(const esp_crown *crown, int j) {
     for (int k = 0; k < n_x; k++) row[k] = 0.5 * (fabs(crown->up_x[k]) + fabs(crown->lo_x[k]));
 }
 
+static void watch_lane(const esp_crown *crown, int j, int lane) {
+    int n_x = crown->program->n_x;
+    double *row = crown->slopes + (size_t)j * (size_t)n_x;
+    for (int k = 0; k < n_x; k++) row[k] = 0.5 * (fabs(crown->tile_x.up[k * ESP_LANES + lane]) + fabs(crown->tile_x.lo[k * ESP_LANES + lane]));
+}
+
 /* What a row of n and m entries can be off by, when its entries are not exact. */
 static double row_slack(const esp_crown *crown, double a0, const double *ax, const double *ar, int m) {
     double sum = a0;
@@ -242,7 +319,49 @@ static double row_slack(const esp_crown *crown, double a0, const double *ax, con
     return esp_abs(sum) * (1 + crown->gamma);
 }
 
-static bool run_relu(esp_crown *crown, esp_crown_how how, int j, bool derive, esp_ranges *ranges) {
+/* ReLUs of a level that wait for their turn in a tile. */
+typedef struct waiting {
+    int n, j[ESP_LANES];
+    esp_tile tile;
+} waiting;
+
+/* Substitution for one ReLU alone, from the beginning. */
+static void run_alone(esp_crown *crown, int j, expression *e) {
+    const esp_program *p = crown->program;
+    double noise;
+    (void)expression_start(crown, p->d0[j], p->c + (size_t)j * (size_t)p->n_x, p->d + (size_t)j * (size_t)p->n_r, crown->reach[j],
+                           crown->level_first[j], e, &noise);
+    expression_substitute(crown, e);
+}
+
+/* Substitution for all that wait. False when an intersection is empty. */
+static bool run_waiting(esp_crown *crown, waiting *w, esp_ranges *ranges) {
+    bool some = true;
+    if (w->n == 0) return true;
+    int first = crown->reach[w->j[0]], end = crown->level_first[w->j[0]];
+    if (w->n == 1) {
+        expression e;
+        run_alone(crown, w->j[0], &e);
+        w->tile.best_up[0] = e.best_up;
+        w->tile.best_lo[0] = e.best_lo;
+    } else {
+        tile_fill(crown, first, end, w->n, &w->tile);
+        tile_run(crown, first, end, &w->tile);
+    }
+    for (int t = 0; some && t < w->n; t++) {
+        int j = w->j[t];
+        double noise = crown->noise[j];
+        if (crown->slopes && w->n == 1) watch(crown, j);
+        if (crown->slopes && w->n > 1) watch_lane(crown, j, t);
+        some = esp_intersect(w->tile.best_lo[t] - noise, w->tile.best_up[t] + noise, &ranges->p_lower[j], &ranges->p_upper[j]);
+        if (some) relax(crown, j, ranges->p_lower[j], ranges->p_upper[j]);
+    }
+    w->n = 0;
+    return some;
+}
+
+/* The interval of ReLU j; when it is unstable and substitution may help, it is put among those that wait. */
+static bool run_relu(esp_crown *crown, esp_crown_how how, int j, bool derive, waiting *w, esp_ranges *ranges) {
     const esp_program *p = crown->program;
     expression e;
     double noise;
@@ -252,18 +371,29 @@ static bool run_relu(esp_crown *crown, esp_crown_how how, int j, bool derive, es
     const esp_program *loose = crown->slack;
     if (loose) noise += row_slack(crown, loose->d0[j], loose->c + (size_t)j * (size_t)p->n_x, loose->d + (size_t)j * (size_t)p->n_r, j);
     crown->noise[j] = noise;
-    bool some = true;
-    if (derive) {
-        some = esp_intersect(e.best_lo - noise, e.best_up + noise, lo, hi);
-        if (some && how == ESP_CROWN_BACKWARD && *lo < 0 && *hi > 0) {
-            if (first < end) { /* else the row is of x alone, and substitution adds nothing to its interval */
-                expression_substitute(crown, &e);
-                some = esp_intersect(e.best_lo - noise, e.best_up + noise, lo, hi);
-            }
-            if (crown->slopes) watch(crown, j);
+    if (derive && !esp_intersect(e.best_lo - noise, e.best_up + noise, lo, hi)) return false;
+    if (derive && how == ESP_CROWN_BACKWARD && *lo < 0 && *hi > 0) {
+        if (first < end) {
+            tile_put(crown, w->n, j, &e, &w->tile);
+            w->j[w->n++] = j;
+            return w->n < ESP_LANES || run_waiting(crown, w, ranges);
         }
+        if (crown->slopes) watch(crown, j); /* the row is of x alone, and substitution adds nothing to its interval */
     }
-    if (some) relax(crown, j, *lo, *hi);
+    relax(crown, j, *lo, *hi);
+    return true;
+}
+
+/* The ReLUs of one level, which do not depend on each other. */
+static bool run_level(esp_crown *crown, esp_crown_how *how, int begin, int end, int first, esp_ranges *ranges) {
+    waiting w = {0};
+    bool some = true;
+    for (int j = begin; some && j < end; j++) {
+        if (j % 8 == 0 && esp_stop_now(crown->stop)) *how = ESP_CROWN_INTERVAL;
+        some = run_relu(crown, *how, j, j >= first, &w, ranges);
+    }
+    if (some) some = run_waiting(crown, &w, ranges);
+    for (int j = begin; some && j < end; j++) crown->abs_sum[j + 1] = crown->abs_sum[j] + crown->p_abs[j];
     return some;
 }
 
@@ -287,10 +417,8 @@ bool esp_crown_run(esp_crown *crown, esp_crown_how how, int first, bool with_out
     const esp_program *p = crown->program;
     assert(ranges->n_r == p->n_r && ranges->n_y == p->n_y && first >= 0);
     bool some = true;
-    for (int j = 0; some && j < p->n_r; j++) {
-        if (j % 8 == 0 && esp_stop_now(crown->stop)) how = ESP_CROWN_INTERVAL;
-        some = run_relu(crown, how, j, j >= first, ranges);
-    }
+    for (int level = 0; some && level < p->n_levels; level++)
+        some = run_level(crown, &how, level ? p->level_end[level - 1] : 0, p->level_end[level], first, ranges);
     for (int i = 0; some && with_outputs && i < p->n_y; i++) some = esp_crown_output(crown, how, i, ranges);
     return some;
 }

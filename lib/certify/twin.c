@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "certify/kernels.h"
+#include "certify/tile.h"
 
 /* One line around D_i: a delta + b q + e r_g + k, e 0 or -1. */
 typedef struct line {
@@ -52,6 +53,7 @@ struct esp_twin {
     double *gap_f, *gap_g;
     double *slope, *offset, *below; /* n_g: the lines of r_g */
     double *up_x, *lo_x, *mag_x, *up_f, *lo_f, *mag_f, *up_g, *lo_g, *mag_g;
+    esp_streams tile_x, tile_f, tile_g; /* n_x, n_f, n_g: some targets side by side */
     double *noise_f, *noise_g; /* n_f, n_g: what p - q (or p_f) and q can be off by; all 0 for exact programs */
     const esp_crown *loose; /* of the difference program, with its slack; borrowed, or NULL */
     double *slopes; /* n_f x n_x, the caller's, or NULL */
@@ -199,12 +201,15 @@ static void twin_carve(esp_twin *t, double *at) {
     t->qa = esp_carve(&at, n_y * n_x);
     t->qb = esp_carve(&at, n_y * n_g);
     t->qy = esp_carve(&at, n_y);
+    double **tiles[] = {&t->tile_x.up,  &t->tile_x.lo, &t->tile_x.mag, &t->tile_f.up, &t->tile_f.lo,
+                        &t->tile_f.mag, &t->tile_g.up, &t->tile_g.lo,  &t->tile_g.mag};
+    for (int k = 0; k < 9; k++) *tiles[k] = esp_carve(&at, ESP_LANES * (k < 3 ? n_x : k < 6 ? n_f : n_g));
     t->above = (line *)(void *)esp_carve(&at, 4 * n_f);
     t->under = (line *)(void *)esp_carve(&at, 4 * n_f);
 }
 
 static size_t twin_doubles(size_t n_x, size_t n_f, size_t n_g, size_t n_y) {
-    return 6 * n_x + 10 * n_f + 12 * n_g + (n_f + n_y) * (n_x + n_g) + n_y + 8 * n_f;
+    return 6 * n_x + 10 * n_f + 12 * n_g + (n_f + n_y) * (n_x + n_g) + n_y + 8 * n_f + 3 * ESP_LANES * (n_x + n_f + n_g);
 }
 
 esp_code esp_twin_create(const esp_program *f, const esp_program *g, const int *pairs, esp_twin **ret_twin, esp_error *reterr) {
@@ -392,6 +397,107 @@ static void expression_substitute(esp_twin *t, expression *e) {
     concretise(t, e);
 }
 
+/* ---- some targets side by side --------------------------------------------------------------------------------------- */
+
+/* The same for pairs that do not depend on each other. */
+typedef struct waiting {
+    int n, i[ESP_LANES]; /* the pairs */
+    int m_f, m_g; /* the first so many variables, of which all their rows are */
+    esp_tile tile;
+} waiting;
+
+static void tile_concretise(const esp_twin *t, int m_f, int m_g, esp_tile *tile) {
+    esp_lanes sums = {0};
+    esp_tile_concretise(t->n_x, t->tile_x, t->x_mid, t->x_rad, t->x_abs, &sums);
+    esp_tile_concretise(m_f, t->tile_f, t->f_mid, t->f_rad, t->f_abs, &sums);
+    esp_tile_concretise(m_g, t->tile_g, t->g_mid, t->g_rad, t->g_abs, &sums);
+    esp_tile_best(t->gamma, &sums, tile);
+}
+
+static void tile_add_g(esp_twin *t, int j, const esp_lanes *a, esp_tile *tile) {
+    band b = t->row_g[j];
+    tile->error += a->mag * t->noise_g[j];
+    esp_tile_constant(a, t->g->d0[j], tile);
+    esp_tile_add(b.end - b.begin, a, t->g->d + (size_t)j * (size_t)t->n_g + b.begin, esp_tile_from(t->tile_g, b.begin));
+    esp_tile_add(t->n_x, a, t->g->c + (size_t)j * (size_t)t->n_x, t->tile_x);
+}
+
+static void tile_add_f(esp_twin *t, int i, const esp_lanes *a, esp_tile *tile) {
+    band b = t->row_f[i], q = t->row_q[i];
+    tile->error += a->mag * t->noise_f[i];
+    esp_tile_constant(a, t->q0[i], tile);
+    esp_tile_add(b.end - b.begin, a, t->f->d + (size_t)i * (size_t)t->n_f + b.begin, esp_tile_from(t->tile_f, b.begin));
+    esp_tile_add(q.end - q.begin, a, t->qd + (size_t)i * (size_t)t->n_g + q.begin, esp_tile_from(t->tile_g, q.begin));
+    esp_tile_add(t->n_x, a, t->qc + (size_t)i * (size_t)t->n_x, t->tile_x);
+}
+
+static bool tile_substitute_g(esp_twin *t, int j, esp_tile *tile) {
+    esp_streams at = esp_tile_from(t->tile_g, j);
+    esp_lanes c, a;
+    if (t->g_abs[j] == 0 || !esp_tile_any(at.mag)) return false; /* off, or absent */
+    esp_tile_first(at, &c);
+    esp_tile_lines(t->slope[j], t->offset[j], t->below[j], 0, &c, &a, tile);
+    tile->error += ESP_KEEP(c.mag != 0, t->gamma * c.mag * t->g_abs[j]);
+    if (is_rounded(t->slope[j])) tile->error += t->gamma * a.mag * t->q_abs[j];
+    tile_add_g(t, j, &a, tile);
+    return true;
+}
+
+static bool tile_substitute_f(esp_twin *t, int i, esp_tile *tile) {
+    esp_streams at = esp_tile_from(t->tile_f, i);
+    const line *u = &t->above[i], *l = &t->under[i];
+    int j = t->pair[i];
+    esp_lanes c, a, b, e;
+    if (t->f_abs[i] == 0 || !esp_tile_any(at.mag)) return false; /* no difference, or absent */
+    esp_tile_first(at, &c);
+    esp_tile_lines(u->a, u->k, l->a, l->k, &c, &a, tile);
+    esp_tile_lines(u->b, 0, l->b, 0, &c, &b, tile);
+    esp_tile_lines(u->e, 0, l->e, 0, &c, &e, tile);
+    tile->error += ESP_KEEP(c.mag != 0, t->gamma * c.mag * t->f_abs[i]);
+    if (is_rounded(u->a) || is_rounded(l->a)) tile->error += t->gamma * a.mag * t->arg_abs[i];
+    tile_add_f(t, i, &a, tile);
+    if (j < 0) return true;
+    if (is_rounded(u->b) || is_rounded(l->b)) tile->error += t->gamma * b.mag * t->q_abs[j];
+    if (u->b != 0 || l->b != 0) tile_add_g(t, j, &b, tile);
+    if (u->e != 0 || l->e != 0) {
+        const double one = 1;
+        esp_tile_add(1, &e, &one, esp_tile_from(t->tile_g, j));
+    }
+    return true;
+}
+
+static void tile_run(esp_twin *t, waiting *w) {
+    bool changed = false;
+    int m_f = w->m_f, m_g = w->m_g;
+    for (int n = m_f + m_g - 1; n >= 0; n--) {
+        int node = t->order[n];
+        if (changed && t->last[n]) {
+            tile_concretise(t, m_f, m_g, &w->tile);
+            changed = false;
+        }
+        if (node >= 0) {
+            changed |= tile_substitute_f(t, node, &w->tile);
+            m_f = node;
+        } else {
+            changed |= tile_substitute_g(t, -1 - node, &w->tile);
+            m_g = -1 - node;
+        }
+    }
+    tile_concretise(t, m_f, m_g, &w->tile);
+}
+
+/* The rows of all that wait into the lanes; lanes that are left over get the first row, and nobody takes their results. */
+static void tile_fill(esp_twin *t, waiting *w) {
+    esp_vector *const constants[] = {&w->tile.up, &w->tile.lo, &w->tile.mag, &w->tile.error, &w->tile.best_up, &w->tile.best_lo};
+    for (int lane = 0; lane < ESP_LANES; lane++) {
+        size_t i = (size_t)w->i[lane < w->n ? lane : 0];
+        esp_tile_put(t->n_x, t->qc + i * (size_t)t->n_x, lane, t->tile_x);
+        esp_tile_put(w->m_f, t->f->d + i * (size_t)t->n_f, lane, t->tile_f);
+        esp_tile_put(w->m_g, t->qd + i * (size_t)t->n_g, lane, t->tile_g);
+        for (int k = 0; lane >= w->n && k < 6; k++) (*constants[k])[lane] = (*constants[k])[0];
+    }
+}
+
 /* ---- the lines ---------------------------------------------------------------------------------------------------- */
 
 static double line_at(const line *l, double delta, double q, double r) {
@@ -486,26 +592,72 @@ static double minus(double a, double b, int sign) {
     return d + sign * 2 * ESP_U * fabs(d);
 }
 
-static bool run_pair(esp_twin *t, int i, const esp_ranges *ranges, bool backward, double *d_lower, double *d_upper) {
-    size_t n_x = (size_t)t->n_x, at = (size_t)i;
+static void watch_lane(const esp_twin *t, int i, int lane) {
+    double *row = t->slopes + (size_t)i * (size_t)t->n_x;
+    for (int k = 0; k < t->n_x; k++) row[k] = 0.5 * (fabs(t->tile_x.up[k * ESP_LANES + lane]) + fabs(t->tile_x.lo[k * ESP_LANES + lane]));
+}
+
+/* What is known of the difference of pair i, and the ranges of both. */
+typedef struct known {
+    const esp_ranges *ranges;
+    double *d_lower, *d_upper;
+    bool backward;
+} known;
+
+/* The last word on pair i, whose difference has come to [lower, upper]: its lines. */
+static bool settle_pair(esp_twin *t, int i, double lower, double upper, const known *k) {
     int j = t->n_f + t->pair[i];
-    double pl = ranges->p_lower[i], pu = ranges->p_upper[i], ql = ranges->p_lower[j], qu = ranges->p_upper[j];
-    expression e;
-    double *lo = &d_lower[i], *hi = &d_upper[i];
-    bool any =
-        expression_start(t, t->q0[i], t->qc + at * n_x, t->f->d + at * (size_t)t->n_f, t->qd + at * (size_t)t->n_g, t->start_f[i], t->start_g[i], &e);
-    double noise = t->noise_f[i];
-    bool some = esp_intersect(minus(e.best_lo, noise, -1), minus(e.best_up, -noise, 1), lo, hi);
-    bool stable = (pl >= 0 || pu <= 0) && (ql >= 0 || qu <= 0);
-    bool inner = t->row_f[i].begin < t->row_f[i].end || t->row_q[i].begin < t->row_q[i].end; /* not of x alone */
-    if (some && any && backward && !stable && inner) {
-        expression_substitute(t, &e);
-        some = esp_intersect(minus(e.best_lo, noise, -1), minus(e.best_up, -noise, 1), lo, hi);
-    }
-    if (t->slopes && !stable) watch(t, i);
+    double pl = k->ranges->p_lower[i], pu = k->ranges->p_upper[i], ql = k->ranges->p_lower[j], qu = k->ranges->p_upper[j], noise = t->noise_f[i];
+    double *lo = &k->d_lower[i], *hi = &k->d_upper[i];
+    bool some = esp_intersect(minus(lower, noise, -1), minus(upper, -noise, 1), lo, hi);
     some = some && esp_intersect(minus(pl, qu, -1), minus(pu, ql, 1), lo, hi);
     if (some) relax_pair(t, i, pl, pu, ql, qu, *lo, *hi);
     return some;
+}
+
+/* Substitution for all that wait. */
+static bool run_waiting(esp_twin *t, waiting *w, const known *k) {
+    bool some = true;
+    if (w->n == 0) return true;
+    tile_fill(t, w);
+    tile_run(t, w);
+    for (int lane = 0; some && lane < w->n; lane++) {
+        if (t->slopes) watch_lane(t, w->i[lane], lane);
+        some = settle_pair(t, w->i[lane], w->tile.best_lo[lane], w->tile.best_up[lane], k);
+    }
+    w->n = w->m_f = w->m_g = 0;
+    return some;
+}
+
+/* Among those that wait, having come to e so far. */
+static bool put_off(esp_twin *t, int i, const expression *e, waiting *w, const known *k) {
+    int lane = w->n++;
+    w->i[lane] = i;
+    if (t->start_f[i] + t->start_g[i] > w->m_f + w->m_g) {
+        w->m_f = t->start_f[i];
+        w->m_g = t->start_g[i];
+    }
+    w->tile.up[lane] = e->up;
+    w->tile.lo[lane] = e->lo;
+    w->tile.mag[lane] = e->mag;
+    w->tile.error[lane] = e->error;
+    w->tile.best_up[lane] = e->best_up;
+    w->tile.best_lo[lane] = e->best_lo;
+    return w->n < ESP_LANES || run_waiting(t, w, k);
+}
+
+/* The interval of the difference of pair i; where substitution may help it waits for that. */
+static bool run_pair(esp_twin *t, int i, waiting *w, const known *k) {
+    size_t at = (size_t)i;
+    int j = t->n_f + t->pair[i];
+    const esp_ranges *r = k->ranges;
+    expression e;
+    bool any = expression_start(t, t->q0[i], t->qc + at * (size_t)t->n_x, t->f->d + at * (size_t)t->n_f, t->qd + at * (size_t)t->n_g, t->start_f[i],
+                                t->start_g[i], &e);
+    bool stable = (r->p_lower[i] >= 0 || r->p_upper[i] <= 0) && (r->p_lower[j] >= 0 || r->p_upper[j] <= 0);
+    if (any && k->backward && !stable && t->start_f[i] + t->start_g[i] > 0) return put_off(t, i, &e, w, k);
+    if (t->slopes && !stable) watch(t, i);
+    return settle_pair(t, i, e.best_lo, e.best_up, k);
 }
 
 /* What rows can be off by, from the crown that has just gone over the same box. */
@@ -524,19 +676,23 @@ void esp_twin_loose(esp_twin *twin, const esp_crown *crown) {
 bool esp_twin_run(esp_twin *t, const esp_ranges *ranges, bool backward, double *d_lower, double *d_upper) {
     assert(ranges->n_r == t->n_f + t->n_g && ranges->n_y == t->n_y);
     if (t->loose) take_noise(t);
+    const known k = {ranges, d_lower, d_upper, backward};
+    waiting w = {0};
     bool some = true;
-    for (int n = 0; some && n < t->n_f + t->n_g; n++) {
+    for (int n = 0, first = 0; some && n < t->n_f + t->n_g; n++) {
         int node = t->order[n];
         if (node < 0) {
             int j = -1 - node;
             relax_g(t, j, ranges->p_lower[t->n_f + j], ranges->p_upper[t->n_f + j]);
         } else if (t->pair[node] < 0) {
             relax_alone(t, node, ranges->p_lower[node], ranges->p_upper[node]);
-        } else {
-            some = run_pair(t, node, ranges, backward, d_lower, d_upper);
+        } else { /* a row may need one of those that wait; the first of them stands at `first` */
+            if (w.n > 0 && t->start_f[node] + t->start_g[node] > first) some = run_waiting(t, &w, &k);
+            if (w.n == 0) first = n;
+            if (some) some = run_pair(t, node, &w, &k);
         }
     }
-    return some;
+    return some && run_waiting(t, &w, &k);
 }
 
 bool esp_twin_output(esp_twin *t, bool backward, int i, double *lower, double *upper) {
