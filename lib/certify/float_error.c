@@ -2,18 +2,19 @@
  * Forward error analysis of a program in float, ReLU by ReLU.
  *
  * A row s = d + sum c_j v_j over v = [x, r], in a format with unit roundoff u and smallest normal number t. Let d^, c^ be the
- * coefficients rounded to the format, v^ the computed inputs, M_j >= |v_j| for exact arithmetic, E_j >= |v^_j - v_j|. With T terms,
+ * coefficients rounded to the format, v^ the computed inputs, M_j >= |v_j| for exact arithmetic, E_j >= |v^_j - v_j|, and S_k >= |s_k| for
+ * the exact partial sum after k terms. The error of the computed one grows, term by term, from e = |d^ - d| by
  *
- *     |s^ - s| <= |d^ - d| + sum |c^_j - c_j| M_j + sum |c^_j| E_j                 coefficients and inputs
- *                 + gamma_(T+1) (|d^| + sum |c^_j| (M_j + E_j)) + (2 T + 4) t        own rounding, and underflow     (1)
+ *     e += |c^_j - c_j| M_j + |c^_j| E_j + u |c^_j| (M_j + E_j) + t         coefficient, input, product                (1)
+ *     e += u (S_k + e) + t                                                  the addition
  *
- * gamma_n = n u / (1 - n u) (Higham, Accuracy and Stability, lemma 3.1): each term meets a product and at most T sums, in any order,
- * and fusing leaves roundings out. ReLU is exact and 1-Lipschitz, so E passes through it; where s + E < 0 for all inputs both
- * sides give 0. The same recursion with c^ = c and double's u bounds |forward - exact|, and the sum of the two is the answer.
+ * (fl(a op b) = (a op b)(1 + delta), |delta| <= u, but for underflow; fusing leaves the product's out; a coefficient of zero rounds
+ * nothing). ReLU is exact and 1-Lipschitz, so E passes through it; where s + E < 0 for all inputs both sides give 0. The
+ * same recursion with c^ = c and double's u bounds |forward - exact|, and the sum of the two is the answer.
  *
- * M, E as numbers for a box (M from ranges), or as k + s R, both coefficients not negative, for all |x| <= R (M then by (1) without errors):
- * the recursion is linear in R, so one pass serves every R. Everything is a sum of products of numbers that are
- * not negative; each result is raised by a bound of its own rounding (certify/rounding.h). */
+ * M, S, E as numbers for a box (from ranges, S by interval arithmetic), or as k + s R, both coefficients not negative, for all |x| <= R
+ * (M and S then the sums of absolute values): the recursion is linear in R, so one pass serves every R. What is added up
+ * here is not negative; each result is raised by a bound of its own rounding (certify/rounding.h). */
 #include "certify/float_error.h"
 
 #include <assert.h>
@@ -38,6 +39,7 @@ typedef struct analysis {
     const esp_ranges *ranges; /* NULL: for every R */
     format format;
     linear *m, *e; /* n_x + n_r: sizes and errors of [x, r] */
+    double *lower, *upper; /* n_x + n_r: ranges of [x, r], in a box */
     double radius; /* no sum overflows up to here */
     bool overflow; /* in a box */
 } analysis;
@@ -57,20 +59,39 @@ static linear up(linear v, size_t roundings) {
     return (linear){v.k <= 0 ? 0 : esp_round_up(v.k, roundings), v.s <= 0 ? 0 : esp_round_up(v.s, roundings)};
 }
 
-/* Sums over one row: the size of the exact value, the terms of (1). */
-typedef struct sums {
-    linear size, error, computed;
-} sums;
+/* One row as it is summed. */
+typedef struct row_sum {
+    linear error; /* e of (1) */
+    linear size; /* sum of |c_j| M_j and |d| */
+    linear computed; /* the same of what is computed */
+    double lower, upper; /* of the exact partial sum, in a box */
+    double slack; /* a bound of what rounding does to lower and upper, for a size of 1 */
+} row_sum;
 
-static void add_terms(const analysis *a, const double *c, size_t n, const linear *m, const linear *e, sums *to) {
+static linear partial_sum(const analysis *a, const row_sum *s) {
+    if (!a->ranges) return s->size;
+    return (linear){esp_max(esp_abs(s->lower), esp_abs(s->upper)) + s->slack * s->size.k, 0};
+}
+
+/* (1) for the coefficients c of v[first], v[first + 1], ... */
+static void add_terms(const analysis *a, const double *c, size_t n, size_t first, row_sum *to) {
+    double u = a->format.u, tiny = a->format.tiny;
     for (size_t j = 0; j < n; j++) {
         if (c[j] == 0) continue;
+        size_t v = first + j;
         double c_hat = esp_abs(rounded(&a->format, c[j])), off = esp_abs(rounded(&a->format, c[j]) - c[j]);
-        add(&to->size, fabs(c[j]), m[j]);
-        add(&to->error, off, m[j]);
-        add(&to->error, c_hat, e[j]);
-        add(&to->computed, c_hat, m[j]);
-        add(&to->computed, c_hat, e[j]);
+        add(&to->error, off, a->m[v]);
+        add(&to->error, c_hat * (1 + u), a->e[v]);
+        add(&to->error, c_hat * u, a->m[v]);
+        add(&to->size, fabs(c[j]), a->m[v]);
+        add(&to->computed, c_hat, a->m[v]);
+        add(&to->computed, c_hat, a->e[v]);
+        to->lower += c[j] * (c[j] > 0 ? a->lower[v] : a->upper[v]);
+        to->upper += c[j] * (c[j] > 0 ? a->upper[v] : a->lower[v]);
+        linear partial = partial_sum(a, to);
+        add(&to->error, u, to->error);
+        add(&to->error, u, partial);
+        to->error.k += 4 * tiny;
     }
 }
 
@@ -85,23 +106,22 @@ static void check_overflow(analysis *a, linear computed) {
     }
 }
 
-/* (1) for row d + c x + w r, r the first n_r ReLUs; the size, when not NULL, is that of the exact value. */
+/* The error of row d + c x + w r, r the first n_r ReLUs; the size, when not NULL, is that of the exact value. */
 static linear row_error(analysis *a, double d, const double *c, const double *w, size_t n_r, linear *ret_size) {
-    const esp_program *p = a->program;
-    size_t n_x = (size_t)p->n_x, terms = n_x + n_r, roundings = 6 * terms + 32;
-    double d_hat = rounded(&a->format, d), nu = ((double)terms + 1) * a->format.u;
-    sums s = {{fabs(d), 0}, {esp_abs(d_hat - d), 0}, {esp_abs(d_hat), 0}};
-    add_terms(a, c, n_x, a->m, a->e, &s);
-    add_terms(a, w, n_r, a->m + n_x, a->e + n_x, &s);
+    size_t n_x = (size_t)a->program->n_x, roundings = 16 * (n_x + n_r) + 64;
+    double d_hat = rounded(&a->format, d);
+    row_sum s = {{esp_abs(d_hat - d), 0}, {fabs(d), 0}, {esp_abs(d_hat), 0}, d, d, esp_gamma(roundings)};
+    add_terms(a, c, n_x, 0, &s);
+    add_terms(a, w, n_r, n_x, &s);
     check_overflow(a, up(s.computed, roundings));
-    add(&s.error, nu / (1 - nu), s.computed);
-    s.error.k += (2 * (double)terms + 4) * a->format.tiny;
     if (ret_size) *ret_size = up(s.size, roundings);
     return up(s.error, roundings);
 }
 
 static void begin(analysis *a, const esp_box *box) {
     for (int j = 0; j < a->program->n_x; j++) {
+        a->lower[j] = box ? box->lower[j] : 0;
+        a->upper[j] = box ? box->upper[j] : 0;
         a->m[j] = box ? (linear){esp_max(fabs(box->lower[j]), fabs(box->upper[j])), 0} : (linear){0, 1};
         a->e[j] = (linear){0, 0};
         if (!a->format.single) continue;
@@ -112,14 +132,16 @@ static void begin(analysis *a, const esp_box *box) {
 
 /* ReLU i after its row. */
 static void pass_relu(analysis *a, int i, linear size, linear error) {
-    linear *m = &a->m[a->program->n_x + i], *e = &a->e[a->program->n_x + i];
-    *m = size;
-    *e = error;
+    int v = a->program->n_x + i;
+    a->m[v] = size;
+    a->e[v] = error;
     if (!a->ranges) return;
-    double upper = a->ranges->p_upper[i];
+    double lower = a->ranges->p_lower[i], upper = a->ranges->p_upper[i];
     bool off = upper + error.k * (1 + 4 * ESP_U) < -4 * ESP_U * fabs(upper);
-    *m = (linear){off ? 0 : esp_min(size.k, esp_max(upper, 0)), 0};
-    if (off) *e = (linear){0, 0};
+    a->upper[v] = off ? 0 : esp_min(size.k, esp_max(upper, 0));
+    a->lower[v] = off ? 0 : esp_min(a->upper[v], esp_max(lower, 0));
+    a->m[v] = (linear){a->upper[v], 0};
+    if (off) a->e[v] = (linear){0, 0};
 }
 
 /* Errors of the outputs, added to ret. */
@@ -144,16 +166,22 @@ static esp_code analyse(const esp_program *program, const esp_box *box, const es
     const format formats[2] = {{(double)FLT_EPSILON / 2, (double)FLT_MIN, (double)FLT_MAX, true}, {ESP_U, ESP_TINY, DBL_MAX, false}};
     size_t n = (size_t)program->n_x + (size_t)program->n_r;
     linear *block = calloc(2 * n, sizeof *block);
-    if (!block) return esp_fail(reterr, ESP_NOMEM, "no memory for the errors of %d ReLUs", program->n_r);
+    double *ends = calloc(2 * n, sizeof *ends);
+    if (!block || !ends) {
+        free(block);
+        free(ends);
+        return esp_fail(reterr, ESP_NOMEM, "no memory for the errors of %d ReLUs", program->n_r);
+    }
     *ret_radius = (double)FLT_MAX;
     *ret_overflow = false;
     for (int k = 0; k < 2; k++) {
-        analysis a = {program, ranges, formats[k], block, block + n, *ret_radius, false};
+        analysis a = {program, ranges, formats[k], block, block + n, ends, ends + n, *ret_radius, false};
         run(&a, box, ret);
         *ret_radius = a.radius;
         *ret_overflow = *ret_overflow || a.overflow;
     }
     free(block);
+    free(ends);
     return ESP_OK;
 }
 

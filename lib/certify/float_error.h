@@ -2,7 +2,7 @@
  * How far a program evaluated in float lies from esp_program_forward: proved, over a box or for every size of input.
  *
  * What is bounded is |fl32(x) - forward(x)| for each output. fl32 takes x rounded to float, every coefficient rounded to float, and does
- * each product and each sum of a row in float, to nearest, in any order, fused or not. forward is esp_program_forward
+ * each product and each sum of a row in float, to nearest, in the order of forward, fused or not. forward is esp_program_forward
  * with its own rounding. */
 #ifndef ESP_CERTIFY_FLOAT_ERROR_H
 #define ESP_CERTIFY_FLOAT_ERROR_H

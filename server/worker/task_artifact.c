@@ -15,7 +15,7 @@
 #include "certify/float_error.h"
 #include "net/emit_c.h"
 
-enum { DOMAINS_MAX = 8, INPUTS_SHOWN = 16, CERTIFICATES_MAX = 64, TEST_NUMBERS = 4096, TESTS_MIN = 2, TESTS_MAX = 8 };
+enum { DOMAINS_MAX = 8, INPUTS_SHOWN = 16, CERTIFICATES_MAX = 64, TEST_NUMBERS = 4096, TESTS_MIN = 2, TESTS_MAX = 8, CROWN_RELUS = 512 };
 
 typedef struct domain {
     esp_box box;
@@ -102,10 +102,13 @@ static double largest(const double *values, int n) {
     return most;
 }
 
+/* `tight`: with CROWN's ranges, unless those would take seconds (they cost the cube of the ReLUs). */
 static esp_code domain_error(artifact *a, const esp_box *box, bool tight, double *ret_error, esp_error *reterr) {
     esp_ranges *ranges = NULL;
     esp_code code = esp_ranges_create(a->program->n_r, a->program->n_y, &ranges, reterr);
-    if (!code) code = tight ? esp_bounds_crown(a->program, box, NULL, ranges, reterr) : esp_bounds_interval(a->program, box, ranges, reterr);
+    if (!code)
+        code = tight && a->program->n_r <= CROWN_RELUS ? esp_bounds_crown(a->program, box, NULL, ranges, reterr)
+                                                       : esp_bounds_interval(a->program, box, ranges, reterr);
     if (!code) code = esp_float_error_box(a->program, box, ranges, ret_error, reterr);
     esp_ranges_free(ranges);
     return code;
