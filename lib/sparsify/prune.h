@@ -86,7 +86,7 @@ typedef struct esp_prune_spec {
     bool any_method, any_scope; /* a budget without a method, a scope: the caller tries all */
     double error_budget; /* 0 when sparsity or pattern is given */
     double time_limit_s; /* of the search for a budget 60, of certifying otherwise 5 */
-    size_t samples; /* 10000: calibration inputs drawn or taken, at most */
+    size_t samples; /* 4000: calibration inputs drawn or taken, at most */
     uint64_t seed;
     size_t n_states;
     double *states; /* n_states x n_x, in the arena; NULL without */

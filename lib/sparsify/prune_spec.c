@@ -110,7 +110,7 @@ static esp_code parse_states(const esp_reader *spec, int n_x, esp_arena *arena, 
 }
 
 static esp_code parse_numbers(const esp_reader *spec, esp_prune_spec *ret, esp_error *reterr) {
-    int64_t samples = 10000, seed = 0;
+    int64_t samples = 4000, seed = 0;
     esp_reader member = esp_read_member(spec, "damping");
     esp_code code = esp_read_number(&member, 0, 1e6, &ret->opts.damping, reterr);
     member = esp_read_member(spec, "block");

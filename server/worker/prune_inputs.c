@@ -13,7 +13,7 @@
 #include "data/dataset.h"
 #include "worker/prune_parts.h"
 
-enum { BOX_POINTS = 4000 };
+enum { BOX_POINTS = 2000 };
 enum { STREAM_CALIBRATION = 0x9a10, STREAM_HELD_OUT, STREAM_BOX, STREAM_SHUFFLE };
 
 #define HELD_SHARE 0.2

@@ -2,10 +2,10 @@
  * One method at one sparsity, and the sparsest model of a method whose certified difference keeps a budget.
  *
  * The search. Sparsity goes in steps of 1/256. Points of the domain sieve first, since they are cheap: a model that is over the
- * budget at one of them is out. From the sparsest on down sixteenths are tried until one passes, then the steps between it and the one
- * above are bisected. What passes is a candidate and no more. Then certificates: if the candidate's holds, that is the answer; else
- * the steps between it and the network itself are bisected by their certificates. The certified difference need not rise with
- * sparsity, so there may be a sparser model that keeps the budget between those that were tried; none that was tried does.
+ * budget at one of them is out. Bisection finds the sparsest step that passes, in at most half of the time. What passes is a
+ * candidate and no more. Then certificates: if the candidate's holds, that is the answer; else the steps between it and the network
+ * itself are bisected by their certificates. The difference need not rise with sparsity, so there may be a sparser model that keeps
+ * the budget among those that were not tried; none that was tried does.
  *
  * A certificate is given a little time and, while it is undecided (bound above the budget, witness below), four times as
  * much, up to its share of what is left. How far it gets depends on the machine: the answer of a search may too. */
@@ -19,7 +19,7 @@
 #include "worker/certify_kinds.h"
 #include "worker/prune_parts.h"
 
-enum { STEPS = 256, COARSE = 16 };
+enum { STEPS = 256 };
 #define FIRST_NS  (20 * ESP_NS_PER_MS)
 #define FEW_TRIES 4 /* the last certificate may take a quarter of what is left */
 
@@ -137,6 +137,7 @@ typedef struct search {
     int64_t deadline_ns;
     double begin, end; /* of the job's progress */
     int tried;
+    int64_t zeros; /* of the parent: a model that has no more is none */
     prune_outcome best; /* certified within the budget; model NULL: none yet */
 } search;
 
@@ -147,41 +148,39 @@ static void say(const search *s, double fraction) {
     worker_progress(s->p->w, s->begin + fraction * (s->end - s->begin), stage);
 }
 
-static esp_code make_step(search *s, int step, prune_outcome *ret, esp_error *reterr) {
-    const esp_stop stop = {s->deadline_ns, worker_cancelled, s->p->w};
+static esp_code make_step(search *s, int step, int64_t deadline_ns, prune_outcome *ret, esp_error *reterr) {
+    const esp_stop stop = {deadline_ns, worker_cancelled, s->p->w};
     s->opts.sparsity = (double)step / STEPS;
     s->tried++;
     return make(s->p, &s->opts, &stop, ret, reterr);
 }
 
 /* Does the model of this step keep the budget at the domain's points? */
-static esp_code sieve(search *s, int step, bool *ret_passes, esp_error *reterr) {
+static esp_code sieve(search *s, int step, int64_t deadline_ns, bool *ret_passes, esp_error *reterr) {
     pruning *p = s->p;
     prune_outcome o = {0};
-    esp_code code = make_step(s, step, &o, reterr);
+    esp_code code = make_step(s, step, deadline_ns, &o, reterr);
     if (!code) code = prune_part(o.model, p->inputs.n_box, p->inputs.in_box, p->y, reterr);
     if (!code) *ret_passes = size_up(p, p->inputs.n_box, p->y, p->box_y, NULL) <= p->spec.error_budget;
     prune_outcome_done(&o);
     return code;
 }
 
-/* The sparsest step that passes, 0 when none does: sixteenths from the top, then bisection. */
+/* The sparsest step that passes, 0 when none does; what was found so far when the time is over. */
 static esp_code sieve_steps(search *s, int *ret_step, esp_error *reterr) {
-    int low = STEPS, high = STEPS + STEPS / COARSE;
+    int low = 0, high = STEPS + 1;
     bool passes = false;
-    esp_code code = ESP_OK;
-    for (; !code && low > 0; low -= STEPS / COARSE) {
-        code = sieve(s, low, &passes, reterr);
-        if (!code && passes) break;
-        high = low;
-        say(s, 0.4 * (1 - (double)low / STEPS));
-    }
-    while (!code && high - low > 1 && low < STEPS) {
+    int64_t now = esp_clock_now_ns(), deadline = now + (s->deadline_ns - now) / 2;
+    esp_code code = sieve(s, STEPS, deadline, &passes, reterr);
+    *(passes ? &low : &high) = STEPS;
+    while (!code && high - low > 1) {
         int middle = (low + high) / 2;
-        code = sieve(s, middle, &passes, reterr);
-        *(passes ? &low : &high) = middle;
+        code = sieve(s, middle, deadline, &passes, reterr);
+        if (!code) *(passes ? &low : &high) = middle;
+        say(s, 0.4 * (1 - (double)(high - low) / STEPS));
     }
-    *ret_step = low;
+    if (code == ESP_DEADLINE && low > 0) code = ESP_OK;
+    if (!code) *ret_step = low;
     return code;
 }
 
@@ -189,15 +188,16 @@ static esp_code sieve_steps(search *s, int *ret_step, esp_error *reterr) {
 static esp_code decide(search *s, int step, bool *ret_within, esp_error *reterr) {
     pruning *p = s->p;
     prune_outcome o = {0};
-    esp_code code = make_step(s, step, &o, reterr);
+    esp_code code = make_step(s, step, s->deadline_ns, &o, reterr);
+    bool removed = !code && o.zeros > s->zeros;
     int64_t now = esp_clock_now_ns(), most = (s->deadline_ns - now) / FEW_TRIES, slice = FIRST_NS;
-    for (bool last = false; !code && !last; slice *= 4) {
+    for (bool last = !removed; !code && !last; slice *= 4) {
         last = slice >= most;
         code = certify(p, esp_clock_now_ns() + (last ? most : slice), &o, reterr);
         last = last || o.value <= p->spec.error_budget || witness_of(&o) > p->spec.error_budget;
         if (!code && o.certified.n && strcmp(o.certified.rows[o.certified.n - 1].status, "time_limit") != 0) last = true;
     }
-    *ret_within = !code && o.value <= p->spec.error_budget;
+    *ret_within = !code && removed && o.value <= p->spec.error_budget;
     if (*ret_within) {
         prune_outcome_done(&s->best);
         s->best = o;
@@ -224,8 +224,10 @@ static esp_code certify_steps(search *s, int high, esp_error *reterr) {
 esp_code prune_search(pruning *p, const esp_prune_opts *opts, int64_t deadline_ns, double begin, double end, prune_outcome *ret, esp_error *reterr) {
     search s = {.p = p, .opts = *opts, .deadline_ns = deadline_ns, .begin = begin, .end = end};
     esp_error error = {0};
+    int64_t weights = 0;
     int step = 0;
     say(&s, 0);
+    esp_prune_count(p->parent->model->net, opts, &weights, &s.zeros);
     esp_code code = sieve_steps(&s, &step, &error);
     if (!code) code = certify_steps(&s, step, &error);
     if (!code && s.best.model) code = measure(p, &s.best, &error);
@@ -239,7 +241,7 @@ esp_code prune_search(pruning *p, const esp_prune_opts *opts, int64_t deadline_n
     if (!s.best.model) s.best.opts = s.opts;
     s.best.tried = s.tried;
     s.best.error = code ? error : (esp_error){0};
-    if (!s.best.model) esp_prune_count(p->parent->model->net, &s.opts, &s.best.weights, &s.best.zeros);
+    if (!s.best.model) s.best.weights = weights;
     *ret = s.best;
     return ESP_OK;
 }
