@@ -651,10 +651,12 @@ static bool run_pair(esp_twin *t, int i, waiting *w, const known *k) {
     size_t at = (size_t)i;
     int j = t->n_f + t->pair[i];
     const esp_ranges *r = k->ranges;
+    bool stable = (r->p_lower[i] >= 0 || r->p_upper[i] <= 0) && (r->p_lower[j] >= 0 || r->p_upper[j] <= 0);
+    /* A stable pair is linear: no line needs its difference, and what is known of it (of an enclosing box, often) will do. */
+    if (stable && isfinite(k->d_lower[i]) && isfinite(k->d_upper[i])) return settle_pair(t, i, k->d_lower[i], k->d_upper[i], k);
     expression e;
     bool any = expression_start(t, t->q0[i], t->qc + at * (size_t)t->n_x, t->f->d + at * (size_t)t->n_f, t->qd + at * (size_t)t->n_g, t->start_f[i],
                                 t->start_g[i], &e);
-    bool stable = (r->p_lower[i] >= 0 || r->p_upper[i] <= 0) && (r->p_lower[j] >= 0 || r->p_upper[j] <= 0);
     if (any && k->backward && !stable && t->start_f[i] + t->start_g[i] > 0) return put_off(t, i, &e, w, k);
     if (t->slopes && !stable) watch(t, i);
     return settle_pair(t, i, e.best_lo, e.best_up, k);
