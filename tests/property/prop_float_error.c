@@ -177,6 +177,29 @@ START_TEST(float_error__is_of_the_size_of_float) {
 }
 END_TEST
 
+/* 1e-45 becomes 1.4e-45 in float, so the coefficient is wrong in its first digit. */
+START_TEST(float_error__charges_coefficients_that_float_barely_holds) {
+    static const int widths[2] = {1, 1};
+    esp_rng rng;
+    esp_rng_init(&rng, 1, 84);
+    esp_model *model = policy(&rng, 1, widths);
+    esp_program *program = NULL;
+    double lower = 0, upper = 1e30;
+    model->net->layers[0].w[0] = 1e-45;
+    model->net->layers[0].b[0] = 0;
+    model->net->layers[0].act[0] = ESP_ACT_IDENTITY;
+    ck_assert_int_eq(esp_program_lower(model, &program, NULL), ESP_OK);
+    bounds b;
+    prove(program, &(esp_box){1, &lower, &upper}, true, b.box);
+    ck_assert_int_eq(esp_float_error_radius(program, b.constant, b.slope, &b.radius, NULL), ESP_OK);
+    check_point(1, program, &b, &upper);
+    ck_assert_double_gt(b.box[0], 3e-16);
+    ck_assert_double_lt(b.box[0], 6e-16);
+    esp_program_free(program);
+    esp_model_free(model);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("float_error");
     TCase *tc = tcase_create("float_error");
@@ -184,6 +207,7 @@ int main(void) {
     tcase_add_test(tc, float_error__holds_for_any_model);
     tcase_add_test(tc, float_error__holds_for_wide_ones);
     tcase_add_test(tc, float_error__is_of_the_size_of_float);
+    tcase_add_test(tc, float_error__charges_coefficients_that_float_barely_holds);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
