@@ -85,6 +85,26 @@ static int zeros_in(const char *ref, int k, int rows, int cols) {
     return zeros;
 }
 
+/* Every certificate of the result is proved again by espalier-check from the stored models alone. */
+static void check_certificates(const http_reply *job) {
+    const char *build = getenv("ESPALIER_BUILD");
+    size_t n = reply_count(job, "/result/certificates");
+    for (size_t i = 0; i < n; i++) {
+        char pointer[64], path[128], command[512];
+        esp_error error = {0};
+        snprintf(pointer, sizeof pointer, "/result/certificates/%zu/id", i);
+        snprintf(path, sizeof path, "/v1/bounds/%s", reply_text(job, pointer));
+        http_reply row = http_get(&d, path);
+        expect_status(row, 200);
+        snprintf(path, sizeof path, "%s/certificate", d.dir);
+        ck_assert_int_eq(esp_file_write(path, row.body, row.len, &error), ESP_OK);
+        snprintf(command, sizeof command, "%s/espalier-check --models %s/data/blobs %s/certificate >%s/checked 2>&1", build ? build : "build/release",
+                 d.dir, d.dir, d.dir);
+        ck_assert_msg(system(command) == 0, "%.1000s", row.body);
+        http_done(&row);
+    }
+}
+
 /* ---- what works ---- */
 
 START_TEST(prune__makes_a_version_with_its_lineage) {
@@ -112,6 +132,7 @@ START_TEST(prune__makes_a_version_with_its_lineage) {
     ck_assert_double_ge(reply_number(&job, "/result/reached/0/certified"), reply_number(&job, "/result/reached/0/measured/largest"));
     ck_assert_double_ge(reply_number(&job, "/result/reached/0/certified"), reply_number(&job, "/result/reached/0/lower"));
     ck_assert_uint_eq(reply_count(&model, "/certificates"), reply_count(&job, "/result/certificates"));
+    check_certificates(&job);
     http_done(&parent);
     http_done(&model);
     http_done(&job);
@@ -168,6 +189,7 @@ START_TEST(prune__budget_is_kept_by_the_sparsest) {
         ck_assert_str_eq(reply_text(&job, pointer), "l2");
     }
     ck_assert_double_le(least, 0.25);
+    check_certificates(&job);
     http_done(&job);
 }
 END_TEST
@@ -205,6 +227,7 @@ START_TEST(prune__dynamics_on_a_dataset) {
     ck_assert_str_eq(reply_text(&model, "/dataset"), reply_text(&data, "/id"));
     ck_assert_double_eq(reply_number(&model, "/metrics/data_box/upper/0"), reply_number(&parent, "/metrics/data_box/upper/0"));
     ck_assert_uint_eq(reply_count(&job, "/result/certificates") > 0, _i > 0);
+    check_certificates(&job);
     http_done(&data);
     http_done(&parent);
     http_done(&model);
