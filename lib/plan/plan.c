@@ -15,6 +15,7 @@
 #include "plan/mip.h"
 #include "plan/problem.h"
 #include "plan/sample.h"
+#include "plan/share.h"
 #include "plan/tighten.h"
 #include "plan/tree.h"
 #include "plan/verify.h"
@@ -222,6 +223,20 @@ esp_code esp_plan_run(esp_planner *planner, const esp_task *task, const esp_plan
     if (code == ESP_OK && !problem->empty && !esp_track_met(&track) && !esp_track_stop(&track)) code = run_method(planner, &track, &a, reterr);
     if (code == ESP_OK) finish(&track, &a, ret_result);
 out:
+    esp_track_done(&track);
+    esp_problem_free(problem);
+    return code;
+}
+
+esp_code esp_plan_help(esp_planner *planner, const esp_task *task, const esp_plan_request *request, const void *nodes, size_t len,
+                       const esp_plan_hooks *hooks, const esp_stop *stop, esp_share_result *ret_result, esp_error *reterr) {
+    esp_problem *problem = NULL;
+    esp_track track = {0};
+    esp_code code = check_task(planner, task, reterr);
+    if (code == ESP_OK)
+        code = esp_problem_create(task, planner->step, planner->model->history, planner->y_lower, planner->y_upper, request, &problem, reterr);
+    if (code == ESP_OK) code = esp_track_init(problem, hooks, stop, &track, reterr);
+    if (code == ESP_OK) code = esp_share_search(&track, nodes, len, ret_result, reterr);
     esp_track_done(&track);
     esp_problem_free(problem);
     return code;

@@ -10,7 +10,7 @@
  *     limits.h    which limits on y hold, and which are charged for because the present violates them
  *     sample.h    MPPI and CEM                         gradient.h  projected Adam
  *     tighten.h   sound ranges over the horizon        encode.h    rows and columns, relaxed or big-M (eq. 11)
- *     mip.h       root.h, then a search: tree.h (branch and bound over ReLU phases) or CBC (coin.h)
+ *     mip.h       root.h, then a search: tree.h (branch and bound over ReLU phases, which share.h spreads) or CBC (coin.h)
  *     verify.h    replay, and the best plan and bound so far */
 #ifndef ESP_PLAN_PLAN_H
 #define ESP_PLAN_PLAN_H
@@ -82,6 +82,7 @@ typedef struct esp_plan_hooks {
     void *user;
     void (*incumbent)(void *user, const esp_plan *plan, int64_t nodes); /* verified; strictly better each time */
     void (*bound)(void *user, double lower_bound); /* sound; strictly larger each time */
+    const struct esp_tree_hooks *tree; /* for a search that is shared (plan/share.h), or NULL */
 } esp_plan_hooks;
 
 typedef struct esp_plan_result {
@@ -108,5 +109,11 @@ void esp_planner_free(esp_planner *planner);
  * UNPROCESSABLE (a task the chosen method cannot take: names the field), NOMEM. */
 ESP_MUST_CHECK esp_code esp_plan_run(esp_planner *planner, const esp_task *task, const esp_plan_request *request, const esp_plan_hooks *hooks,
                                      const esp_stop *stop, esp_plan_result *ret_result, esp_error *reterr);
+
+/* Searches open nodes that the tree of another run of the same model, task and present gave away (plan/share.h). Its bound
+ * is for those nodes alone. Errors: as esp_plan_run, and CORRUPT when the nodes do not fit. */
+struct esp_share_result;
+ESP_MUST_CHECK esp_code esp_plan_help(esp_planner *planner, const esp_task *task, const esp_plan_request *request, const void *nodes, size_t len,
+                                      const esp_plan_hooks *hooks, const esp_stop *stop, struct esp_share_result *ret_result, esp_error *reterr);
 
 #endif

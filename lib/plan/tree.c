@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plan/tree_parts.h"
+
 #define ON_GRAPH     1e-7 /* an LP point closer than this to a ReLU's graph counts as on it */
 #define LEAST_RISE   1e-6 /* of the room, counted for a phase whose first step gains nothing */
 #define LAZY_DEPTH   8 /* levels below the last squeeze at which a node is squeezed again */
@@ -14,110 +16,10 @@
 #define COSTLY       0.005 /* a step that costs less than this share of the cutoff costs nothing */
 #define FACET_SHRUNK 0.95 /* a facet is built anew when a side has shrunk below this share */
 
-typedef struct node {
-    double bound;
-    int depth, branch;
-    int squeezed; /* depth at which its ranges were squeezed last */
-    int costly; /* last step at which its LP's point pays */
-    double ranges[]; /* region (p, u), facets' lower and upper; then the basis */
-} node;
-
-typedef struct tree {
-    const esp_problem *problem;
-    const esp_tree_options *options;
-    esp_track *track;
-    esp_squeezer *squeezer; /* of the whole horizon */
-    esp_squeezer **prefix; /* [h]: of the first h steps, made when first asked for */
-    const esp_ranges *root_ranges;
-    bool lazy; /* nodes are squeezed again when it is their turn, see tree.h */
-    esp_relax *relax;
-    esp_arena *arena;
-    int n_p, n_u;
-    size_t n_ranges, node_bytes, basis_bytes, max_nodes;
-    node **heap;
-    size_t n_heap, cap_heap;
-    node *spare; /* freed nodes, linked through their first range */
-    size_t n_nodes; /* alive or spare */
-    node *parent, *work; /* being expanded */
-    double cutoff; /* of the root's ranges */
-    double kept; /* least bound of leaves that can be neither dropped nor branched */
-    double *u, *score;
-    bool *pick;
-    bool out_of_memory;
-} tree;
-
-/* ---- nodes ------------------------------------------------------------------------------------------------------- */
-
-static esp_region region_of(const tree *t, node *n) {
-    double *at = n->ranges;
-    return (esp_region){at, at + t->n_p, at + 2 * t->n_p, at + 2 * t->n_p + t->n_u};
-}
-
-static double *facets_of(const tree *t, node *n) {
-    return n->ranges + 2 * (t->n_p + t->n_u);
-}
-
-static unsigned char *basis_of(const tree *t, node *n) {
-    return (unsigned char *)(n->ranges + t->n_ranges);
-}
-
-static node *take_node(tree *t) {
-    node *n = t->spare;
-    if (n) {
-        memcpy(&t->spare, n->ranges, sizeof t->spare);
-        return n;
-    }
-    if (t->n_nodes >= t->max_nodes) return NULL;
-    n = esp_arena_take(t->arena, t->node_bytes);
-    if (n) t->n_nodes++;
-    return n;
-}
-
-static void give_node(tree *t, node *n) {
-    memcpy(n->ranges, &t->spare, sizeof t->spare);
-    t->spare = n;
-}
-
-static void copy_node(const tree *t, node *to, const node *from) {
-    memcpy(to, from, t->node_bytes);
-}
-
-/* ---- heap, least bound on top ------------------------------------------------------------------------------------ */
-
-static bool push(tree *t, node *n) {
-    if (t->n_heap == t->cap_heap) {
-        size_t cap = t->cap_heap ? 2 * t->cap_heap : 1024;
-        node **grown = realloc(t->heap, cap * sizeof *grown);
-        if (!grown) return false;
-        t->heap = grown;
-        t->cap_heap = cap;
-    }
-    size_t at = t->n_heap++;
-    for (; at > 0 && t->heap[(at - 1) / 2]->bound > n->bound; at = (at - 1) / 2) t->heap[at] = t->heap[(at - 1) / 2];
-    t->heap[at] = n;
-    return true;
-}
-
-static node *pop(tree *t) {
-    node *top = t->heap[0], *last = t->heap[--t->n_heap];
-    size_t at = 0;
-    for (size_t child; (child = 2 * at + 1) < t->n_heap; at = child) {
-        if (child + 1 < t->n_heap && t->heap[child + 1]->bound < t->heap[child]->bound) child++;
-        if (last->bound <= t->heap[child]->bound) break;
-        t->heap[at] = t->heap[child];
-    }
-    t->heap[at] = last;
-    return top;
-}
-
-/* Nothing above it is looked for: what proves the gap, or what the root's ranges were tightened under. */
-static double cutoff_of(const tree *t) {
-    return fmin(t->cutoff, esp_root_cutoff(t->track));
-}
-
-/* Below every plan: open nodes, the one in hand, leaves that were kept, and what was dropped, which reached the cutoff. */
+/* Below every plan: open nodes, here and elsewhere, the one in hand, leaves that were kept, and what was dropped, which
+ * reached the cutoff. */
 static void report_bound(tree *t, double in_hand) {
-    double bound = fmin(fmin(t->kept, in_hand), cutoff_of(t));
+    double bound = fmin(fmin(t->kept, in_hand), fmin(cutoff_of(t), esp_tree_shares_bound(t)));
     if (t->n_heap > 0) bound = fmin(bound, t->heap[0]->bound);
     esp_track_bound(t->track, bound);
 }
@@ -332,23 +234,37 @@ static verdict solve_root(tree *t, node *root) {
     return v;
 }
 
+static bool any_open(const tree *t) {
+    return t->n_heap > 0 && t->heap[0]->bound < cutoff_of(t);
+}
+
+static void expand_best(tree *t) {
+    node *top = pop(t), *parent = t->parent;
+    copy_node(t, parent, top);
+    give_node(t, top);
+    report_bound(t, parent->bound);
+    expand(t, parent);
+}
+
+bool esp_tree_loop(tree *t) {
+    bool out = false; /* open elsewhere only */
+    while ((any_open(t) || (out = esp_tree_share_least(t) != 0)) && !esp_track_stop(t->track)) {
+        if (!out) expand_best(t);
+        if (out) t->hooks->wait(t->hooks->user, t);
+        if (t->hooks) t->hooks->look(t->hooks->user, t);
+        report_bound(t, INFINITY);
+        out = false;
+    }
+    if (any_open(t) || esp_tree_share_least(t)) return false;
+    report_bound(t, INFINITY);
+    return true;
+}
+
 static void search(tree *t, bool *ret_exhausted) {
     node *root = t->work;
     verdict v = solve_root(t, root);
     if (v != DROPPED) settle(t, root, v);
-    node *parent = t->parent;
-    while (t->n_heap > 0 && t->heap[0]->bound < cutoff_of(t) && !esp_track_stop(t->track)) {
-        node *top = pop(t);
-        copy_node(t, parent, top);
-        give_node(t, top);
-        report_bound(t, parent->bound);
-        expand(t, parent);
-        report_bound(t, INFINITY);
-    }
-    bool closed = t->n_heap == 0 || t->heap[0]->bound >= cutoff_of(t);
-    if (!closed) return;
-    report_bound(t, INFINITY);
-    *ret_exhausted = t->kept >= cutoff_of(t);
+    *ret_exhausted = esp_tree_loop(t) && t->kept >= cutoff_of(t);
 }
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
@@ -393,26 +309,40 @@ static void fill_root(tree *t, const esp_root *from) {
     root->depth = root->squeezed = root->costly = 0;
 }
 
-esp_code esp_tree_search(esp_root *root, const esp_tree_options *options, bool *ret_exhausted, esp_error *reterr) {
-    const esp_problem *problem = root->problem;
-    tree t = {.problem = problem, .options = options, .track = root->track, .kept = INFINITY, .cutoff = root->cutoff};
+esp_code esp_tree_open(esp_track *track, const esp_ranges *ranges, double cutoff, const esp_tree_options *options, tree *ret, esp_error *reterr) {
+    const esp_problem *problem = track->problem;
+    tree t = {.problem = problem, .options = options, .track = track, .root_ranges = ranges, .kept = INFINITY, .cutoff = cutoff};
     t.n_p = problem->horizon * problem->step->n_r;
     t.n_u = problem->horizon * problem->nu;
+    t.lazy = esp_ranges_unstable(ranges) >= options->lazy_from;
+    t.hooks = track->hooks ? track->hooks->tree : NULL;
     if (!esp_tree_takes(problem)) return esp_fail(reterr, ESP_UNPROCESSABLE, "the tree search does not take this problem");
-    esp_code code = esp_squeezer_create(problem, root->ranges, problem->horizon, &t.squeezer, reterr);
+    esp_code code = esp_squeezer_create(problem, ranges, problem->horizon, &t.squeezer, reterr);
     if (code != ESP_OK) return code;
     t.relax = t.squeezer->relax;
-    t.root_ranges = root->ranges;
-    t.lazy = esp_ranges_unstable(root->ranges) >= options->lazy_from;
-    if (code == ESP_OK && !allocate(&t)) code = esp_fail(reterr, ESP_NOMEM, "tree search over %d ReLUs", t.n_p);
+    if (allocate(&t)) {
+        *ret = t;
+        return ESP_OK;
+    }
+    esp_tree_close(&t);
+    return esp_fail(reterr, ESP_NOMEM, "tree search over %d ReLUs", t.n_p);
+}
+
+void esp_tree_close(tree *t) {
+    for (int h = 0; t->prefix && h <= t->problem->horizon; h++) esp_squeezer_free(t->prefix[h]);
+    esp_squeezer_free(t->squeezer);
+    esp_tree_shares_free(t);
+    free(t->heap);
+    esp_arena_free(t->arena);
+}
+
+esp_code esp_tree_search(esp_root *root, const esp_tree_options *options, bool *ret_exhausted, esp_error *reterr) {
+    tree t = {0};
+    esp_code code = esp_tree_open(root->track, root->ranges, root->cutoff, options, &t, reterr);
     if (code == ESP_OK) {
-        *ret_exhausted = false;
         fill_root(&t, root);
         search(&t, ret_exhausted);
     }
-    for (int h = 0; t.prefix && h <= problem->horizon; h++) esp_squeezer_free(t.prefix[h]);
-    esp_squeezer_free(t.squeezer);
-    free(t.heap);
-    esp_arena_free(t.arena);
+    esp_tree_close(&t);
     return code;
 }

@@ -70,12 +70,13 @@ static void serve(worker *w) {
     while (!w->gone && worker_receive(w, &header, &payload)) {
         switch ((esp_frame_type)header.type) {
         case ESP_FRAME_PLAN: run_task(w, &header, payload, worker_plan); break;
+        case ESP_FRAME_HELP: run_task(w, &header, payload, worker_help); break;
         case ESP_FRAME_PREDICT: run_task(w, &header, payload, worker_predict); break;
         case ESP_FRAME_QUERY: run_task(w, &header, payload, worker_query); break;
         case ESP_FRAME_ARTIFACT: run_task(w, &header, payload, worker_artifact); break;
         case ESP_FRAME_JOB: run_task(w, &header, payload, worker_job); break;
         case ESP_FRAME_PING: say_ready(w, header.task); break;
-        default: break; /* a CANCEL that came after its task had ended */
+        default: break; /* about a task that has ended, or a share of it */
         }
     }
 }

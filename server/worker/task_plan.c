@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * PLAN: one planning problem with its present. Every incumbent and every bound goes up as soon as it exists, so that
- * the daemon can answer with the latest whatever this process is doing at the deadline. */
-#include "worker/worker.h"
-
+ * the daemon can answer with the latest whatever this process is doing at the deadline. And HELP: a share of the search
+ * of another's plan, whose incumbents and bounds go to that one. */
 #include <math.h>
+
+#include "worker/share.h"
+#include "worker/worker.h"
 
 /* The end of a run, its last check and its way up the socket take about this, and a little more after a longer one. */
 #define RESERVE_NS     (1 * ESP_NS_PER_MS)
@@ -126,26 +128,85 @@ static esp_code read_deadline(const esp_reader *payload, int64_t *ret_deadline_n
     return ESP_OK;
 }
 
-esp_code worker_plan(worker *w, const esp_reader *payload, esp_error *reterr) {
-    stream s = {.w = w, .best = NAN, .bound = -INFINITY};
-    const esp_plan_hooks hooks = {&s, on_incumbent, on_bound};
-    esp_stop stop = {ESP_NEVER, worker_cancelled, w};
-    esp_plan_request request = {0};
-    esp_plan_result result = {0};
+/* What both kinds of task are given. */
+typedef struct plan_task {
+    stream s;
+    worker_share share;
+    esp_tree_hooks tree;
+    esp_plan_hooks hooks;
+    esp_stop stop;
+    esp_planner *planner;
+    esp_task *task;
+    esp_plan_request request;
+    esp_arena *arena;
+} plan_task;
+
+static void plan_task_done(plan_task *t) {
+    worker_share_done(&t->share);
+    esp_buf_done(&t->s.text);
+    esp_arena_free(t->arena);
+}
+
+/* `t` stays where it is. */
+static esp_code plan_task_init(worker *w, const esp_reader *payload, plan_task *t, esp_error *reterr) {
     worker_model *m = NULL;
-    esp_planner *planner = NULL;
-    esp_task *task = NULL;
     esp_reader model = esp_read_member(payload, "model"), member = esp_read_member(payload, "task");
-    esp_arena *arena = esp_arena_create(0);
-    esp_code code = arena ? read_deadline(payload, &stop.deadline_ns, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a plan");
+    *t = (plan_task){.s = {.w = w, .best = NAN, .bound = -INFINITY}, .stop = {ESP_NEVER, worker_cancelled, w}};
+    t->arena = esp_arena_create(0);
+    esp_code code = t->arena ? read_deadline(payload, &t->stop.deadline_ns, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a plan");
     if (!code) code = worker_model_get(w, &model, &m, reterr);
-    if (!code) code = worker_model_planner(m, &planner, reterr);
-    if (!code) code = esp_task_parse(&member, m->model->ny, m->model->nu, arena, &task, reterr);
-    if (!code) code = read_request(payload, arena, &request, reterr);
-    if (!code) code = esp_plan_run(planner, task, &request, &hooks, &stop, &result, reterr);
-    if (!code) send_result(w, &result, &s.text);
+    if (!code) code = worker_model_planner(m, &t->planner, reterr);
+    if (!code) code = esp_task_parse(&member, m->model->ny, m->model->nu, t->arena, &t->task, reterr);
+    if (!code) code = read_request(payload, t->arena, &t->request, reterr);
+    if (code) return code;
+    t->share = (worker_share){.w = w, .horizon = t->task->horizon, .nu = t->task->nu, .deadline_ns = t->stop.deadline_ns};
+    t->tree = (esp_tree_hooks){&t->share, worker_share_look, worker_share_wait};
+    t->hooks = (esp_plan_hooks){&t->s, on_incumbent, on_bound, &t->tree};
+    return ESP_OK;
+}
+
+esp_code worker_plan(worker *w, const esp_reader *payload, esp_error *reterr) {
+    plan_task t;
+    esp_plan_result result = {0};
+    esp_code code = plan_task_init(w, payload, &t, reterr);
+    if (!code) code = esp_plan_run(t.planner, t.task, &t.request, &t.hooks, &t.stop, &result, reterr);
+    if (!code) send_result(w, &result, &t.s.text);
     esp_plan_result_done(&result);
-    esp_buf_done(&s.text);
-    esp_arena_free(arena);
+    plan_task_done(&t);
+    return code;
+}
+
+/* The frame behind HELP, copied: the search reads more of them. */
+static esp_code receive_nodes(worker *w, esp_buf *ret, esp_error *reterr) {
+    esp_frame_header header;
+    const char *payload = NULL;
+    if (!worker_receive(w, &header, &payload) || header.type != ESP_FRAME_NODES || header.task != w->task)
+        return esp_fail(reterr, ESP_CORRUPT, "no nodes came with a share");
+    esp_buf_put(ret, payload, header.length);
+    return ret->failed ? esp_fail(reterr, ESP_NOMEM, "no memory for a share") : ESP_OK;
+}
+
+static void send_share(worker *w, const esp_share_result *result, esp_buf *text) {
+    esp_buf_clear(text);
+    esp_jsonw json = esp_jsonw_on(text);
+    esp_jsonw_object(&json, NULL);
+    esp_jsonw_number(&json, "lower_bound", result->bound);
+    esp_jsonw_integer(&json, "nodes", result->nodes);
+    esp_jsonw_object_end(&json);
+    worker_send(w, ESP_FRAME_DONE, text);
+}
+
+/* Only a share that was searched to its end is DONE. */
+esp_code worker_help(worker *w, const esp_reader *payload, esp_error *reterr) {
+    plan_task t;
+    esp_share_result result = {0};
+    esp_buf nodes = {0};
+    esp_code code = plan_task_init(w, payload, &t, reterr);
+    if (!code) code = receive_nodes(w, &nodes, reterr);
+    if (!code) code = esp_plan_help(t.planner, t.task, &t.request, nodes.data, nodes.len, &t.hooks, &t.stop, &result, reterr);
+    if (!code && !result.exhausted) code = esp_fail(reterr, w->cancelled ? ESP_CANCELLED : ESP_DEADLINE, "the share was not searched to its end");
+    if (!code) send_share(w, &result, &t.s.text);
+    esp_buf_done(&nodes);
+    plan_task_done(&t);
     return code;
 }

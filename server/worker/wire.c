@@ -3,10 +3,12 @@
 #include "worker/worker.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #define POLL_EVERY_NS (1 * ESP_NS_PER_MS)
+#define WAIT_MS       20
 enum { CHUNK = 1 << 16 };
 
 /* 1 read something, 0 nothing there (only with MSG_DONTWAIT), -1 the daemon is gone. */
@@ -43,8 +45,13 @@ void worker_send(worker *w, esp_frame_type type, const esp_buf *payload) {
         worker_send_error(w, &error);
         return;
     }
+    worker_send_about(w, type, w->task, payload);
+}
+
+void worker_send_about(worker *w, esp_frame_type type, uint64_t task, const esp_buf *payload) {
+    if (payload->failed || payload->len > ESP_FRAME_MAX) return;
     esp_buf_clear(&w->out);
-    esp_frame_put(&w->out, type, w->task, payload->data, (uint32_t)payload->len);
+    esp_frame_put(&w->out, type, task, payload->data, (uint32_t)payload->len);
     size_t sent = 0;
     while (!w->out.failed && !w->gone && sent < w->out.len) {
         ssize_t n = send(WORKER_FD, w->out.data + sent, w->out.len - sent, MSG_NOSIGNAL);
@@ -74,7 +81,7 @@ void worker_send_error(worker *w, const esp_error *error) {
     esp_buf_done(&text);
 }
 
-/* Frames that came during a task: only a CANCEL of it means anything; whatever else is there is for later. */
+/* Frames that came during a task: a CANCEL of it is looked for; whatever else is there is for worker_next, or for later. */
 static void look(worker *w) {
     esp_frame_header header;
     const char *payload = NULL;
@@ -92,4 +99,29 @@ bool worker_cancelled(void *user) {
     w->polled_ns = now;
     look(w);
     return w->cancelled || w->gone;
+}
+
+bool worker_next(worker *w, esp_frame_header *ret_header, const char **ret_payload) {
+    for (;;) {
+        int got = esp_frame_next(&w->in, &w->in_pos, ret_header, ret_payload, NULL);
+        if (got > 0 && ret_header->type == ESP_FRAME_CANCEL && ret_header->task == w->task) {
+            w->cancelled = true;
+            continue;
+        }
+        if (got) return got > 0;
+        int64_t now = esp_clock_now_ns();
+        if (now - w->polled_ns < POLL_EVERY_NS) return false;
+        w->polled_ns = now;
+        if (read_some(w, MSG_DONTWAIT) <= 0) return false;
+    }
+}
+
+void worker_wait(worker *w, int64_t deadline_ns) {
+    esp_frame_header header;
+    const char *payload = NULL;
+    size_t pos = w->in_pos;
+    int64_t left_ms = deadline_ns == ESP_NEVER ? WAIT_MS : (deadline_ns - esp_clock_now_ns()) / ESP_NS_PER_MS;
+    struct pollfd fd = {.fd = WORKER_FD, .events = POLLIN};
+    if (left_ms > 0 && esp_frame_next(&w->in, &pos, &header, &payload, NULL) == 0) (void)poll(&fd, 1, left_ms < WAIT_MS ? (int)left_ms : WAIT_MS);
+    w->polled_ns = 0; /* the next look looks */
 }

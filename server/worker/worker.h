@@ -4,7 +4,8 @@
  *     main.c         start, limits, the loop over frames
  *     wire.c         frames in and out of fd 3; the cancel check
  *     cache.c        models and what is made of them, kept between tasks
- *     task_plan.c    PLAN          task_predict.c  PREDICT, QUERY          task_artifact.c  ARTIFACT
+ *     task_plan.c    PLAN, HELP    task_predict.c  PREDICT, QUERY          task_artifact.c  ARTIFACT
+ *     share.c        frames about shares of a plan's search, while it runs
  *     job.c          JOB: what all kinds share; job_train.c, job_certify.c, job_evaluate.c,
  *                    job_prune.c (with prune_inputs.c and prune_search.c)
  *
@@ -47,8 +48,14 @@ typedef struct worker {
 /* --- wire.c --- */
 /* Blocks. false when the daemon is gone or sent nonsense. The payload is borrowed until the next call. */
 bool worker_receive(worker *w, esp_frame_header *ret_header, const char **ret_payload);
+/* The same without blocking, during a task: false when there is none at the moment. A CANCEL of the task is not handed out. */
+bool worker_next(worker *w, esp_frame_header *ret_header, const char **ret_payload);
+/* Until a frame comes, for a few milliseconds at most, and not past the deadline. */
+void worker_wait(worker *w, int64_t deadline_ns);
 /* Blocks until the socket has taken it. A payload that could not be made (failed) becomes an ERROR. */
 void worker_send(worker *w, esp_frame_type type, const esp_buf *payload);
+/* About a share of the task. A payload that could not be made is not sent. */
+void worker_send_about(worker *w, esp_frame_type type, uint64_t task, const esp_buf *payload);
 void worker_send_error(worker *w, const esp_error *error);
 /* For esp_stop: has a CANCEL come, or is the daemon gone? Looks at the socket at most once a millisecond. */
 bool worker_cancelled(void *worker);
@@ -63,7 +70,7 @@ void worker_cache_done(worker *w);
 
 /* --- tasks --- */
 typedef esp_code worker_task(worker *w, const esp_reader *payload, esp_error *reterr);
-worker_task worker_plan, worker_predict, worker_query, worker_artifact, worker_job;
+worker_task worker_plan, worker_help, worker_predict, worker_query, worker_artifact, worker_job;
 /* `spec` and what comes with it are members of `job`. */
 worker_task worker_job_train, worker_job_certify, worker_job_evaluate, worker_job_prune;
 

@@ -94,7 +94,7 @@ static void run_ours(const char *engine, const bench_instance *instance, double 
     plan_case c = bench_case(instance, planner);
     esp_plan_request request = bench_request(instance);
     known k = {(double)INFINITY, -(double)INFINITY};
-    esp_plan_hooks hooks = {&k, on_incumbent, on_bound};
+    esp_plan_hooks hooks = {&k, on_incumbent, on_bound, NULL};
     double wall = strcmp(engine, "tree") == 0 ? 2 * seconds : seconds;
     esp_stop stop = {esp_clock_now_ns() + (int64_t)(wall * 1e9), used_up, &seconds};
     esp_plan_result result;

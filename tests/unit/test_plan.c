@@ -363,7 +363,7 @@ START_TEST(plan__streams_what_it_returns) {
     plan_case c = case_of(absolute_model(), kinked);
     esp_plan_request request = {.y = origin};
     heard h = {.plan = INFINITY, .bound = -INFINITY, .left = -1};
-    esp_plan_hooks hooks = {&h, hear_plan, hear_bound};
+    esp_plan_hooks hooks = {&h, hear_plan, hear_bound, NULL};
     esp_plan_result r;
     ck_assert_int_eq(esp_plan_run(c.planner, c.task, &request, &hooks, NULL, &r, NULL), ESP_OK);
     ck_assert_int_eq(r.status, ESP_PLAN_OPTIMAL);
@@ -379,7 +379,7 @@ START_TEST(plan__cancelled_keeps_what_it_has) {
     plan_case c = case_of(absolute_model(), kinked);
     esp_plan_request request = {.y = origin};
     heard h = {.plan = INFINITY, .bound = -INFINITY, .left = 2};
-    esp_plan_hooks hooks = {&h, hear_plan, hear_bound};
+    esp_plan_hooks hooks = {&h, hear_plan, hear_bound, NULL};
     esp_stop stop = {.deadline_ns = ESP_NEVER, .cancelled = had_enough, .user = &h};
     esp_plan_result r;
     ck_assert_int_eq(esp_plan_run(c.planner, c.task, &request, &hooks, &stop, &r, NULL), ESP_OK);

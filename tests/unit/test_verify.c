@@ -264,7 +264,7 @@ START_TEST(verify__track_streams_strict_improvements_only) {
     esp_plan_request request = {.y = y_now};
     fixture f = open_fixture(TASK(L1, "", ""), &request);
     heard h = {0};
-    esp_plan_hooks hooks = {&h, hear_plan, hear_bound};
+    esp_plan_hooks hooks = {&h, hear_plan, hear_bound, NULL};
     esp_track track;
     ck_assert_int_eq(esp_track_init(f.problem, &hooks, NULL, &track, NULL), ESP_OK);
     const double plans[][2] = {{0, 0}, {0, 0}, {-1, -1}, {-0.5, 0}, {-0.5, 0}};

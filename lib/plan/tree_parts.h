@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the files of the tree search share: its memory, nodes and their heap. Not for others: plan/tree.h and
+ * plan/share.h are the interface. */
+#ifndef ESP_PLAN_TREE_PARTS_H
+#define ESP_PLAN_TREE_PARTS_H
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/share.h"
+#include "plan/tree.h"
+
+typedef struct node {
+    double bound;
+    int depth, branch;
+    int squeezed; /* depth at which its ranges were squeezed last */
+    int costly; /* last step at which its LP's point pays */
+    double ranges[]; /* region (p, u), facets' lower and upper; then the basis */
+} node;
+
+/* Nodes that another tree searches. */
+typedef struct lent_nodes {
+    struct lent_nodes *next;
+    uint64_t number;
+    double bound; /* as last heard of */
+    size_t n;
+    node *nodes[]; /* the copy */
+} lent_nodes;
+
+typedef struct esp_tree {
+    const esp_problem *problem;
+    const esp_tree_options *options;
+    esp_track *track;
+    esp_squeezer *squeezer; /* of the whole horizon */
+    esp_squeezer **prefix; /* [h]: of the first h steps, made when first asked for */
+    const esp_ranges *root_ranges;
+    bool lazy; /* nodes are squeezed again when it is their turn, see tree.h */
+    esp_relax *relax;
+    esp_arena *arena;
+    int n_p, n_u;
+    size_t n_ranges, node_bytes, basis_bytes, max_nodes;
+    node **heap;
+    size_t n_heap, cap_heap;
+    node *spare; /* freed nodes, linked through their first range */
+    size_t n_nodes; /* alive or spare */
+    node *parent, *work; /* being expanded */
+    double cutoff; /* of the root's ranges */
+    double kept; /* least bound of leaves that can be neither dropped nor branched */
+    double *u, *score;
+    bool *pick;
+    bool out_of_memory;
+    const esp_tree_hooks *hooks; /* or NULL */
+    lent_nodes *shares;
+} tree;
+
+/* The search without its root: memory for one of that many ReLUs and inputs; nothing is open. `ranges` are borrowed, every
+ * node's lie within; they hold for plans below the cutoff. */
+ESP_MUST_CHECK esp_code esp_tree_open(esp_track *track, const esp_ranges *ranges, double cutoff, const esp_tree_options *options, tree *ret,
+                                      esp_error *reterr);
+void esp_tree_close(tree *t);
+/* Expands what is open until nothing is, here or elsewhere (true), or it is time to stop. */
+bool esp_tree_loop(tree *t);
+/* Least bound of what is searched elsewhere; INFINITY: nothing is. */
+double esp_tree_shares_bound(const tree *t);
+void esp_tree_shares_free(tree *t);
+
+/* ---- nodes ------------------------------------------------------------------------------------------------------- */
+
+static inline esp_region region_of(const tree *t, node *n) {
+    double *at = n->ranges;
+    return (esp_region){at, at + t->n_p, at + 2 * t->n_p, at + 2 * t->n_p + t->n_u};
+}
+
+static inline double *facets_of(const tree *t, node *n) {
+    return n->ranges + 2 * (t->n_p + t->n_u);
+}
+
+static inline unsigned char *basis_of(const tree *t, node *n) {
+    return (unsigned char *)(n->ranges + t->n_ranges);
+}
+
+static inline node *take_node(tree *t) {
+    node *n = t->spare;
+    if (n) {
+        memcpy(&t->spare, n->ranges, sizeof t->spare);
+        return n;
+    }
+    if (t->n_nodes >= t->max_nodes) return NULL;
+    n = esp_arena_take(t->arena, t->node_bytes);
+    if (n) t->n_nodes++;
+    return n;
+}
+
+static inline void give_node(tree *t, node *n) {
+    memcpy(n->ranges, &t->spare, sizeof t->spare);
+    t->spare = n;
+}
+
+static inline void copy_node(const tree *t, node *to, const node *from) {
+    memcpy(to, from, t->node_bytes);
+}
+
+/* ---- heap, least bound on top ------------------------------------------------------------------------------------ */
+
+static inline bool push(tree *t, node *n) {
+    if (t->n_heap == t->cap_heap) {
+        size_t cap = t->cap_heap ? 2 * t->cap_heap : 1024;
+        node **grown = realloc(t->heap, cap * sizeof *grown);
+        if (!grown) return false;
+        t->heap = grown;
+        t->cap_heap = cap;
+    }
+    size_t at = t->n_heap++;
+    for (; at > 0 && t->heap[(at - 1) / 2]->bound > n->bound; at = (at - 1) / 2) t->heap[at] = t->heap[(at - 1) / 2];
+    t->heap[at] = n;
+    return true;
+}
+
+static inline node *pop(tree *t) {
+    node *top = t->heap[0], *last = t->heap[--t->n_heap];
+    size_t at = 0;
+    for (size_t child; (child = 2 * at + 1) < t->n_heap; at = child) {
+        if (child + 1 < t->n_heap && t->heap[child + 1]->bound < t->heap[child]->bound) child++;
+        if (last->bound <= t->heap[child]->bound) break;
+        t->heap[at] = t->heap[child];
+    }
+    t->heap[at] = last;
+    return top;
+}
+
+/* Nothing above it is looked for: what proves the gap, or what the root's ranges were tightened under. */
+static inline double cutoff_of(const tree *t) {
+    return fmin(t->cutoff, esp_root_cutoff(t->track));
+}
+
+#endif
