@@ -24,7 +24,8 @@ typedef struct sweep {
     uint8_t *mask; /* rows x block: the layer's, gathered */
     esp_prune_item *items; /* rows x block */
     size_t block; /* a multiple of the group */
-    size_t gone; /* weights lost left of the block */
+    size_t live, free; /* weights that did not come as 0; how many of them are to go */
+    size_t seen, gone; /* of those: up to the end of the block at hand; gone left of it */
 } sweep;
 
 static esp_code sweep_init(sweep *s, esp_prune_layer *layer, esp_arena *arena, esp_error *reterr) {
@@ -39,6 +40,9 @@ static esp_code sweep_init(sweep *s, esp_prune_layer *layer, esp_arena *arena, e
     s->items = ESP_NEW(arena, esp_prune_item, layer->rows * block);
     if (!s->u || !s->before || !s->score || !s->err || !s->mask || !s->items)
         return esp_fail(reterr, ESP_NOMEM, "SparseGPT on a layer of %zu x %zu", layer->rows, d);
+    for (size_t q = 0; q < layer->rows * d; q++) s->live += !layer->mask[q];
+    size_t zeros = layer->rows * d - s->live;
+    s->free = layer->target > zeros ? layer->target - zeros : 0;
     memcpy(s->before, layer->w, layer->rows * d * sizeof *s->before);
     esp_code code = esp_prune_hessian(layer, reterr);
     if (code) return code;
@@ -64,14 +68,16 @@ static void scatter(sweep *s, size_t j, size_t t) {
     for (size_t i = 0; i < s->layer->rows; i++) memcpy(s->layer->mask + i * s->layer->cols + j, s->mask + i * t, t);
 }
 
-/* As many of the block as bring the sparsity so far to what was asked; what came as 0 counts. */
+/* As many of the block as bring the share of what is to go to that of what has been seen; what came as 0 goes anyway. */
 static void choose_block(sweep *s, size_t j, size_t t) {
-    const esp_prune_layer *layer = s->layer;
-    size_t n = layer->rows * t, share = (size_t)((double)layer->target * (double)(j + t) / (double)layer->cols + 0.5);
+    size_t n = s->layer->rows * t, zeros = 0;
     gather(s, j, t);
-    esp_prune_choose(n, s->score, share > s->gone ? share - s->gone : 0, s->mask, s->items);
+    for (size_t i = 0; i < n; i++) zeros += s->mask[i];
+    s->seen += n - zeros;
+    size_t share = s->live ? (size_t)((double)s->free * (double)s->seen / (double)s->live + 0.5) : 0;
+    esp_prune_choose(n, s->score, zeros + share - s->gone, s->mask, s->items);
+    s->gone = share;
     scatter(s, j, t);
-    for (size_t i = 0; i < n; i++) s->gone += s->mask[i];
 }
 
 static void choose_pattern(sweep *s, size_t j, size_t t) {
