@@ -13,7 +13,10 @@ const esp_gradient_options esp_gradient_defaults = {.iterations = 200, .starts =
 
 #define LANES        ESP_LANES
 #define FOR_LANES(j) for (int j = 0; j < LANES; j++)
-#define KINDS        4 /* of starts */
+#define KINDS        5 /* of starts */
+#define SWING        1.4 /* half widths of the box, cut at 1 */
+#define FASTEST      1.6 /* radians a step */
+#define PI           3.14159265358979323846
 #define BETA1        0.9f
 #define BETA2        0.99f
 #define PENALTY      2.0f /* length of the penalties' gradient, in lengths of the cost's */
@@ -76,11 +79,25 @@ static double resting(const esp_problem *p, int k) {
     return p->task->safe ? p->task->safe[k % p->nu] : fmin(fmax(0.0, p->u_lower[k]), p->u_upper[k]);
 }
 
+/* Every input swings at one speed, each with its own phase: round a corner where there are two. */
+static void swing_plan(descent *d, int j, esp_rng *rng) {
+    const esp_problem *p = d->p;
+    double speed = esp_rng_range(rng, -FASTEST, FASTEST);
+    for (int i = 0; i < p->nu; i++) {
+        double phase = esp_rng_range(rng, -PI, PI);
+        for (int t = 0, k = i; t < p->horizon; t++, k += p->nu) {
+            double lower = p->u_lower[k], upper = p->u_upper[k];
+            d->latent[k * LANES + j] = (float)(lower + 0.5 * (upper - lower) * (1.0 + fmin(fmax(SWING * sin(speed * t + phase), -1.0), 1.0)));
+        }
+    }
+}
+
 /* Start number `start` into plan j. */
 static void start_plan(descent *d, const esp_track *track, int start, int j, esp_rng *rng) {
     const esp_problem *p = d->p;
     int kind = start % KINDS, turn = kind == 1 ? p->horizon : (int)esp_rng_below(rng, (size_t)p->horizon);
-    for (int k = 0; k < d->hu; k++) {
+    if (kind == 4) swing_plan(d, j, rng);
+    for (int k = 0; kind != 4 && k < d->hu; k++) {
         int t = k / p->nu;
         double u;
         if (track->found && (start == 0 || (kind == 3 && t < turn)))

@@ -2,9 +2,9 @@
  * Planning by projected Adam: the gradient of cost and penalties through the step program, back through time, for many
  * plans side by side.
  *
- * Finds plans, proves nothing; local, so many starts: the best plan known, the fall-back input, then random plans of four
- * kinds - every step its own input, one input throughout, two inputs with a change at a random step, the best plan known up to a
- * random step - since good plans mostly hold a direction for a while. Starts go in tiles of ESP_LANES (plan/rollout.h), in rounds: the best eighth of a
+ * Finds plans, proves nothing; local, so many starts: the best plan known, the fall-back input, then random plans of five
+ * kinds - every step its own input, one input throughout, two inputs with a change at a random step, the best plan known up to
+ * a random step, all inputs swinging with random phases - since good plans mostly hold a direction or turn steadily. Starts go in tiles of ESP_LANES (plan/rollout.h), in rounds: the best eighth of a
  * round that do not lie next to a better one goes on for four times as many iterations in smaller steps, until one tile is
  * left. Under a deadline there are as many starts as it has time for.
  *

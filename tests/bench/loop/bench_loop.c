@@ -6,7 +6,9 @@
  * Episodes of the pushing task. At every step each method plans from the same observation with the deadline, started from its own
  * last plan shifted by a step; the action of `mip` is carried out, by the model itself or by the physics of the robot
  * client. Then the same problem is solved for S seconds of CPU time with the best of their plans to start from: the least
- * cost any of them found is called the optimum, and how far it is proved is said. Prints a line a step and a table. */
+ * cost any of them found is called the optimum, and how far it is proved is said. Prints a line a step and a table.
+ *
+ * The deadline is one of wall time, as a robot's is; on a machine with other work a plan is tried again until it had the time. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,8 +22,10 @@
 enum { MIP, CEM, MPPI, GRADIENT, METHODS };
 static const char *const names[METHODS] = {"mip", "cem", "mppi", "gradient"};
 
-#define MAX_STEPS 4096
-#define ABSOLUTE  0.01 /* one pixel, summed over keypoints and steps */
+#define MAX_STEPS   4096
+#define TRIES       8
+#define LEAST_SHARE 0.9 /* of the time that a try must have had */
+#define ABSOLUTE    0.01 /* one pixel, summed over keypoints and steps */
 
 typedef struct options {
     int episodes, steps, network;
@@ -74,7 +78,7 @@ static void shift(const esp_plan *plan, double *to) {
     memcpy(to + hu - plan->nu, plan->inputs + hu - plan->nu, (size_t)plan->nu * sizeof *to);
 }
 
-static esp_plan_result plan(loop *l, const options *o, int method, record *ret, int at) {
+static esp_plan_result plan_once(loop *l, const options *o, int method, double *ret_cpu, double *ret_late) {
     esp_plan_request request = bench_request(&l->now);
     esp_plan_result result;
     esp_error error = {0};
@@ -82,10 +86,32 @@ static esp_plan_result plan(loop *l, const options *o, int method, record *ret, 
     double zero = cpu();
     esp_stop stop = {.deadline_ns = esp_clock_now_ns() + (int64_t)(o->deadline * 1e6)};
     must(esp_plan_run(l->by[method].planner, l->by[method].task, &request, NULL, &stop, &result, &error), &error);
-    ret->late[at] = (double)(esp_clock_now_ns() - stop.deadline_ns) * 1e-6;
-    ret->cpu[at] = cpu() - zero;
-    ret->gap[at] = result.gap;
+    *ret_late = (double)(esp_clock_now_ns() - stop.deadline_ns) * 1e-6;
+    *ret_cpu = cpu() - zero;
     return result;
+}
+
+/* Once more when other work on the machine took more than a tenth of its time, at most TRIES times; the one that had the
+ * largest share counts, whatever it found. */
+static esp_plan_result plan(loop *l, const options *o, int method, record *ret, int at) {
+    esp_plan_result best = {0};
+    double most = -1;
+    for (int k = 0; k < TRIES && most < LEAST_SHARE; k++) {
+        double used, late;
+        esp_plan_result result = plan_once(l, o, method, &used, &late);
+        double share = used / ((o->deadline + late) * 1e-3);
+        if (share <= most) {
+            esp_plan_result_done(&result);
+            continue;
+        }
+        if (most >= 0) esp_plan_result_done(&best);
+        best = result;
+        most = share;
+        ret->late[at] = late;
+        ret->cpu[at] = used;
+        ret->gap[at] = result.gap;
+    }
+    return best;
 }
 
 static esp_plan_result solve(loop *l, const options *o, const double *start) {
