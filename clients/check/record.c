@@ -181,6 +181,8 @@ static int read_kind(const json_t *row, chk_claim *claim, char *why) {
     while (which < sizeof names / sizeof *names && strcmp(names[which], kind) != 0) which++;
     if (which == sizeof names / sizeof *names) return no_check(why, "this program does not check certificates of this kind");
     if (strcmp(method, "forever") == 0) return no_check(why, "this program does not check tubes for ever");
+    if (strcmp(kind, "planning_loss") == 0 && strcmp(method, "product") == 0)
+        return no_check(why, "this program checks planning losses by propagation only");
     claim->kind = (chk_kind)which;
     claim->two_norm = strcmp(norm, "l2") == 0;
     if (!claim->two_norm && strcmp(norm, "linf") != 0) return bad(why, "a norm that there is not");

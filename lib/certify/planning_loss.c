@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The loss of planning on another model, from the open-loop difference of the two. Not how far apart they are over one
- * step and one box: loop.c.
+ * step and one box: loop.c, loss_product.c.
  *
  * Per leaf of a split box the loops give ranges of y^, y and d = y^ - y at every step. A term on |y - t| changes by at most
  * w |d|, whatever t is; one on (y - t)^2 by w |d| |y^ + y - 2 t|. Sums over terms and steps within the leaf, the largest leaf
- * counts: eta is never more than what the largest deviations would give. */
+ * counts: eta is never more than what the largest deviations would give. The leaves also say where both models' outputs can
+ * be: the set that the one-step error of loss_product.c is certified on. */
 #include "certify/planning_loss.h"
 
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 
 #include "base/rng.h"
 #include "certify/loop.h"
+#include "certify/loss_product.h"
 #include "certify/rounding.h"
 #include "certify/splits.h"
 
@@ -25,7 +27,10 @@ typedef struct loss_search {
     const esp_loss_opts *opts;
     const esp_stop *stop;
     esp_loss *loss;
-    double *trial, *values; /* n_box, horizon + 1 */
+    const esp_model *model, *reference;
+    int n_values; /* deviations, eta, then the upper ends of both models' outputs over all steps, and the negated lower ones */
+    double *trial, *values; /* n_box, n_values */
+    esp_spans *outputs; /* ny: at the step in hand */
 } loss_search;
 
 int esp_loss_inputs(const esp_model *model, int horizon) {
@@ -45,13 +50,22 @@ void esp_loss_free(esp_loss *loss) {
 static esp_code loss_create(int horizon, int n_box, esp_loss **ret_loss, esp_error *reterr) {
     size_t h = (size_t)horizon, n = (size_t)n_box;
     esp_loss *loss = calloc(1, sizeof *loss);
-    double *at = calloc(2 * h + n, sizeof *at);
+    double *at = calloc(3 * h + n, sizeof *at);
     if (!loss || !at) {
         free(loss);
         free(at);
         return esp_fail(reterr, ESP_NOMEM, "no memory for a loss over %d steps", horizon);
     }
-    *loss = (esp_loss){.horizon = horizon, .n_box = n_box, .deviation = at, .lower = at + h, .witness = at + 2 * h, .status = "proved", .memory = at};
+    *loss = (esp_loss){.horizon = horizon,
+                       .n_box = n_box,
+                       .deviation = at,
+                       .lower = at + h,
+                       .product = at + 2 * h,
+                       .witness = at + 3 * h,
+                       .product_eta = HUGE_VAL,
+                       .epsilon = HUGE_VAL,
+                       .status = "proved",
+                       .memory = at};
     *ret_loss = loss;
     return ESP_OK;
 }
@@ -84,11 +98,11 @@ static double reach_of(esp_spans y, double target_lower, double target_upper) {
     return reach >= 0 ? reach : HUGE_VAL;
 }
 
-/* How much the term can change at the step the loop stands at. */
+/* How much the term can change where the outputs are as s->outputs says. */
 static double term_change(const loss_search *s, const esp_loss_term *term) {
     double change = 0;
     for (int i = 0; i < term->n; i++) {
-        esp_spans y = esp_loop_output(s->loop, term->index[i]);
+        esp_spans y = s->outputs[term->index[i]];
         double apart = esp_mul_up(term->weight[i], esp_max(esp_abs(y.d.lower), esp_abs(y.d.upper)));
         if (term->norm == ESP_LOSS_L2SQ) apart = esp_mul_up(apart, reach_of(y, term->target_lower[i], term->target_upper[i]));
         change = term->norm == ESP_LOSS_LINF ? esp_max(change, apart) : esp_add_up(change, apart);
@@ -96,16 +110,28 @@ static double term_change(const loss_search *s, const esp_loss_term *term) {
     return change;
 }
 
-/* values: the deviation at each step, then eta. */
+static double cost_change(const loss_search *s, int t) {
+    double change = 0;
+    for (int k = 0; k < s->n_terms; k++)
+        if (s->terms[k].first <= t && t <= s->terms[k].last) change = esp_add_up(change, term_change(s, &s->terms[k]));
+    return change;
+}
+
 static void bound_leaf(void *user, const double *lower, const double *upper, double *ret_values, double *ret_blame) {
     loss_search *s = user;
-    double eta = 0;
+    double eta = 0, *ends = ret_values + s->horizon + 1;
+    int ny = s->model->ny;
+    for (int i = 0; i < 2 * ny; i++) ends[i] = -HUGE_VAL;
     esp_loop_begin(s->loop, lower, upper);
     for (int t = 1; t <= s->horizon; t++) {
         esp_loop_step(s->loop);
         ret_values[t - 1] = esp_loop_distance(s->loop, ESP_NORM_INF);
-        for (int k = 0; k < s->n_terms; k++)
-            if (s->terms[k].first <= t && t <= s->terms[k].last) eta = esp_add_up(eta, term_change(s, &s->terms[k]));
+        for (int i = 0; i < ny; i++) {
+            esp_spans y = s->outputs[i] = esp_loop_output(s->loop, i);
+            ends[i] = esp_max(ends[i], esp_max(y.f.upper, y.g.upper));
+            ends[ny + i] = esp_max(ends[ny + i], esp_max(-y.f.lower, -y.g.lower));
+        }
+        eta = esp_add_up(eta, cost_change(s, t));
     }
     ret_values[s->horizon] = eta;
     memcpy(ret_blame, esp_loop_blame(s->loop), (size_t)s->box->n * sizeof *ret_blame);
@@ -139,36 +165,113 @@ static void find_witness(loss_search *s) {
 
 /* ---- all of it ---------------------------------------------------------------------------------------------------- */
 
+/* Half of the time is left for the one-step error. */
+static esp_stop first_half(const esp_stop *stop) {
+    esp_stop half = *stop;
+    int64_t now = esp_clock_now_ns();
+    if (half.deadline_ns > now) half.deadline_ns = now + (half.deadline_ns - now) / 2;
+    return half;
+}
+
 static esp_code split(loss_search *s, esp_error *reterr) {
+    const esp_stop half = s->stop ? first_half(s->stop) : (esp_stop){0};
     esp_loss *loss = s->loss;
     const esp_splits_problem problem = {.n_in = s->box->n,
-                                        .n_values = s->horizon + 1,
+                                        .n_values = s->n_values,
                                         .n_goals = s->horizon,
                                         .bound = bound_leaf,
                                         .user = s,
                                         .reached = loss->lower,
                                         .gap = s->opts->gap,
                                         .max_leaves = s->opts->max_leaves};
-    esp_code code = esp_splits_run(&problem, s->box, s->stop, 'p', s->values, &loss->tree, &loss->leaves, &loss->status, reterr);
+    esp_code code = esp_splits_run(&problem, s->box, s->stop ? &half : NULL, 'p', s->values, &loss->tree, &loss->leaves, &loss->status, reterr);
     if (code) return code;
     memcpy(loss->deviation, s->values, (size_t)s->horizon * sizeof *s->values);
     loss->eta = s->values[s->horizon];
     return ESP_OK;
 }
 
+/* The hull of what one number of the model's input can be: the box's at this lag and any, and the outputs' or inputs'. */
+static void widen(const esp_box *box, int first, int n, int step, double *lower, double *upper) {
+    for (int k = first; k < n; k += step) {
+        *lower = esp_min(*lower, box->lower[k]);
+        *upper = esp_max(*upper, box->upper[k]);
+    }
+}
+
+/* A box that holds [Y, U] of both models at every step; false when it is not finite. */
+static bool make_set(const loss_search *s, esp_box *set) {
+    const esp_model *m = s->model;
+    const double *ends = s->values + s->horizon + 1;
+    int ny = m->ny, nu = m->nu, n_y = m->history * ny;
+    bool finite = true;
+    for (int k = 0; k < set->n; k++) {
+        double lower = HUGE_VAL, upper = -HUGE_VAL;
+        int i = k < n_y ? k % ny : (k - n_y) % nu;
+        if (k < n_y) {
+            lower = -ends[ny + i];
+            upper = ends[i];
+            widen(s->box, i, n_y, ny, &lower, &upper);
+        } else {
+            widen(s->box, n_y + i, s->box->n, nu, &lower, &upper);
+        }
+        set->lower[k] = lower;
+        set->upper[k] = upper;
+        finite = finite && isfinite(lower) && isfinite(upper);
+    }
+    return finite;
+}
+
+/* What the deviations of the product make of the cost; outputs anywhere in the set. */
+static void product_cost(loss_search *s, const esp_box *set, const double *deviation) {
+    esp_loss *loss = s->loss;
+    int ny = s->model->ny, newest = (s->model->history - 1) * ny;
+    loss->product_eta = 0;
+    for (int t = 1; t <= s->horizon; t++) {
+        double largest = 0;
+        for (int i = 0; i < ny; i++) {
+            double apart = deviation[(t - 1) * ny + i];
+            const esp_span anywhere = {set->lower[newest + i], set->upper[newest + i]};
+            s->outputs[i] = (esp_spans){anywhere, anywhere, {-apart, apart}};
+            largest = esp_max(largest, apart);
+        }
+        loss->product[t - 1] = largest;
+        loss->product_eta = esp_add_up(loss->product_eta, cost_change(s, t));
+    }
+}
+
+static esp_code bound_product(loss_search *s, esp_error *reterr) {
+    int n = esp_model_n_x(s->model);
+    double *memory = calloc((size_t)(2 * n + s->horizon * s->model->ny), sizeof *memory), *deviation = memory + 2 * n;
+    if (!memory) return esp_fail(reterr, ESP_NOMEM, "no memory for %d steps", s->horizon);
+    esp_box set = {n, memory, memory + n};
+    esp_code code = ESP_OK;
+    for (int t = 0; t < s->horizon; t++) s->loss->product[t] = HUGE_VAL;
+    if (make_set(s, &set)) {
+        code = esp_loss_product(s->model, s->reference, s->horizon, &set, s->stop, &s->loss->epsilon, deviation, reterr);
+        if (!code) product_cost(s, &set, deviation);
+    }
+    free(memory);
+    return code;
+}
+
 esp_code esp_loss_run(const esp_model *model, const esp_model *reference, int horizon, const esp_box *box, int n_terms, const esp_loss_term *terms,
                       const esp_loss_opts *opts, const esp_stop *stop, esp_loss **ret_loss, esp_error *reterr) {
-    loss_search s = {.box = box, .horizon = horizon, .n_terms = n_terms, .terms = terms, .opts = opts, .stop = stop};
+    loss_search s = {
+        .box = box, .horizon = horizon, .n_terms = n_terms, .terms = terms, .opts = opts, .stop = stop, .model = model, .reference = reference};
+    s.n_values = horizon + 1 + 2 * model->ny;
     const esp_loop_models models = {NULL, NULL, model, reference};
     esp_code code = check(model, horizon, box, n_terms, terms, reterr);
     if (!code) code = esp_loop_create(&models, horizon, &s.loop, reterr);
     if (!code) code = loss_create(horizon, box->n, &s.loss, reterr);
-    if (!code) s.trial = calloc((size_t)(box->n + horizon + 1), sizeof *s.trial);
-    if (!code && !s.trial) code = esp_fail(reterr, ESP_NOMEM, "no memory for a loss over %d steps", horizon);
+    if (!code) s.trial = calloc((size_t)(box->n + s.n_values), sizeof *s.trial);
+    if (!code) s.outputs = calloc((size_t)model->ny, sizeof *s.outputs);
+    if (!code && (!s.trial || !s.outputs)) code = esp_fail(reterr, ESP_NOMEM, "no memory for a loss over %d steps", horizon);
     if (code) goto out;
     s.values = s.trial + box->n;
     find_witness(&s);
     code = split(&s, reterr);
+    if (!code) code = bound_product(&s, reterr);
     if (code) goto out;
     *ret_loss = s.loss;
     s.loss = NULL;
@@ -176,5 +279,6 @@ out:
     esp_loop_free(s.loop);
     esp_loss_free(s.loss);
     free(s.trial);
+    free(s.outputs);
     return code;
 }

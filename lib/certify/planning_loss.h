@@ -36,8 +36,11 @@ typedef struct esp_loss_opts {
 
 typedef struct esp_loss {
     int horizon, n_box;
-    double eta; /* infinite when nothing could be proved */
-    double *deviation; /* horizon: largest |y^(t) - y(t)|, of any output, open loop */
+    /* By propagating both models side by side, the box split; and by the error of one step and what later steps make of it.
+     * Infinite when nothing could be proved. */
+    double eta, product_eta;
+    double *deviation, *product; /* horizon: largest |y^(t) - y(t)|, of any output, open loop */
+    double epsilon; /* of one step, on all that either model sees */
     double *lower; /* horizon: what of it is reached at least */
     double *witness; /* n_box: where the largest was */
     esp_buf tree;

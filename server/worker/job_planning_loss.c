@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The certify job of kind planning_loss: what planning on a model instead of its reference can cost at most.
  *
- * The horizon, the cost and the inputs are those of a stored task or of the spec itself; presents come from the domain. One
- * row, whose `value` is 2 eta. */
+ * The horizon, the cost and the inputs are those of a stored task or of the spec itself; presents come from the domain. A
+ * row for each of the two ways to eta that came to an end: program, product; `value` is 2 eta. */
 #include "certify/planning_loss.h"
 
 #include <math.h>
@@ -126,39 +126,54 @@ static void put_terms(const loss_job *job, esp_jsonw *json) {
     esp_jsonw_array_end(json);
 }
 
-static esp_code put_result(const loss_job *job, esp_loss *loss, esp_buf *text, esp_error *reterr) {
-    esp_jsonw made = esp_jsonw_on(text), *json = &made;
-    double value = worker_raised(2 * loss->eta), reached = 0;
+typedef enum loss_method { LOSS_PROGRAM, LOSS_PRODUCT } loss_method;
+
+static esp_code put_row(const loss_job *job, esp_loss *loss, loss_method method, esp_jsonw *json, esp_error *reterr) {
+    bool program = method == LOSS_PROGRAM;
+    double eta = program ? loss->eta : loss->product_eta;
+    const double *deviation = program ? loss->deviation : loss->product;
     const esp_task *task = job->task;
     const esp_box input = {task->nu, task->u_lower, task->u_upper};
-    if (!isfinite(value)) return esp_fail(reterr, ESP_UNPROCESSABLE, "no finite bound was found; try a shorter horizon, or a smaller domain");
     const esp_certificate row = {.kind = "planning_loss",
-                                 .method = "program",
+                                 .method = program ? "program" : "product",
                                  .norm = ESP_NORM_INF,
-                                 .value = value,
+                                 .value = worker_raised(2 * worker_raised(eta)),
                                  .strength = ESP_PROVED,
-                                 .status = loss->status,
+                                 .status = program ? loss->status : "proved",
                                  .seconds = job->seconds};
+    double reached = 0;
+    if (!isfinite(row.value)) return ESP_OK;
     for (int t = 0; t < loss->horizon; t++) reached = loss->lower[t] > reached ? loss->lower[t] : reached;
-    esp_jsonw_object(json, NULL);
-    esp_jsonw_array(json, "certificates");
     worker_row_begin(json, &row, &job->domain);
     esp_code code = worker_row_sha256(json, "model_sha256", job->payload, "model", reterr);
     if (!code) code = worker_row_sha256(json, "reference_sha256", job->payload, "reference", reterr);
     esp_jsonw_integer(json, "horizon", loss->horizon);
     worker_row_box(json, "input", &input);
     put_terms(job, json);
-    esp_jsonw_number(json, "eta", worker_raised(loss->eta));
+    esp_jsonw_number(json, "eta", worker_raised(eta));
     esp_jsonw_array(json, "deviation");
-    for (int t = 0; t < loss->horizon; t++) esp_jsonw_number(json, NULL, worker_raised(loss->deviation[t]));
+    for (int t = 0; t < loss->horizon; t++) esp_jsonw_number(json, NULL, worker_raised(deviation[t]));
     esp_jsonw_array_end(json);
     esp_jsonw_vector(json, "deviation_lower", loss->lower, (size_t)loss->horizon);
     if (reached > 0) esp_jsonw_vector(json, "witness", loss->witness, (size_t)loss->n_box);
-    esp_jsonw_string(json, "tree", esp_buf_text(&loss->tree));
-    esp_jsonw_integer(json, "leaves", loss->leaves);
+    if (program) esp_jsonw_string(json, "tree", esp_buf_text(&loss->tree));
+    if (program) esp_jsonw_integer(json, "leaves", loss->leaves);
+    if (!program) esp_jsonw_number(json, "epsilon", worker_raised(loss->epsilon));
     worker_row_end(json, job->time_limit_s);
-    esp_jsonw_array_end(json);
-    esp_jsonw_object_end(json);
+    return code;
+}
+
+static esp_code put_result(const loss_job *job, esp_loss *loss, esp_buf *text, esp_error *reterr) {
+    esp_jsonw made = esp_jsonw_on(text);
+    double eta = loss->eta < loss->product_eta ? loss->eta : loss->product_eta;
+    if (!isfinite(worker_raised(2 * worker_raised(eta))))
+        return esp_fail(reterr, ESP_UNPROCESSABLE, "no finite bound was found; try a shorter horizon, or a smaller domain");
+    esp_jsonw_object(&made, NULL);
+    esp_jsonw_array(&made, "certificates");
+    esp_code code = put_row(job, loss, LOSS_PROGRAM, &made, reterr);
+    if (!code) code = put_row(job, loss, LOSS_PRODUCT, &made, reterr);
+    esp_jsonw_array_end(&made);
+    esp_jsonw_object_end(&made);
     return code;
 }
 

@@ -135,7 +135,7 @@ START_TEST(recipes__run_in_order) {
     expect("task.sh rail/3", "rail-stop/1 ");
     ck_assert_uint_ge(lines(expect("tube.sh rail/3 rail/1 rail-stop", "closed_loop by tube: at most ")), 5);
     expect("check.sh method=tube", "verified: ");
-    expect("check.sh kind=planning_loss", "verified: ");
+    expect("check.sh kind=planning_loss method=program", "verified: ");
     expect("check.sh kind=difference", "verified: ");
     ck_assert_int_ne(run("check.sh kind=nothing"), 0);
     expect("plan.sh rail-stop 0.1 2000", "inputs ");
