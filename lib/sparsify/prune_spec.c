@@ -97,6 +97,11 @@ static esp_code parse_states(const esp_reader *spec, int n_x, esp_arena *arena, 
     if (!list.value) return ESP_OK;
     if (dataset.value) return esp_refuse(&list, reterr, "either a dataset or states, not both");
     esp_code code = esp_read_array(&list, 1, MAX_STATES, &n, reterr);
+    for (size_t i = 0; !code && i < n; i++) { /* first of all: what is asked for then is no more than what came */
+        size_t width = 0;
+        esp_reader row = esp_read_element(&list, i);
+        code = esp_read_array(&row, (size_t)n_x, (size_t)n_x, &width, reterr);
+    }
     if (code) return code;
     double *states = ESP_NEW(arena, double, n *(size_t)n_x);
     if (!states) return esp_fail(reterr, ESP_NOMEM, "no memory for %zu states", n);
