@@ -67,7 +67,7 @@ PUSHING := $(B)/espalier-pushing
 CHECK := $(B)/espalier-check
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-deadline bench-certify c-size
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-deadline bench-share bench-certify c-size
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) $(CHECK) ## build the daemon, the worker, the simulated robots and the checker of certificates
@@ -163,8 +163,8 @@ $(B)/tests/bench/bench_deadline: $(call obj,$(DEADLINE_SRC) $(SUPPORT_SRC) $(CLI
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
-# Two more, each one file beside the shared ones: rollouts/bench_rollouts and loop/bench_loop.
-BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c)
+# More, each one file beside the shared ones: rollouts/bench_rollouts, loop/bench_loop, share/bench_share.
+BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c tests/bench/share/*.c)
 $(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC) $(filter-out %/main.c,$(PUSHING_SRC))) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
@@ -215,6 +215,10 @@ bench-deadline: all $(B)/tests/bench/bench_deadline ## how late plans are beside
 	@ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(B)/tests/bench/bench_deadline $(if $(DEADLINE_PLANS),--plans $(DEADLINE_PLANS)) $(if $(DEADLINE_JOB),--job $(DEADLINE_JOB)) \
 		$(if $(DEADLINE_ROBOTS),--robots $(DEADLINE_ROBOTS))
 
+bench-share: all $(B)/tests/bench/share/bench_share ## one plan on one worker and on two, a few minutes: [SHARE_SIZE=15x5] [SHARE_SEEDS=6] [SHARE_SECONDS=60]
+	@ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(B)/tests/bench/share/bench_share $(if $(SHARE_SIZE),--size $(SHARE_SIZE)) $(if $(SHARE_SEEDS),--seeds $(SHARE_SEEDS)) \
+		$(if $(SHARE_SECONDS),--seconds $(SHARE_SECONDS))
+
 bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, error against sparsity for each method; some minutes
 	@OPENBLAS_NUM_THREADS=1 $<
 
@@ -224,6 +228,9 @@ bench-rollouts: $(B)/tests/bench/rollouts/bench_rollouts ## sampled plans a seco
 
 c-size: all ## C artifacts: self-tests, and flash, RAM and stack on a Cortex-M4 (Debian: gcc-arm-none-eabi, qemu-user)
 	@tests/bench/c_size/run $(B) tests/bench/models/push15-1.espm tests/bench/models/push24-1.espm
+
+bench-loop: $(B)/tests/bench/loop/bench_loop ## plans of 100 ms in a closed loop against the optimum, minutes: [LOOP="--episodes 4 --steps 12 --world physics ..."]
+	@OPENBLAS_NUM_THREADS=1 $< $(LOOP)
 
 bench-peers: ## HiGHS, Gurobi (its size-limited licence) and SCIP from PyPI for bench-plan, PyTorch for bench-rollouts, in build/bench-venv
 	@python3 -m venv $(BENCH_VENV)
