@@ -235,6 +235,26 @@ START_TEST(prune__dynamics_on_a_dataset) {
 }
 END_TEST
 
+/* Through a frame: what is measured is the model's difference, G and all, as what is certified is. */
+START_TEST(prune__measures_through_the_frame) {
+    static const char model[] = "{\"layers\":[{\"w\":[[1,0.3],[-0.7,1],[0.2,-1.1]],\"b\":[0.1,0,0.2],\"activation\":\"relu\"},"
+                                "{\"w\":[[1,-0.4,0.8]],\"b\":[0.3],\"activation\":\"identity\"}],\"history\":1,\"nu\":1,"
+                                "\"frame\":{\"a\":[[1,0.1],[0,1]],\"b\":[[0],[0.1]],\"c\":[[0,1],[2,0]],\"d\":[[1],[0]],\"g\":[[0],[100]]}}";
+    http_reply reply = http_json(&d, "POST", "/v1/models?name=framed&kind=dynamics", model);
+    expect_status(reply, 201);
+    http_done(&reply);
+    http_reply job = run("{\"model\":\"framed\",\"name\":\"framed-half\",\"method\":\"sparsegpt\",\"sparsity\":0.5,\"samples\":2000,"
+                         "\"domain\":{\"lower\":[-1,-1,-1],\"upper\":[1,1,1]}}",
+                         "succeeded");
+    double largest = reply_number(&job, "/result/reached/0/measured/largest"), lower = reply_number(&job, "/result/reached/0/lower");
+    ck_assert_double_gt(largest, 1);
+    ck_assert_double_le(largest, reply_number(&job, "/result/reached/0/certified"));
+    ck_assert_double_ge(largest, 0.5 * lower);
+    check_certificates(&job);
+    http_done(&job);
+}
+END_TEST
+
 START_TEST(prune__policy_on_states_or_observations) {
     static const char *const inputs[] = {"\"states\":[[0.1,0.2,0.3,0.4],[0.5,-0.1,0,0],[1,0,0,-1],[0,1,1,0],[0,0,1,0.5],[-1,0,0.2,0]]",
                                          "\"dataset\":\"four\"", "\"domain\":{\"lower\":[0,0,0,0],\"upper\":[1,1,1,1]}"};
@@ -395,6 +415,7 @@ int main(void) {
     tcase_add_test(tc, prune__budget_is_kept_by_the_sparsest);
     tcase_add_loop_test(tc, prune__budget_that_nothing_keeps_is_an_answer, 0, 2);
     tcase_add_loop_test(tc, prune__dynamics_on_a_dataset, 0, 3);
+    tcase_add_test(tc, prune__measures_through_the_frame);
     tcase_add_loop_test(tc, prune__policy_on_states_or_observations, 0, 3);
     tcase_add_test(tc, prune__magnitude_needs_no_inputs);
     tcase_add_test(tc, prune__cancel_ends_a_search);
