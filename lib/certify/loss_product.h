@@ -7,9 +7,9 @@
 #include "certify/difference.h"
 #include "net/model.h"
 
-/* `set` (n_x): holds the input [Y, U] of both models at every step. *ret_epsilon >= |f(x) - g(x)| (largest output) on it, and
- * ret_deviation (horizon x ny) >= |y_f - y_g| output by output. Infinite where nothing is known. */
-ESP_MUST_CHECK esp_code esp_loss_product(const esp_model *f, const esp_model *g, int horizon, const esp_box *set, const esp_stop *stop,
+/* sets[t], t from 0 (n_x each): holds the input [Y, U] of both models at step t. ret_epsilon[t] >= |f(x) - g(x)| (largest output)
+ * on it, and ret_deviation (horizon x ny) >= |y_f - y_g| output by output. Infinite where nothing is known. */
+ESP_MUST_CHECK esp_code esp_loss_product(const esp_model *f, const esp_model *g, int horizon, const esp_box *sets, const esp_stop *stop,
                                          double *ret_epsilon, double *ret_deviation, esp_error *reterr);
 
 #endif

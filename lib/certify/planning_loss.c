@@ -28,7 +28,7 @@ typedef struct loss_search {
     const esp_stop *stop;
     esp_loss *loss;
     const esp_model *model, *reference;
-    int n_values; /* deviations, eta, then the upper ends of both models' outputs over all steps, and the negated lower ones */
+    int n_values; /* deviations, eta, then for each step the upper ends of both models' outputs and the negated lower ones */
     double *trial, *values; /* n_box, n_values */
     esp_spans *outputs; /* ny: at the step in hand */
 } loss_search;
@@ -50,7 +50,7 @@ void esp_loss_free(esp_loss *loss) {
 static esp_code loss_create(int horizon, int n_box, esp_loss **ret_loss, esp_error *reterr) {
     size_t h = (size_t)horizon, n = (size_t)n_box;
     esp_loss *loss = calloc(1, sizeof *loss);
-    double *at = calloc(3 * h + n, sizeof *at);
+    double *at = calloc(4 * h + n, sizeof *at);
     if (!loss || !at) {
         free(loss);
         free(at);
@@ -61,9 +61,9 @@ static esp_code loss_create(int horizon, int n_box, esp_loss **ret_loss, esp_err
                        .deviation = at,
                        .lower = at + h,
                        .product = at + 2 * h,
-                       .witness = at + 3 * h,
+                       .epsilon = at + 3 * h,
+                       .witness = at + 4 * h,
                        .product_eta = HUGE_VAL,
-                       .epsilon = HUGE_VAL,
                        .status = "proved",
                        .memory = at};
     *ret_loss = loss;
@@ -121,15 +121,14 @@ static void bound_leaf(void *user, const double *lower, const double *upper, dou
     loss_search *s = user;
     double eta = 0, *ends = ret_values + s->horizon + 1;
     int ny = s->model->ny;
-    for (int i = 0; i < 2 * ny; i++) ends[i] = -HUGE_VAL;
     esp_loop_begin(s->loop, lower, upper);
-    for (int t = 1; t <= s->horizon; t++) {
+    for (int t = 1; t <= s->horizon; t++, ends += 2 * ny) {
         esp_loop_step(s->loop);
         ret_values[t - 1] = esp_loop_distance(s->loop, ESP_NORM_INF);
         for (int i = 0; i < ny; i++) {
             esp_spans y = s->outputs[i] = esp_loop_output(s->loop, i);
-            ends[i] = esp_max(ends[i], esp_max(y.f.upper, y.g.upper));
-            ends[ny + i] = esp_max(ends[ny + i], esp_max(-y.f.lower, -y.g.lower));
+            ends[i] = esp_max(y.f.upper, y.g.upper);
+            ends[ny + i] = esp_max(-y.f.lower, -y.g.lower);
         }
         eta = esp_add_up(eta, cost_change(s, t));
     }
@@ -191,47 +190,38 @@ static esp_code split(loss_search *s, esp_error *reterr) {
     return ESP_OK;
 }
 
-/* The hull of what one number of the model's input can be: the box's at this lag and any, and the outputs' or inputs'. */
-static void widen(const esp_box *box, int first, int n, int step, double *lower, double *upper) {
-    for (int k = first; k < n; k += step) {
-        *lower = esp_min(*lower, box->lower[k]);
-        *upper = esp_max(*upper, box->upper[k]);
-    }
-}
-
-/* A box that holds [Y, U] of both models at every step; false when it is not finite. */
-static bool make_set(const loss_search *s, esp_box *set) {
+/* A box that holds [Y, U] of both models at step t (from 0); false when it is not finite. */
+static bool make_set(const loss_search *s, int t, const esp_box *set) {
     const esp_model *m = s->model;
-    const double *ends = s->values + s->horizon + 1;
     int ny = m->ny, nu = m->nu, n_y = m->history * ny;
     bool finite = true;
     for (int k = 0; k < set->n; k++) {
-        double lower = HUGE_VAL, upper = -HUGE_VAL;
-        int i = k < n_y ? k % ny : (k - n_y) % nu;
-        if (k < n_y) {
-            lower = -ends[ny + i];
-            upper = ends[i];
-            widen(s->box, i, n_y, ny, &lower, &upper);
-        } else {
-            widen(s->box, n_y + i, s->box->n, nu, &lower, &upper);
+        bool of_y = k < n_y;
+        int at = of_y ? k + t * ny : k + t * nu; /* among the numbers of the box, where it is one of them */
+        if (!of_y || at < n_y) {
+            set->lower[k] = s->box->lower[at];
+            set->upper[k] = s->box->upper[at];
+            continue;
         }
-        set->lower[k] = lower;
-        set->upper[k] = upper;
-        finite = finite && isfinite(lower) && isfinite(upper);
+        const double *ends = s->values + s->horizon + 1 + 2 * (at - n_y - k % ny); /* 2 ny for each step */
+        set->lower[k] = -ends[ny + k % ny];
+        set->upper[k] = ends[k % ny];
+        finite = finite && isfinite(set->lower[k]) && isfinite(set->upper[k]);
     }
     return finite;
 }
 
-/* What the deviations of the product make of the cost; outputs anywhere in the set. */
-static void product_cost(loss_search *s, const esp_box *set, const double *deviation) {
+/* What the deviations of the product make of the cost. */
+static void product_cost(loss_search *s, const double *deviation) {
     esp_loss *loss = s->loss;
-    int ny = s->model->ny, newest = (s->model->history - 1) * ny;
+    int ny = s->model->ny;
     loss->product_eta = 0;
     for (int t = 1; t <= s->horizon; t++) {
         double largest = 0;
+        const double *ends = s->values + s->horizon + 1 + 2 * ny * (t - 1);
         for (int i = 0; i < ny; i++) {
             double apart = deviation[(t - 1) * ny + i];
-            const esp_span anywhere = {set->lower[newest + i], set->upper[newest + i]};
+            const esp_span anywhere = {-ends[ny + i], ends[i]};
             s->outputs[i] = (esp_spans){anywhere, anywhere, {-apart, apart}};
             largest = esp_max(largest, apart);
         }
@@ -241,16 +231,21 @@ static void product_cost(loss_search *s, const esp_box *set, const double *devia
 }
 
 static esp_code bound_product(loss_search *s, esp_error *reterr) {
-    int n = esp_model_n_x(s->model);
-    double *memory = calloc((size_t)(2 * n + s->horizon * s->model->ny), sizeof *memory), *deviation = memory + 2 * n;
-    if (!memory) return esp_fail(reterr, ESP_NOMEM, "no memory for %d steps", s->horizon);
-    esp_box set = {n, memory, memory + n};
-    esp_code code = ESP_OK;
-    for (int t = 0; t < s->horizon; t++) s->loss->product[t] = HUGE_VAL;
-    if (make_set(s, &set)) {
-        code = esp_loss_product(s->model, s->reference, s->horizon, &set, s->stop, &s->loss->epsilon, deviation, reterr);
-        if (!code) product_cost(s, &set, deviation);
+    int n = esp_model_n_x(s->model), h = s->horizon;
+    double *memory = calloc((size_t)h * (size_t)(2 * n + s->model->ny), sizeof *memory), *deviation = memory + 2 * h * n;
+    esp_box *sets = calloc((size_t)h, sizeof *sets);
+    bool finite = true;
+    esp_code code = memory && sets ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "no memory for %d steps", h);
+    for (int t = 0; !code && t < h; t++) {
+        sets[t] = (esp_box){n, memory + 2 * t * n, memory + (2 * t + 1) * n};
+        s->loss->product[t] = s->loss->epsilon[t] = HUGE_VAL;
+        finite = make_set(s, t, &sets[t]) && finite;
     }
+    if (!code && finite) {
+        code = esp_loss_product(s->model, s->reference, h, sets, s->stop, s->loss->epsilon, deviation, reterr);
+        if (!code) product_cost(s, deviation);
+    }
+    free(sets);
     free(memory);
     return code;
 }
@@ -259,7 +254,7 @@ esp_code esp_loss_run(const esp_model *model, const esp_model *reference, int ho
                       const esp_loss_opts *opts, const esp_stop *stop, esp_loss **ret_loss, esp_error *reterr) {
     loss_search s = {
         .box = box, .horizon = horizon, .n_terms = n_terms, .terms = terms, .opts = opts, .stop = stop, .model = model, .reference = reference};
-    s.n_values = horizon + 1 + 2 * model->ny;
+    s.n_values = horizon + 1 + 2 * horizon * model->ny;
     const esp_loop_models models = {NULL, NULL, model, reference};
     esp_code code = check(model, horizon, box, n_terms, terms, reterr);
     if (!code) code = esp_loop_create(&models, horizon, &s.loop, reterr);

@@ -40,7 +40,7 @@ typedef struct esp_loss {
      * Infinite when nothing could be proved. */
     double eta, product_eta;
     double *deviation, *product; /* horizon: largest |y^(t) - y(t)|, of any output, open loop */
-    double epsilon; /* of one step, on all that either model sees */
+    double *epsilon; /* horizon: of the product, |f - g| on what either model meets at that step */
     double *lower; /* horizon: what of it is reached at least */
     double *witness; /* n_box: where the largest was */
     esp_buf tree;

@@ -158,7 +158,9 @@ static esp_code put_row(const loss_job *job, esp_loss *loss, loss_method method,
     if (reached > 0) esp_jsonw_vector(json, "witness", loss->witness, (size_t)loss->n_box);
     if (program) esp_jsonw_string(json, "tree", esp_buf_text(&loss->tree));
     if (program) esp_jsonw_integer(json, "leaves", loss->leaves);
-    if (!program) esp_jsonw_number(json, "epsilon", worker_raised(loss->epsilon));
+    if (!program) esp_jsonw_array(json, "epsilon");
+    for (int t = 0; !program && t < loss->horizon; t++) esp_jsonw_number(json, NULL, worker_raised(loss->epsilon[t]));
+    if (!program) esp_jsonw_array_end(json);
     worker_row_end(json, job->time_limit_s);
     return code;
 }
