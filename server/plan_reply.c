@@ -323,6 +323,7 @@ esp_code esp_plan_job_submit(esp_plan_job *plan, int64_t arrived_ns, esp_error *
     const esp_work work = {
         .class = ESP_CLASS_PLAN,
         .type = ESP_FRAME_PLAN,
+        .shared = plan->task->method == ESP_METHOD_MIP && plan->task->engine != ESP_ENGINE_CBC,
         .retries = 1,
         .arrived_ns = arrived_ns,
         .deadline_ns = plan->deadline_ns - margin,
