@@ -129,8 +129,7 @@ static esp_code improve_briefly(esp_planner *planner, esp_track *track, esp_erro
     uint64_t seed = track->problem->task->seed;
     double left = esp_track_left(track);
     bool hurry = left < UNHURRIED;
-    esp_gradient_options descent = {
-        .iterations = 200, .starts = 1024, .repeats = hurry ? 4 : 10, .rate = 0.1, .seconds = DESCENT_SHARE * left, .seed = seed};
+    esp_gradient_options descent = {.iterations = 200, .starts = 1024, .repeats = 10, .rate = 0.1, .seconds = DESCENT_SHARE * left, .seed = seed};
     esp_sample_options cem = {.samples = 160, .iterations = 30, .starts = hurry ? 2 : 8, .patience = 6, .seconds = CEM_SHARE * left, .seed = seed};
     esp_code code = esp_gradient_run(planner->sampler, track, &descent, reterr);
     return code == ESP_OK ? esp_cem_run(planner->sampler, track, &cem, reterr) : code;
