@@ -3,6 +3,7 @@
 #include "plan/encode.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -224,8 +225,8 @@ static void relu_rows(writer *w, int q) {
     }
     double m = fmax(u, l);
     e->knap[q] = esp_lp_add_row(&e->lp, -INFINITY, m);
-    esp_lp_put(&e->lp, e->r[q], m / u);
-    esp_lp_put(&e->lp, e->w[q], m / l);
+    esp_lp_put(&e->lp, e->r[q], m / fmax(u, ESP_FACET_LEAST * m));
+    esp_lp_put(&e->lp, e->w[q], m / fmax(l, ESP_FACET_LEAST * m));
 }
 
 /* a - b without rounding. */
@@ -298,7 +299,7 @@ static void value_rows(writer *w) {
     esp_lp *lp = &w->e->lp;
     if (!task->values) return;
     for (int t = 0; t < w->horizon; t++) {
-        int first = lp->n_cols;
+        int first = w->e->value[t] = lp->n_cols;
         for (int k = 0; k < task->n_values; k++) (void)esp_lp_add_col(lp, 0.0, 0.0, 1.0, true);
         (void)esp_lp_add_row(lp, 1.0, 1.0);
         for (int k = 0; k < task->n_values; k++) esp_lp_put(lp, first + k, 1.0);
@@ -497,6 +498,22 @@ static void tangent_rows(writer *w, const esp_tangents *tangents) {
     }
 }
 
+static void ring_rows(writer *w) {
+    esp_encoding *e = w->e;
+    for (int k = 0; !w->big_m && k < e->n_squares; k++) {
+        esp_square *d = &e->squares[k];
+        double at = 0.5 * (d->lower + d->upper);
+        if (at == 0.0) at = 0.25 * d->upper + 1e-3; /* its entries must stand in the row */
+        d->ring = e->lp.n_rows;
+        d->next = 0;
+        for (int i = 0; i < ESP_SPARE_TANGENTS; i++) {
+            (void)esp_lp_add_row(&e->lp, -at * at, INFINITY);
+            esp_lp_put(&e->lp, d->s, 1.0);
+            put_component(w, d, -2.0 * at);
+        }
+    }
+}
+
 static void cutoff_row(writer *w) {
     esp_lp *lp = &w->e->lp;
     w->e->cutoff_row = -1;
@@ -530,6 +547,8 @@ static bool take(writer *w) {
     e->y = ESP_NEW(e->arena, int, e->n_y);
     e->y_minus = ESP_NEW(e->arena, int, e->n_y);
     e->y_at = ESP_NEW(e->arena, double, e->n_y);
+    e->value = p->task->values ? ESP_NEW(e->arena, int, w->horizon) : NULL;
+    if (p->task->values && !e->value) return false;
     e->r = ESP_NEW(e->arena, int, e->n_r + 1);
     e->w = ESP_NEW(e->arena, int, e->n_r + 1);
     e->a = ESP_NEW(e->arena, int, e->n_r + 1);
@@ -572,6 +591,7 @@ esp_code esp_encode(const esp_problem *problem, const esp_ranges *ranges, int ho
     soft_rows(&w);
     cost_rows(&w);
     tangent_rows(&w, tangents);
+    ring_rows(&w);
     cutoff_row(&w);
     esp_code code = esp_lp_finish(&e.lp, reterr);
     if (code == ESP_OK)
@@ -581,13 +601,14 @@ esp_code esp_encode(const esp_problem *problem, const esp_ranges *ranges, int ho
     return code;
 }
 
-esp_code esp_encode_tangents(const esp_problem *p, const esp_ranges *ranges, esp_tangents *ret_tangents, esp_error *reterr) {
+esp_code esp_encode_tangents(const esp_problem *p, const esp_ranges *ranges, int horizon, esp_tangents *ret_tangents, esp_error *reterr) {
     static const double shares[] = {0.0, 0.25, 0.5, 0.75, 1.0};
     esp_tangents tangents = {0};
     bool ok = true;
     int square = 0;
     for (int c = 0; c < p->n_pieces; c++) {
         const esp_piece *piece = &p->pieces[c];
+        if (piece->t >= horizon) continue;
         for (int k = 0; piece->norm == ESP_COST_L2SQ && k < piece->n; k++) {
             if (!(piece->weight[k] > 0.0)) continue;
             double lower, upper;
@@ -605,6 +626,42 @@ esp_code esp_encode_tangents(const esp_problem *p, const esp_ranges *ranges, esp
     }
     esp_tangents_done(&tangents);
     return esp_fail(reterr, ESP_NOMEM, "tangents");
+}
+
+void esp_encoding_tangent(esp_encoding *e, const esp_square *d, int row, double point) {
+    esp_lp *lp = &e->lp;
+    double slope = 2.0 * point, constant = slope * d->shift;
+    esp_lp_set(lp, row, d->col, -slope);
+    if (d->before >= 0) esp_lp_set(lp, row, d->before, slope);
+    lp->row_lower[row] = -point * point - constant;
+    lp->row_error[row] = DBL_EPSILON * (2.0 * fabs(constant) + 2.0 * point * point + fabs(lp->row_lower[row]));
+}
+
+void esp_encoding_faces(const esp_encoding *e, const double *predicted, double *x) {
+    for (int f = 0; f < e->n_faces;) {
+        int best = f, next = f;
+        double most = -(double)INFINITY;
+        for (; next < e->n_faces && e->faces[next].group == e->faces[f].group; next++) {
+            double clear = e->faces[next].side * (predicted[e->faces[next].output] - e->faces[next].bound);
+            x[e->faces[next].z] = 0.0;
+            if (clear <= most) continue;
+            most = clear;
+            best = next;
+        }
+        x[e->faces[best].z] = 1.0;
+        f = next;
+    }
+}
+
+void esp_encoding_start(const esp_encoding *e, const esp_problem *p, const double *inputs, const double *predicted, const double *pre, double *x) {
+    for (int q = 0; q < e->n_r; q++)
+        if (e->a[q] >= 0) x[e->a[q]] = pre[q] > 0.0 ? 1.0 : 0.0;
+    esp_encoding_faces(e, predicted, x);
+    for (int t = 0; e->value && t < e->n_u / p->nu; t++) {
+        const double *previous = esp_problem_rated(p, t) ? esp_problem_previous(p, inputs, t) : NULL;
+        const double *value = esp_problem_nearest_value(p, inputs + t * p->nu, previous);
+        for (int k = 0; k < p->task->n_values; k++) x[e->value[t] + k] = value == p->task->values + (size_t)k * (size_t)p->nu ? 1.0 : 0.0;
+    }
 }
 
 double esp_square_at(const esp_square *square, const double *x) {

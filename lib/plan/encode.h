@@ -28,11 +28,20 @@
 #include "plan/lp.h"
 #include "plan/tighten.h"
 
+/* Rows per square for tangents where the plan lands, in the relaxed form: overwritten in turn, so that the LP keeps its
+ * size. At first they repeat a tangent in the middle. */
+#define ESP_SPARE_TANGENTS 8
+
+/* A (knap) row is written as if its smaller side were at least this share of the larger: looser, still valid, and without
+ * entries so large that rounding shows. */
+#define ESP_FACET_LEAST 1e-5
+
 /* A squared component, v = (col) - (before) - shift, d = v - target folded into shift. */
 typedef struct esp_square {
     int col, before; /* before -1: none */
     double shift; /* d = x[col] - x[before] - shift */
     int s; /* column of the square */
+    int ring, next; /* relaxed form: first of ESP_SPARE_TANGENTS rows to be overwritten, and the one whose turn it is */
     double lower, upper; /* range of d */
 } esp_square;
 
@@ -62,6 +71,7 @@ typedef struct esp_encoding {
     int *y, *y_minus; /* an output is x[y] - x[y_minus] + y_at; y -1: it has no column; y_minus -1: x[y] alone */
     double *y_at;
     int *r, *w, *a; /* columns of each ReLU, -1 where it has none */
+    int *value; /* H: the first column of a step's choice among the values; NULL without values */
     int *knap; /* row, -1 where there is none */
     int n_soft; /* per step */
     int *soft; /* H * n_soft: the column of each limit that the present violates, -1 where it cannot be violated */
@@ -80,8 +90,18 @@ void esp_encoding_done(esp_encoding *encoding);
 /* An output's range low <= high as limits of its columns, in arrays over all columns; widened by rounding at most. */
 void esp_encoding_range(const esp_encoding *encoding, int output, double low, double high, double *lower, double *upper);
 
-/* The first tangents of every square of a problem: ends, middle, quarters and zero of its range. */
-ESP_MUST_CHECK esp_code esp_encode_tangents(const esp_problem *problem, const esp_ranges *ranges, esp_tangents *ret_tangents, esp_error *reterr);
+/* The marked columns of a plan, as values: phases of its ReLUs (pre: H * relus of p), faces it leaves boxes through,
+ * values of its inputs (H x nu). x (n_cols) otherwise untouched: what CBC needs for a start. */
+void esp_encoding_start(const esp_encoding *encoding, const esp_problem *problem, const double *inputs, const double *predicted, const double *pre,
+                        double *x);
+/* In each box's group the face that a prediction (H x ny) leaves it through most clearly: x[z] = 1 there, 0 elsewhere. */
+void esp_encoding_faces(const esp_encoding *encoding, const double *predicted, double *x);
+
+/* The first tangents of every square of the first `horizon` steps: ends, middle and quarters of its range. */
+ESP_MUST_CHECK esp_code esp_encode_tangents(const esp_problem *problem, const esp_ranges *ranges, int horizon, esp_tangents *ret_tangents,
+                                            esp_error *reterr);
+/* Row `row` becomes the square's tangent at d = point: s >= 2 point d - point^2. A ring row of the relaxed form. */
+void esp_encoding_tangent(esp_encoding *encoding, const esp_square *square, int row, double point);
 /* d of a square at a point x (n_cols). */
 double esp_square_at(const esp_square *square, const double *x);
 

@@ -202,8 +202,7 @@ static esp_code check_task(const esp_planner *planner, const esp_task *task, esp
 static esp_code check_engine(const esp_problem *problem, esp_error *reterr) {
     const esp_task *task = problem->task;
     if (task->method != ESP_METHOD_MIP || task->engine != ESP_ENGINE_TREE || esp_tree_takes(problem)) return ESP_OK;
-    return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/planner/engine",
-                       "\"tree\" takes l1 and linf costs, no input values and no boxes to avoid; \"cbc\" takes all");
+    return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/planner/engine", "\"tree\" takes no input values and no boxes to avoid; \"cbc\" takes all");
 }
 
 esp_code esp_plan_run(esp_planner *planner, const esp_task *task, const esp_plan_request *request, const esp_plan_hooks *hooks, const esp_stop *stop,

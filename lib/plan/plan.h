@@ -10,7 +10,7 @@
  *     limits.h    which limits on y hold, and which are charged for because the present violates them
  *     sample.h    MPPI and CEM                         gradient.h  projected Adam
  *     tighten.h   sound ranges over the horizon        encode.h    rows and columns, relaxed or big-M (eq. 11)
- *     mip.h       root.h, then a search: tree.h (branch and bound over ReLU phases, which share.h spreads) or CBC (coin.h)
+ *     mip.h       root.h, then a search: tree.h (branch and bound over ReLU phases, which share.h spreads) or CBC (cbc.h)
  *     verify.h    replay, and the best plan and bound so far */
 #ifndef ESP_PLAN_PLAN_H
 #define ESP_PLAN_PLAN_H

@@ -22,19 +22,10 @@ struct esp_relax {
     double *facet_lower, *facet_upper; /* n_r: what each facet was built from */
     double *aim; /* n_cols: the present objective */
     double *lower, *upper; /* n_cols: the present limits */
-    double *dual, *ray; /* n_rows */
+    double *dual; /* n_rows */
     double *step_cost; /* horizon */
     int horizon;
 };
-
-static esp_code check_takes(const esp_problem *problem, esp_error *reterr) {
-    if (problem->task->values) return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/input/values", "the tree search does not take a finite input set");
-    if (problem->task->n_avoid > 0) return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/state/avoid", "the tree search does not take boxes to avoid");
-    for (int k = 0; k < problem->n_pieces; k++)
-        if (problem->pieces[k].norm == ESP_COST_L2SQ)
-            return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/cost", "the tree search does not take l2sq costs");
-    return ESP_OK;
-}
 
 static bool allocate(esp_relax *relax) {
     const esp_lp *lp = &relax->e.lp;
@@ -47,10 +38,8 @@ static bool allocate(esp_relax *relax) {
     relax->lower = ESP_NEW(relax->arena, double, lp->n_cols + 1);
     relax->upper = ESP_NEW(relax->arena, double, lp->n_cols + 1);
     relax->dual = ESP_NEW(relax->arena, double, lp->n_rows + 1);
-    relax->ray = ESP_NEW(relax->arena, double, lp->n_rows + 1);
     relax->step_cost = ESP_NEW(relax->arena, double, relax->horizon);
-    return relax->kind && relax->facet_lower && relax->facet_upper && relax->aim && relax->lower && relax->upper && relax->dual && relax->ray &&
-           relax->step_cost;
+    return relax->kind && relax->facet_lower && relax->facet_upper && relax->aim && relax->lower && relax->upper && relax->dual && relax->step_cost;
 }
 
 static void mark_columns(esp_relax *relax, const esp_ranges *root) {
@@ -67,13 +56,14 @@ static void mark_columns(esp_relax *relax, const esp_ranges *root) {
 }
 
 esp_code esp_relax_create(const esp_problem *problem, const esp_ranges *root, int horizon, esp_relax **ret_relax, esp_error *reterr) {
-    esp_code code = check_takes(problem, reterr);
-    if (code != ESP_OK) return code;
     esp_relax *relax = calloc(1, sizeof *relax);
     if (!relax) return esp_fail(reterr, ESP_NOMEM, "relaxation");
     relax->problem = problem;
     relax->horizon = horizon;
-    code = esp_encode(problem, root, horizon, false, NULL, &relax->e, reterr);
+    esp_tangents tangents = {0};
+    esp_code code = esp_encode_tangents(problem, root, horizon, &tangents, reterr);
+    if (code == ESP_OK) code = esp_encode(problem, root, horizon, false, &tangents, &relax->e, reterr);
+    esp_tangents_done(&tangents);
     if (code == ESP_OK && !allocate(relax)) code = esp_fail(reterr, ESP_NOMEM, "relaxation of %d ReLUs", relax->e.n_r);
     if (code == ESP_OK) code = esp_simplex_create(&relax->e.lp, horizon == problem->horizon ? SHELF_BYTES : 0, &relax->simplex, reterr);
     if (code != ESP_OK) {
@@ -81,8 +71,7 @@ esp_code esp_relax_create(const esp_problem *problem, const esp_ranges *root, in
         return code;
     }
     mark_columns(relax, root);
-    memcpy(relax->lower, relax->e.lp.col_lower, (size_t)relax->e.lp.n_cols * sizeof *relax->lower);
-    memcpy(relax->upper, relax->e.lp.col_upper, (size_t)relax->e.lp.n_cols * sizeof *relax->upper);
+    esp_relax_restore(relax);
     esp_relax_aim(relax, ESP_AIM_COST, 0, 1);
     *ret_relax = relax;
     return ESP_OK;
@@ -98,6 +87,40 @@ void esp_relax_free(esp_relax *relax) {
 
 esp_simplex *esp_relax_simplex(esp_relax *relax) {
     return relax->simplex;
+}
+
+const esp_encoding *esp_relax_encoding(const esp_relax *relax) {
+    return &relax->e;
+}
+
+void esp_relax_restore(esp_relax *relax) {
+    size_t bytes = (size_t)relax->e.lp.n_cols * sizeof(double);
+    memcpy(relax->lower, relax->e.lp.col_lower, bytes);
+    memcpy(relax->upper, relax->e.lp.col_upper, bytes);
+}
+
+void esp_relax_output(esp_relax *relax, int k, double low, double high) {
+    esp_encoding_range(&relax->e, k, low, high, relax->lower, relax->upper);
+}
+
+void esp_relax_faces(esp_relax *relax, const double *predicted) {
+    esp_encoding_faces(&relax->e, predicted, relax->lower);
+}
+
+int esp_relax_refine(esp_relax *relax, double least) {
+    const double *z = esp_simplex_solution(relax->simplex);
+    int n = 0;
+    for (int k = 0; k < relax->e.n_squares; k++) {
+        esp_square *square = &relax->e.squares[k];
+        double d = esp_square_at(square, z);
+        if (relax->e.lp.cost[square->s] * (d * d - z[square->s]) <= least) continue;
+        int row = square->ring + square->next;
+        square->next = (square->next + 1) % ESP_SPARE_TANGENTS;
+        esp_encoding_tangent(&relax->e, square, row, d);
+        esp_simplex_row(relax->simplex, row);
+        n++;
+    }
+    return n;
 }
 
 void esp_relax_apply(esp_relax *relax, const esp_region *region) {
@@ -127,6 +150,8 @@ void esp_relax_facet(esp_relax *relax, int q, double lower, double upper) {
     double m = fmax(upper, -lower);
     relax->facet_lower[q] = lower;
     relax->facet_upper[q] = upper;
+    lower = fmin(lower, -ESP_FACET_LEAST * m);
+    upper = fmax(upper, ESP_FACET_LEAST * m);
     esp_lp_set(&relax->e.lp, row, relax->e.r[q], m / upper);
     esp_lp_set(&relax->e.lp, row, relax->e.w[q], m / -lower);
     relax->e.lp.row_upper[row] = m;
@@ -285,7 +310,7 @@ int esp_relax_last_costly(const esp_relax *relax, double least) {
         if (piece->t >= relax->horizon) continue;
         for (int k = 0; k < piece->n; k++) {
             if (!(piece->weight[k] > 0)) continue;
-            double size = piece->weight[k] * fabs(component(relax, piece, k, z) - piece->target[k]);
+            double d = component(relax, piece, k, z) - piece->target[k], size = piece->weight[k] * (piece->norm == ESP_COST_L2SQ ? d * d : fabs(d));
             sum += size;
             most = fmax(most, size);
         }

@@ -26,12 +26,21 @@ typedef struct esp_region {
 
 typedef struct esp_relax esp_relax;
 
-/* The first `horizon` steps, from ranges that every later region lies within; those of y are used for good. Errors: UNPROCESSABLE, naming the
- * field, for value sets, boxes to avoid and l2sq costs. Borrows the problem. */
+/* The first `horizon` steps, from ranges that every later region lies within; those of y are used for good. Binaries of
+ * values and of boxes to avoid are relaxed. Borrows the problem. */
 ESP_MUST_CHECK esp_code esp_relax_create(const esp_problem *problem, const esp_ranges *root, int horizon, esp_relax **ret_relax, esp_error *reterr);
 void esp_relax_free(esp_relax *relax);
 
 esp_simplex *esp_relax_simplex(esp_relax *relax);
+const esp_encoding *esp_relax_encoding(const esp_relax *relax);
+/* Limits that no region speaks of, until they are restored: an output's range; for each box to avoid the face that a
+ * prediction (H x ny) leaves it through. In force with the next apply. */
+void esp_relax_output(esp_relax *relax, int k, double low, double high);
+void esp_relax_faces(esp_relax *relax, const double *predicted);
+void esp_relax_restore(esp_relax *relax);
+/* Squares get a tangent at the LP's point where that lies below them by more than `least` in cost; how many did. Every
+ * tangent holds everywhere; those of eight refinements ago are given up. */
+int esp_relax_refine(esp_relax *relax, double least);
 /* The LP's limits from a region. */
 void esp_relax_apply(esp_relax *relax, const esp_region *region);
 /* Builds the facet of ReLU q anew from (lower < 0 < upper), when it is not built from them already. No facet: nothing. */

@@ -2,19 +2,17 @@
  * The search. Bounds are relax.c's, range tightening is squeeze.c's; here is only which node and which ReLU next. */
 #include "plan/tree.h"
 
-#include <assert.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "plan/tree_parts.h"
 
-#define ON_GRAPH     1e-7 /* an LP point closer than this to a ReLU's graph counts as on it */
-#define LEAST_RISE   1e-6 /* of the room, counted for a phase whose first step gains nothing */
-#define LAZY_DEPTH   8 /* levels below the last squeeze at which a node is squeezed again */
-#define LAZY_GAIN    0.05 /* a squeeze that closed this share of a node's way to the cutoff is followed by another */
-#define COSTLY       0.005 /* a step that costs less than this share of the cutoff costs nothing */
-#define FACET_SHRUNK 0.95 /* a facet is built anew when a side has shrunk below this share */
+#define ON_GRAPH         1e-7 /* an LP point closer than this to a ReLU's graph counts as on it */
+#define LEAST_RISE       1e-6 /* of the room, counted for a phase whose first step gains nothing */
+#define LAZY_DEPTH       8 /* levels below the last squeeze at which a node is squeezed again */
+#define LAZY_GAIN        0.05 /* a squeeze that closed this share of a node's way to the cutoff is followed by another */
+#define REFINEMENTS      6 /* of a node's squares, by tangents where its LP lands */
+#define LEAF_REFINEMENTS 100 /* where there is nothing left to branch on */
+#define SQUARES_SHARE    0.25 /* of the gap asked for, that squares may lie above their tangents */
+#define COSTLY           0.005 /* a step that costs less than this share of the cutoff costs nothing */
+#define FACET_SHRUNK     0.95 /* a facet is built anew when a side has shrunk below this share */
 
 /* Below every plan: open nodes, here and elsewhere, the one in hand, leaves that were kept, and what was dropped, which
  * reached the cutoff. */
@@ -96,12 +94,23 @@ static int widest(const tree *t, const esp_region *region) {
 
 typedef enum verdict { DROPPED, OPEN, GIVEN_UP } verdict;
 
-/* Solves the node's LP from the basis in place; raises its bound; offers its plan. */
+/* A square further than this above its tangents gets another: all together then stay within a part of the gap. */
+static double least_square(const tree *t) {
+    double gap = t->track->found ? t->track->best.objective - cutoff_of(t) : 0;
+    return fmax(1e-9, SQUARES_SHARE * gap) / (esp_relax_encoding(t->relax)->n_squares + 1);
+}
+
+/* Solves the node's LP from the basis in place, squares refined where it lands; raises its bound; offers its plan. */
 static verdict solve(tree *t, node *n) {
     esp_region region = region_of(t, n);
     double cutoff = cutoff_of(t);
     esp_simplex_limit(esp_relax_simplex(t->relax), cutoff);
-    esp_simplex_status status = esp_simplex_dual(esp_relax_simplex(t->relax), t->track->stop);
+    esp_simplex_status status = ESP_SIMPLEX_OPTIMAL;
+    int most = widest(t, &region) < 0 ? LEAF_REFINEMENTS : REFINEMENTS;
+    for (int round = 0; round < most; round++) {
+        status = esp_simplex_dual(esp_relax_simplex(t->relax), t->track->stop);
+        if (status != ESP_SIMPLEX_OPTIMAL || esp_relax_refine(t->relax, least_square(t)) == 0) break;
+    }
     esp_simplex_limit(esp_relax_simplex(t->relax), INFINITY);
     if (status == ESP_SIMPLEX_INFEASIBLE && esp_relax_refuted(t->relax, &region)) return DROPPED;
     n->bound = fmax(n->bound, esp_relax_bound(t->relax, &region, NULL));
@@ -270,10 +279,7 @@ static void search(tree *t, bool *ret_exhausted) {
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
 bool esp_tree_takes(const esp_problem *problem) {
-    if (problem->task->values || problem->task->n_avoid > 0) return false;
-    for (int k = 0; k < problem->n_pieces; k++)
-        if (problem->pieces[k].norm == ESP_COST_L2SQ) return false;
-    return true;
+    return !problem->task->values && problem->task->n_avoid == 0;
 }
 
 static bool allocate(tree *t) {

@@ -32,7 +32,7 @@ typedef struct esp_tree_options {
 } esp_tree_options;
 #define ESP_TREE_OPTIONS_INIT ((esp_tree_options){(size_t)1 << 30, 2, 10, 140})
 
-/* True when the problem is one that the tree takes: l1 and linf costs, no value sets, no boxes to avoid. */
+/* True when the problem is one that the tree takes: no value sets, no boxes to avoid. */
 bool esp_tree_takes(const esp_problem *problem);
 
 /* Searches until the gap is met, the tree is exhausted, or it is time to stop. *ret_exhausted: no plan is left to find

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * CBC with its own settings: the yardstick. It is not how the product uses CBC, hence not through lib/plan/coin.c. */
+ * CBC with its own settings: the yardstick. It is not how the product uses CBC, hence not through lib/plan/cbc.c. */
 #include <coin/Cbc_C_Interface.h>
 #include <float.h>
 #include <math.h>

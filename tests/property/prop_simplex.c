@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "plan/coin.h"
 #include "plan/simplex.h"
+#include "support/clp.h"
 #include "support/models.h"
 
 typedef struct program {
@@ -82,26 +82,26 @@ static void draw_limits(program *p, esp_rng *rng) {
 }
 
 /* Multiplies an inequality's entries, as a facet's are changed. */
-static void change_entries(program *p, esp_rng *rng, esp_simplex *s, esp_clp *clp) {
+static void change_entries(program *p, esp_rng *rng, esp_simplex *s, clp *oracle) {
     int row = p->inequality[esp_rng_below(rng, (uint64_t)p->n_inequalities)];
     for (int k = p->lp.row_start[row]; k < p->lp.row_start[row + 1]; k++) {
         double value = p->lp.value[k] * (0.5 + esp_rng_uniform(rng));
         esp_lp_set(&p->lp, row, p->lp.col[k], value);
-        esp_clp_coefficient(clp, row, p->lp.col[k], value);
+        clp_coefficient(oracle, row, p->lp.col[k], value);
     }
     esp_simplex_row(s, row);
 }
 
 /* Both solved; the same answer, and a bound that proves it. */
-static void compare(program *p, esp_simplex *s, esp_clp *clp, const double *cost, bool primal, uint64_t seed, int round) {
+static void compare(program *p, esp_simplex *s, clp *oracle, const double *cost, bool primal, uint64_t seed, int round) {
     esp_simplex_cost(s, cost);
     esp_simplex_limits(s, p->lower, p->upper);
-    esp_clp_cost(clp, cost);
-    esp_clp_limits(clp, p->lower, p->upper);
+    clp_cost(oracle, cost);
+    clp_limits(oracle, p->lower, p->upper);
     esp_simplex_status status = primal ? esp_simplex_primal(s, NULL) : esp_simplex_dual(s, NULL);
-    esp_clp_status other = esp_clp_solve(clp, ESP_CLP_DUAL, INFINITY);
+    clp_status other = clp_solve(oracle);
     unsigned long long n = seed;
-    if (other == ESP_CLP_INFEASIBLE) {
+    if (other == CLP_INFEASIBLE) {
         ck_assert_msg(status == ESP_SIMPLEX_INFEASIBLE, "seed %llu round %d: %d, Clp finds no point", n, round, status);
         double *zero = calloc((size_t)p->lp.n_cols, sizeof *zero);
         double bound = esp_lp_safe_bound(&p->lp, zero, p->lower, p->upper, esp_simplex_ray(s), p->work);
@@ -109,8 +109,8 @@ static void compare(program *p, esp_simplex *s, esp_clp *clp, const double *cost
         free(zero);
         return;
     }
-    if (other != ESP_CLP_OPTIMAL) return;
-    double value = esp_clp_value(clp), slack = 1e-6 * (1 + fabs(value));
+    if (other != CLP_OPTIMAL) return;
+    double value = clp_value(oracle), slack = 1e-6 * (1 + fabs(value));
     ck_assert_msg(status == ESP_SIMPLEX_OPTIMAL, "seed %llu round %d: %d, Clp's optimum is %g", n, round, status, value);
     ck_assert_msg(fabs(esp_simplex_value(s) - value) <= slack, "seed %llu round %d: %.12g, Clp %.12g", n, round, esp_simplex_value(s), value);
     double bound = esp_lp_safe_bound(&p->lp, cost, p->lower, p->upper, esp_simplex_duals(s), p->work);
@@ -126,25 +126,25 @@ START_TEST(simplex__finds_what_clp_finds) {
         esp_rng_init(&rng, seed, 5);
         program p = make_program(&rng);
         esp_simplex *s = NULL;
-        esp_clp *clp = NULL;
+        clp *oracle = NULL;
         ck_assert_int_eq(esp_simplex_create(&p.lp, 1 << 16, &s, NULL), ESP_OK);
-        ck_assert_int_eq(esp_clp_create(&p.lp, &clp, NULL), ESP_OK);
+        oracle = clp_create(&p.lp);
         double *cost = calloc((size_t)p.lp.n_cols, sizeof *cost);
         unsigned char *basis = calloc(2, esp_simplex_basis_bytes(s)), *earlier = basis + esp_simplex_basis_bytes(s);
         esp_simplex_basis_get(s, earlier);
         for (int round = 0; round < 25; round++) {
             for (int j = 0; j < p.lp.n_cols; j++) cost[j] = round % 5 < 3 ? p.lp.cost[j] : esp_rng_below(&rng, 4) ? 0 : esp_rng_normal(&rng);
             if (round % 2 == 0) draw_limits(&p, &rng);
-            if (round % 7 == 6) change_entries(&p, &rng, s, clp);
+            if (round % 7 == 6) change_entries(&p, &rng, s, oracle);
             if (round % 4 == 3) esp_simplex_basis_set(s, earlier);
-            compare(&p, s, clp, cost, round % 5 == 4, seed, round);
+            compare(&p, s, oracle, cost, round % 5 == 4, seed, round);
             if (round % 3 == 0) {
                 esp_simplex_basis_get(s, earlier);
                 esp_simplex_keep(s);
             }
         }
         esp_simplex_free(s);
-        esp_clp_free(clp);
+        clp_free(oracle);
         free(basis);
         free(cost);
         drop_program(&p);

@@ -13,7 +13,7 @@
 
 #define GAP 1e-4
 
-/* A pushing-like problem: the state is drawn to a target by an l1 or linf cost, through `hidden` ReLUs. */
+/* A pushing-like problem: the state is drawn to a target by an l1, linf or l2sq cost, through `hidden` ReLUs. */
 static plan_case make_case(esp_rng *rng, int ny, int nu, int hidden, int horizon, const char *engine, uint64_t seed) {
     double w1[64 * 8], b1[64], w2[8 * 64], b2[8];
     esp_rng_init(rng, seed, 77);
@@ -22,10 +22,13 @@ static plan_case make_case(esp_rng *rng, int ny, int nu, int hidden, int horizon
     for (int i = 0; i < ny * hidden; i++) w2[i] = 0.6 / sqrt(hidden) * esp_rng_normal(rng) * (esp_rng_below(rng, 6) == 0 ? 0 : 1);
     for (int i = 0; i < ny; i++) b2[i] = 0.1 * esp_rng_normal(rng);
     esp_buf text = {0};
-    esp_buf_printf(&text, "{'horizon':%d,'cost':{'stage':[{'on':'y','norm':'%s','weight':1,'target':[", horizon, seed % 3 ? "l1" : "linf");
+    esp_buf_printf(&text, "{'horizon':%d,'cost':{'stage':[{'on':'y','norm':'%s','weight':1,'target':[", horizon,
+                   seed % 3 == 0   ? "linf"
+                   : seed % 7 == 1 ? "l2sq"
+                                   : "l1");
     for (int i = 0; i < ny; i++) esp_buf_printf(&text, "%s%.4f", i ? "," : "", esp_rng_range(rng, -1, 1));
     esp_buf_puts(&text, "]}");
-    if (seed % 4 == 0) esp_buf_puts(&text, ",{'on':'du','norm':'l1','weight':0.2}");
+    if (seed % 4 == 0) esp_buf_printf(&text, ",{'on':'du','norm':'%s','weight':0.2}", seed % 8 ? "l1" : "l2sq");
     esp_buf_puts(&text, "]},'input':{'lower':[");
     for (int i = 0; i < nu; i++) esp_buf_printf(&text, "%s-1", i ? "," : "");
     esp_buf_puts(&text, "],'upper':[");

@@ -292,10 +292,11 @@ START_TEST(plan__engine_asked_for_is_used_or_refused) {
         const char *norm, *values, *engine, *state, *method;
     } asked[] = {{"l1", "", "tree", "", "mip/tree"},
                  {"linf", "", "cbc", "", "mip/cbc"},
-                 {"l2sq", "", "tree", "", NULL},
+                 {"l2sq", "", "tree", "", "mip/tree"},
+                 {"l2sq", "", "cbc", "", "mip/cbc"},
                  {"l1", ",'values':[[0],[0.5]]", "tree", "", NULL},
                  {"l1", "", "tree", ",'state':{'avoid':[{'index':[0],'lower':[0.1],'upper':[0.2]}]}", NULL},
-                 {"l2sq", "", "auto", "", "mip/cbc"}};
+                 {"l2sq", "", "auto", "", "mip/tree"}};
     for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
         char task[512];
         (void)snprintf(task, sizeof task, text, asked[i].norm, asked[i].values, asked[i].engine, asked[i].state);

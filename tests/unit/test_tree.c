@@ -130,10 +130,10 @@ START_TEST(tree__finds_the_optimum_without_heuristics) {
 }
 END_TEST
 
-START_TEST(tree__refuses_squares) {
+START_TEST(tree__refuses_values) {
     double w[] = {1, 1};
-    plan_case c = case_of(linear_model(1, 1, 1, w), "{'horizon':1,'cost':{'stage':[{'on':'y','weight':1,'norm':'l2sq'}]},"
-                                                    "'input':{'lower':[-1],'upper':[1]}}");
+    plan_case c = case_of(linear_model(1, 1, 1, w), "{'horizon':1,'cost':{'stage':[{'on':'y','weight':1,'norm':'l1'}]},"
+                                                    "'input':{'lower':[-1],'upper':[1],'values':[[-1],[1]]}}");
     esp_program *step = NULL;
     esp_problem *problem = NULL;
     esp_track track;
@@ -287,7 +287,7 @@ int main(void) {
     TCase *tc = tcase_create("tree");
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, tree__finds_the_optimum_without_heuristics);
-    tcase_add_test(tc, tree__refuses_squares);
+    tcase_add_test(tc, tree__refuses_values);
     tcase_add_test(tc, relax__any_multipliers_bound_every_sampled_plan);
     tcase_add_test(tc, squeeze__keeps_every_plan_below_the_cutoff);
     tcase_add_test(tc, squeeze__says_when_nothing_is_left);

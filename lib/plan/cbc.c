@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Clp and CBC through their C interfaces. */
-#include "plan/coin.h"
+ * CBC through its C interface. */
+#include "plan/cbc.h"
 
 #include <coin/Cbc_C_Interface.h>
-#include <coin/Clp_C_Interface.h>
 #include <float.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -12,125 +11,13 @@
 #include <string.h>
 
 #include "base/clock.h"
-
-#define PRIMAL_TOLERANCE 1e-8
-#define DUAL_TOLERANCE   1e-8
-
-struct esp_clp {
-    Clp_Simplex *model;
-    double *limits; /* n_cols, to hand limits over */
-    int n_cols;
-};
+#include "plan/simplex.h"
 
 /* Row limits with Coin's infinity. */
 static double *coin_limits(const double *limits, int n) {
     double *copy = malloc(((size_t)n + 1) * sizeof *copy);
     for (int i = 0; copy && i < n; i++) copy[i] = fmin(fmax(limits[i], -DBL_MAX), DBL_MAX);
     return copy;
-}
-
-esp_code esp_clp_create(const esp_lp *lp, esp_clp **ret_clp, esp_error *reterr) {
-    esp_clp *clp = calloc(1, sizeof *clp);
-    double *lower = coin_limits(lp->row_lower, lp->n_rows), *upper = coin_limits(lp->row_upper, lp->n_rows);
-    if (!clp || !lower || !upper || !(clp->model = Clp_newModel())) {
-        free(lower);
-        free(upper);
-        esp_clp_free(clp);
-        return esp_fail(reterr, ESP_NOMEM, "a relaxation");
-    }
-    clp->n_cols = lp->n_cols;
-    Clp_setLogLevel(clp->model, 0);
-    Clp_loadProblem(clp->model, lp->n_cols, lp->n_rows, lp->col_start, lp->row, lp->col_value, lp->col_lower, lp->col_upper, lp->cost, lower, upper);
-    Clp_scaling(clp->model, 0);
-    Clp_setPerturbation(clp->model, 100);
-    Clp_setPrimalTolerance(clp->model, PRIMAL_TOLERANCE);
-    Clp_setDualTolerance(clp->model, DUAL_TOLERANCE);
-    free(lower);
-    free(upper);
-    *ret_clp = clp;
-    return ESP_OK;
-}
-
-void esp_clp_free(esp_clp *clp) {
-    if (!clp) return;
-    if (clp->model) Clp_deleteModel(clp->model);
-    free(clp);
-}
-
-void esp_clp_limits(esp_clp *clp, const double *lower, const double *upper) {
-    Clp_chgColumnLower(clp->model, lower);
-    Clp_chgColumnUpper(clp->model, upper);
-}
-
-void esp_clp_cost(esp_clp *clp, const double *cost) {
-    Clp_chgObjCoefficients(clp->model, cost);
-}
-
-void esp_clp_row_upper(esp_clp *clp, int row, double upper) {
-    Clp_rowUpper(clp->model)[row] = fmin(upper, DBL_MAX);
-    Clp_chgRowUpper(clp->model, Clp_rowUpper(clp->model));
-}
-
-void esp_clp_coefficient(esp_clp *clp, int row, int col, double value) {
-    Clp_modifyCoefficient(clp->model, row, col, value, true);
-}
-
-void esp_clp_add_row(esp_clp *clp, double row_lower, int n, const int *col, const double *value) {
-    CoinBigIndex starts[2] = {0, n};
-    double upper = DBL_MAX;
-    Clp_addRows(clp->model, 1, &row_lower, &upper, starts, col, value);
-}
-
-void esp_clp_limit(esp_clp *clp, double objective) {
-    Clp_setDualObjectiveLimit(clp->model, fmin(objective, 1e50));
-}
-
-size_t esp_clp_basis_bytes(const esp_clp *clp) {
-    return (size_t)(Clp_numberColumns(clp->model) + Clp_numberRows(clp->model));
-}
-
-void esp_clp_basis_get(esp_clp *clp, unsigned char *ret_basis) {
-    memcpy(ret_basis, Clp_statusArray(clp->model), esp_clp_basis_bytes(clp));
-}
-
-void esp_clp_basis_set(esp_clp *clp, const unsigned char *basis) {
-    Clp_copyinStatus(clp->model, basis);
-}
-
-esp_clp_status esp_clp_solve(esp_clp *clp, esp_clp_method simplex, double seconds) {
-    Clp_setMaximumSeconds(clp->model, isfinite(seconds) ? fmax(seconds, 1e-3) : -1.0);
-    if (simplex == ESP_CLP_DUAL)
-        (void)Clp_dual(clp->model, 0);
-    else
-        (void)Clp_primal(clp->model, 0);
-    switch (Clp_status(clp->model)) {
-    case 0: return ESP_CLP_OPTIMAL;
-    case 1: return ESP_CLP_INFEASIBLE;
-    case 3: return ESP_CLP_STOPPED;
-    default: return ESP_CLP_FAILED;
-    }
-}
-
-double esp_clp_value(esp_clp *clp) {
-    return Clp_objectiveValue(clp->model);
-}
-
-const double *esp_clp_solution(esp_clp *clp) {
-    return Clp_primalColumnSolution(clp->model);
-}
-
-const double *esp_clp_duals(esp_clp *clp) {
-    return Clp_dualRowSolution(clp->model);
-}
-
-bool esp_clp_farkas(esp_clp *clp, double *ret_duals) {
-    double *ray = Clp_infeasibilityRay(clp->model);
-    if (!ray) return false;
-    int n = Clp_numberRows(clp->model);
-    /* Clp's ray certifies with the opposite sign of its row duals. */
-    for (int i = 0; i < n; i++) ret_duals[i] = -ray[i];
-    Clp_freeRay(clp->model, ray);
-    return true;
 }
 
 /* One CBC solve per process at a time: its options and buffers are global. */
@@ -191,30 +78,46 @@ static esp_cbc_status status_of(Cbc_Model *model, const esp_cbc_options *options
     return ESP_CBC_STOPPED;
 }
 
+/* CBC completes a start by solving for the other columns. */
+static bool give_start(Cbc_Model *model, const esp_lp *lp, const double *start) {
+    int n = 0, *cols = malloc(((size_t)lp->n_cols + 1) * sizeof *cols);
+    double *values = malloc(((size_t)lp->n_cols + 1) * sizeof *values);
+    bool ok = cols && values;
+    for (int j = 0; ok && j < lp->n_cols; j++) {
+        if (!lp->integer[j]) continue;
+        cols[n] = j;
+        values[n++] = start[j];
+    }
+    if (ok) Cbc_setMIPStartI(model, n, cols, values);
+    free(cols);
+    free(values);
+    return ok;
+}
+
 static bool without_integers(const esp_lp *lp) {
     for (int j = 0; j < lp->n_cols; j++)
         if (lp->integer[j]) return false;
     return true;
 }
 
-/* Without integers CBC only runs Clp, and means other things by its answers; so Clp directly. */
-static esp_code solve_relaxation(const esp_lp *lp, const esp_cbc_options *options, double *ret_x, esp_cbc_result *ret_result, esp_error *reterr) {
-    esp_clp *clp = NULL;
+/* Without integers CBC only runs Clp, and means other things by its answers. */
+static esp_code solve_relaxation(const esp_lp *lp, double *ret_x, esp_cbc_result *ret_result, esp_error *reterr) {
+    esp_simplex *simplex = NULL;
     double *work = malloc(((size_t)lp->n_rows + 1) * sizeof *work);
-    esp_code code = work ? esp_clp_create(lp, &clp, reterr) : esp_fail(reterr, ESP_NOMEM, "a relaxation");
+    esp_code code = work ? esp_simplex_create(lp, 0, &simplex, reterr) : esp_fail(reterr, ESP_NOMEM, "a relaxation");
     if (code != ESP_OK) goto out;
     esp_cbc_result result = {.bound = -(double)INFINITY, .nodes = 1};
-    esp_clp_status status = esp_clp_solve(clp, ESP_CLP_DUAL, options->seconds);
-    result.status = status == ESP_CLP_OPTIMAL ? ESP_CBC_COMPLETE : status == ESP_CLP_INFEASIBLE ? ESP_CBC_INFEASIBLE : ESP_CBC_STOPPED;
-    if (status == ESP_CLP_OPTIMAL) {
-        memcpy(ret_x, esp_clp_solution(clp), (size_t)lp->n_cols * sizeof *ret_x);
+    esp_simplex_status status = esp_simplex_dual(simplex, NULL);
+    result.status = status == ESP_SIMPLEX_OPTIMAL ? ESP_CBC_COMPLETE : status == ESP_SIMPLEX_INFEASIBLE ? ESP_CBC_INFEASIBLE : ESP_CBC_STOPPED;
+    if (status == ESP_SIMPLEX_OPTIMAL) {
+        memcpy(ret_x, esp_simplex_solution(simplex), (size_t)lp->n_cols * sizeof *ret_x);
         result.found = true;
-        result.objective = esp_clp_value(clp);
-        result.bound = esp_lp_safe_bound(lp, lp->cost, lp->col_lower, lp->col_upper, esp_clp_duals(clp), work);
+        result.objective = esp_simplex_value(simplex);
+        result.bound = esp_lp_safe_bound(lp, lp->cost, lp->col_lower, lp->col_upper, esp_simplex_duals(simplex), work);
     }
     *ret_result = result;
 out:
-    esp_clp_free(clp);
+    esp_simplex_free(simplex);
     free(work);
     return code;
 }
@@ -230,30 +133,30 @@ static void take_answer(Cbc_Model *model, const esp_lp *lp, const esp_cbc_option
         for (int j = 0; j < lp->n_cols; j++) result.objective += lp->cost[j] * best[j];
     }
     if (result.status == ESP_CBC_COMPLETE && !result.found) result.status = ESP_CBC_FAILED;
-    if (result.status == ESP_CBC_INFEASIBLE && result.found) result.status = ESP_CBC_FAILED;
+    if (result.status == ESP_CBC_INFEASIBLE && (result.found || options->start)) result.status = ESP_CBC_FAILED;
     result.bound = result.status == ESP_CBC_FAILED ? -(double)INFINITY : claimed_bound(model, options, &result);
     *ret_result = result;
 }
 
 esp_code esp_cbc_solve(const esp_lp *lp, const esp_cbc_options *options, double *ret_x, esp_cbc_result *ret_result, esp_error *reterr) {
-    if (without_integers(lp)) return solve_relaxation(lp, options, ret_x, ret_result, reterr);
+    if (without_integers(lp)) return solve_relaxation(lp, ret_x, ret_result, reterr);
     if (atomic_flag_test_and_set(&cbc_busy)) return esp_fail(reterr, ESP_STATE, "another search runs in this process");
     esp_code code = ESP_OK;
     Cbc_Model *model = load(lp);
-    if (model) {
+    if (model && (!options->start || give_start(model, lp, options->start))) {
         configure(model, options);
         int64_t started = esp_clock_now_ns();
         (void)Cbc_solve(model);
         take_answer(model, lp, options, esp_clock_seconds_since(started), ret_x, ret_result);
-        Cbc_deleteModel(model);
     } else {
         code = esp_fail(reterr, ESP_NOMEM, "a search of %d columns", lp->n_cols);
     }
+    if (model) Cbc_deleteModel(model);
     atomic_flag_clear(&cbc_busy);
     return code;
 }
 
-const char *esp_coin_describe(void) {
+const char *esp_cbc_describe(void) {
     static char text[64];
     (void)snprintf(text, sizeof text, "CBC %s", Cbc_getVersion());
     return text;
