@@ -8,8 +8,9 @@
  * Which input. A split pays by shrinking the ranges of unstable ReLUs that matter. A ReLU, with its argument in [l, u] and two
  * lines g apart, costs the bound about w g, w the size of its coefficient; input k makes the share |slope of the argument in
  * x_k| width_k / (u - l) of its range. The input with the largest sum over ReLUs of w g times share is split, with the
- * coefficients of the output that is the largest (Linf) or of all, weighted by their size (L2, which also gains from
- * splits of inputs that act linearly, since the norm of a box is taken per output). For paired neurons the shares in both
+ * coefficients of the output that is the largest (Linf) or of all, weighted by their size (L2). What an input does to the
+ * bound linearly counts too: for L2 because the norm of a box is taken per output, for Linf lest an input that no relaxation
+ * seems to rest on is never halved. For paired neurons the shares in both
  * pre-activations and in their difference count. */
 #include "certify/difference.h"
 
@@ -34,6 +35,7 @@ typedef struct search {
     esp_program *slack; /* of the difference program; owned */
     int n_f; /* ReLUs of f */
     const esp_certify_opts *opts;
+    esp_norm norm; /* the cheaper one of one output, where both are the same */
     const esp_stop *stop;
     esp_crown *crown;
     esp_twin *twin; /* NULL with one network */
@@ -107,10 +109,11 @@ static esp_code search_init(search *s, const esp_program *f, const esp_program *
     esp_code code = g ? search_pair(s, f, g, pairs, reterr) : ESP_OK;
     s->program = g ? s->owned : f;
     const esp_program *p = s->program;
+    s->norm = f->n_y == 1 ? ESP_NORM_INF : s->opts->norm;
     if (!code) code = esp_crown_create(p, &s->crown, reterr);
     if (!code) code = esp_ranges_create(p->n_r, p->n_y, &s->ranges, reterr);
     if (!code) code = esp_ranges_create(p->n_r, p->n_y, &s->scratch, reterr);
-    if (!code) code = esp_witness_init(&s->witness, p, s->opts->norm, reterr);
+    if (!code) code = esp_witness_init(&s->witness, p, s->norm, reterr);
     if (!code) code = search_memory(s, reterr);
     if (code) return code;
     esp_crown_watch(s->crown, s->slopes);
@@ -272,11 +275,12 @@ static bool add_relu(search *s, int j) {
 /* The input whose split should pay most; -1 when none can: nothing that the bound rests on is relaxed any more. */
 static int choose_split(search *s, const double *lower, const double *upper) {
     int n_x = s->program->n_x;
-    bool relaxed = s->opts->norm == ESP_NORM_2 || s->intervals_only;
-    for (int k = 0; k < n_x; k++) s->score[k] = s->opts->norm == ESP_NORM_2 ? s->linear[k] : 0; /* for Linf a linear share cannot be split away */
+    bool relaxed = s->norm == ESP_NORM_2 || s->intervals_only;
+    for (int k = 0; k < n_x; k++) s->score[k] = s->linear[k];
     for (int j = 0; j < s->program->n_r; j++) relaxed |= add_relu(s, j);
+    if (!relaxed) return -1;
     int best = esp_split_choose(n_x, s->matters, s->score, lower, upper);
-    return best < 0 && relaxed ? esp_split_choose(n_x, s->matters, NULL, lower, upper) : best;
+    return best < 0 ? esp_split_choose(n_x, s->matters, NULL, lower, upper) : best;
 }
 
 static void open_differences(const search *s, double *lower, double *upper) {
@@ -310,8 +314,8 @@ static void look_around(search *s, const double *lower, const double *upper, int
 }
 
 static double box_norm(const search *s) {
-    double norm = esp_ranges_norm(s->ranges, s->opts->norm);
-    return s->opts->norm == ESP_NORM_2 ? esp_min(norm, s->norm_2) : norm;
+    double norm = esp_ranges_norm(s->ranges, s->norm);
+    return s->norm == ESP_NORM_2 ? esp_min(norm, s->norm_2) : norm;
 }
 
 /* The ranges of all ReLUs and differences over the box that the crown stands at. */
@@ -328,7 +332,7 @@ static void bound_box(void *user, esp_split_box *box) {
     esp_crown_box(s->crown, lower, upper);
     if (s->use_twin) esp_twin_box(s->twin, lower, upper);
     bool some = bound_inner(s);
-    if (some) some = s->opts->norm == ESP_NORM_INF ? bound_largest(s, lower, upper) : bound_all(s, lower, upper);
+    if (some) some = s->norm == ESP_NORM_INF ? bound_largest(s, lower, upper) : bound_all(s, lower, upper);
     assert(some); /* ranges of an enclosing box are never empty here */
     double value = some ? box_norm(s) : HUGE_VAL;
     if (value < box->value) {
@@ -354,7 +358,7 @@ static void add_row(const search *s, const char *method, double value, const cha
 }
 
 static bool bound_outputs(search *s, const esp_box *box) {
-    return s->opts->norm == ESP_NORM_INF ? bound_largest(s, box->lower, box->upper) : bound_all(s, box->lower, box->upper);
+    return s->norm == ESP_NORM_INF ? bound_largest(s, box->lower, box->upper) : bound_all(s, box->lower, box->upper);
 }
 
 /* One bound of the whole box by intervals, in s->ranges. */
@@ -365,7 +369,7 @@ static double whole_interval(search *s, const esp_box *box, esp_certified *made)
     bool some = esp_crown_run(s->crown, ESP_CROWN_INTERVAL, 0, true, s->ranges);
     assert(some);
     (void)some;
-    double value = esp_ranges_norm(s->ranges, s->opts->norm);
+    double value = esp_ranges_norm(s->ranges, s->norm);
     add_row(s, "interval", value, "proved", start, made);
     return value;
 }

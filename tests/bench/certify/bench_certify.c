@@ -36,10 +36,17 @@ static double cpu(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* The stop of a search in CPU seconds, so that other work on the machine does not shorten it. */
+/* The stop of a search in CPU seconds, so that other work on the machine does not shorten it. That clock is slow to read. */
+typedef struct budget {
+    double end;
+    unsigned calls;
+    bool out;
+} budget;
+
 static bool out_of_time(void *user) {
-    static unsigned calls;
-    return calls++ % 32 == 0 && cpu() > *(double *)user; /* that clock is slow to read */
+    budget *b = user;
+    if (!b->out && b->calls++ % 32 == 0) b->out = cpu() > b->end;
+    return b->out;
 }
 
 static double two_norm(const double *y, const double *z, int n) {
@@ -102,7 +109,8 @@ static int run(const bench_pair *p, const esp_box *box, const options *o, row *r
     if (!code) code = esp_program_lower(p->g, &g, &error);
     if (!code) {
         esp_twin_pairs(p->f->net, p->g->net, pairs);
-        double start = cpu(), end = start + o->seconds;
+        double start = cpu();
+        budget end = {start + o->seconds, 0, false};
         esp_stop stop = {ESP_NEVER, out_of_time, &end};
         code = esp_certify_difference(f, g, pairs, box, &opts, &stop, &made, &error);
         ret->split_s = cpu() - start;
