@@ -8,6 +8,7 @@
 #include "list.h"
 #include "rfc3339.h"
 #include "server.h"
+#include "tokens.h"
 
 static const esp_column columns[] = {
     {"name", "a.name", ESP_COL_TEXT, 0},
@@ -45,12 +46,13 @@ static void reply_row(esp_call *call, const esp_alias_row *row) {
 
 typedef struct move {
     esp_alias_row row;
+    const char *actor; /* the token's name, NULL for none */
     int64_t expect;
 } move;
 
 static esp_code write_move(esp_db *db, void *user, esp_error *reterr) {
     move *m = user;
-    return esp_alias_set(db, &m->row, m->expect, NULL, reterr);
+    return esp_alias_set(db, &m->row, m->expect, m->actor, reterr);
 }
 
 /* If-Match names the event that must still stand; If-None-Match: * wants a new alias. "*" in If-Match is looked up by the caller. */
@@ -94,7 +96,8 @@ static esp_code parse_put(esp_call *call, move *m, esp_error *reterr) {
 
 void esp_api_aliases_put(struct esp_server *server, esp_call *call) {
     esp_error error = {0};
-    move m = {0};
+    const esp_token *token = esp_call_token(call);
+    move m = {.actor = *token->id ? token->name : NULL};
     esp_code code = parse_put(call, &m, &error);
     if (!code) code = esp_registry_write(server->registry, write_move, &m, &error);
     if (code) {

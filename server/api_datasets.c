@@ -74,9 +74,9 @@ static esp_code upload_check(upload *u, const esp_server *server, const esp_call
     const char *name = esp_call_query(call, "name"), *length = esp_call_header(call, "Content-Length");
     if (!name || !esp_name_ok(name)) return esp_fail_at(reterr, ESP_INVALID, "?name", "a name is needed: up to 128 of letters, digits and . _ -");
     strcpy(u->name, name);
-    u->max = (uint64_t)server->config.dataset_mib << 20;
+    u->max = (uint64_t)esp_config_live(server->config.dataset_mib) << 20;
     if (length && strtoull(length, NULL, 10) > u->max)
-        return esp_fail(reterr, ESP_TOO_LARGE, "datasets may have up to %d MiB", server->config.dataset_mib);
+        return esp_fail(reterr, ESP_TOO_LARGE, "datasets may have up to %d MiB", esp_config_live(server->config.dataset_mib));
     return parse_format(esp_call_header(call, "Content-Type"), &u->format, reterr);
 }
 

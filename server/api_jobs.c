@@ -11,6 +11,7 @@
 #include "jobs/jobs.h"
 #include "list.h"
 #include "ndjson.h"
+#include "tokens.h"
 
 enum { WAIT_MAX_S = 60, BATCH_MAX = 10000 };
 
@@ -41,16 +42,29 @@ static esp_code parse_job(esp_server *server, const esp_reader *root, esp_job_ro
     return code;
 }
 
-/* How many more jobs the queue takes. */
-static esp_code room_left(const esp_server *server, esp_db *db, int64_t *ret_room, esp_error *reterr) {
-    int64_t queued = 0;
-    esp_code code = esp_job_count_queued(db, &queued, reterr);
-    if (!code) *ret_room = server->config.job_queue - queued;
+/* How many more jobs the queue takes, and the token may have in it. */
+typedef struct room {
+    const esp_token *token;
+    int64_t queue, own;
+} room;
+
+static esp_code room_left(const esp_server *server, const esp_token *token, esp_db *db, room *ret_room, esp_error *reterr) {
+    int64_t queued = 0, own = 0;
+    esp_code code = esp_job_count_queued(db, "", &queued, reterr);
+    if (!code && token->queued_jobs) code = esp_job_count_queued(db, token->id, &own, reterr);
+    if (!code) *ret_room = (room){token, esp_config_live(server->config.job_queue) - queued, token->queued_jobs - own};
     return code;
 }
 
-static esp_code insert_checked(esp_db *db, int64_t room, esp_job_row *row, esp_error *reterr) {
-    if (room <= 0) return esp_fail(reterr, ESP_BUSY, "the queue of jobs is full");
+static esp_code insert_checked(esp_db *db, room *left, esp_job_row *row, esp_error *reterr) {
+    const esp_token *token = left->token;
+    if (left->queue <= 0) return esp_fail(reterr, ESP_BUSY, "the queue of jobs is full");
+    if (token->queued_jobs && left->own <= 0)
+        return esp_fail_at(reterr, ESP_QUOTA, "queued_jobs", "the token '%s' has used up its queued_jobs, %lld", token->name,
+                           (long long)token->queued_jobs);
+    strcpy(row->token, token->id);
+    left->queue--;
+    left->own--;
     return esp_job_insert(db, row, reterr);
 }
 
@@ -58,14 +72,15 @@ static esp_code insert_checked(esp_db *db, int64_t room, esp_job_row *row, esp_e
 
 typedef struct insertion {
     esp_server *server;
+    const esp_token *token; /* the call's */
     esp_job_row row;
 } insertion;
 
 static esp_code insert_replying(esp_db *db, void *user, esp_jsonw *reply, char ret_location[ESP_LOCATION_MAX], esp_error *reterr) {
     insertion *i = user;
-    int64_t room = 0;
-    esp_code code = room_left(i->server, db, &room, reterr);
-    if (!code) code = insert_checked(db, room, &i->row, reterr);
+    room left;
+    esp_code code = room_left(i->server, i->token, db, &left, reterr);
+    if (!code) code = insert_checked(db, &left, &i->row, reterr);
     if (code) return code;
     snprintf(ret_location, ESP_LOCATION_MAX, "/v1/jobs/%s", i->row.id);
     esp_job_format(&i->row, reply);
@@ -74,9 +89,9 @@ static esp_code insert_replying(esp_db *db, void *user, esp_jsonw *reply, char r
 
 static esp_code insert_only(esp_db *db, void *user, esp_error *reterr) {
     insertion *i = user;
-    int64_t room = 0;
-    esp_code code = room_left(i->server, db, &room, reterr);
-    return code ? code : insert_checked(db, room, &i->row, reterr);
+    room left;
+    esp_code code = room_left(i->server, i->token, db, &left, reterr);
+    return code ? code : insert_checked(db, &left, &i->row, reterr);
 }
 
 /* The call waits for the job instead of being answered with it as it was accepted. */
@@ -99,7 +114,7 @@ void esp_api_jobs_create(esp_server *server, esp_call *call) {
     static const char *const query[] = {NULL};
     const esp_json *json = NULL;
     esp_error error = {0};
-    insertion i = {.server = server};
+    insertion i = {.server = server, .token = esp_call_token(call)};
     esp_code code = refuse_when_draining(server, &error);
     if (!code) code = esp_call_query_check(call, query, &error);
     if (!code) code = esp_call_json(call, &json, &error);
@@ -131,21 +146,24 @@ typedef struct batch_line {
 
 typedef struct batch {
     esp_server *server;
+    const esp_token *token; /* the call's */
     batch_line *lines;
     size_t n;
 } batch;
 
-/* All lines that were found good, in one write; a full queue refuses the rest of them. */
+/* All lines that were found good, in one write; a full queue or a used-up quota refuses the rest of them. */
 static esp_code insert_batch(esp_db *db, void *user, esp_error *reterr) {
     batch *b = user;
-    int64_t room = 0;
-    esp_code code = room_left(b->server, db, &room, reterr);
+    room left;
+    esp_code code = room_left(b->server, b->token, db, &left, reterr);
     for (size_t i = 0; !code && i < b->n; i++) {
         batch_line *line = &b->lines[i];
         if (line->error.code) continue;
-        code = insert_checked(db, room--, &line->row, &line->error);
-        if (code && code != ESP_BUSY && reterr) *reterr = line->error;
-        if (code == ESP_BUSY) code = ESP_OK;
+        code = insert_checked(db, &left, &line->row, &line->error);
+        if (code == ESP_BUSY || code == ESP_QUOTA)
+            code = ESP_OK;
+        else if (code && reterr)
+            *reterr = line->error;
     }
     return code;
 }
@@ -180,7 +198,7 @@ void esp_api_jobs_batch(esp_server *server, esp_call *call) {
     esp_buf out = {0};
     size_t len = 0;
     const char *body = esp_call_body(call, &len);
-    batch b = {.server = server};
+    batch b = {.server = server, .token = esp_call_token(call)};
     size_t n = esp_ndjson_count(body, len);
     esp_code code = refuse_when_draining(server, &error);
     if (!code && (n == 0 || n > BATCH_MAX)) code = esp_fail(&error, ESP_INVALID, "a batch has 1 to %d lines, not %zu", BATCH_MAX, n);

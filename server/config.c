@@ -142,6 +142,12 @@ esp_code esp_config_parse(esp_config *config, int argc, char **argv, esp_error *
     return ESP_OK;
 }
 
+void esp_config_reload(esp_config *config, const esp_config *fresh) {
+#define LIVE(name) __atomic_store_n(&config->name, fresh->name, __ATOMIC_RELAXED);
+#include "config.def"
+#undef LIVE
+}
+
 static void put_range(const setting *s, esp_buf *out) {
     if (s->text) {
         esp_buf_printf(out, "[%s]", *s->dflt ? s->dflt : "empty");

@@ -2,18 +2,21 @@
  * POSTs that create (create.h). */
 #include "create.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/hash.h"
 #include "registry/query.h"
+#include "tokens.h"
 
 enum { KEY_MAX = 128 };
 #define KEPT_MS INT64_C(86400000)
 
 typedef struct creation {
     const char *key, *route; /* key NULL: not asked for */
+    char own_key[KEY_MAX + ESP_ID_MAX + 2]; /* "TOKEN KEY": nobody is shown another's reply */
     char fingerprint[ESP_HASH_HEX];
     int status;
     esp_create_fn *insert;
@@ -85,6 +88,11 @@ void esp_create_reply(esp_server *server, esp_call *call, int status, const char
     esp_code code = ESP_OK;
     if (c.key && (strlen(c.key) == 0 || strlen(c.key) > KEY_MAX)) {
         code = esp_fail_at(&error, ESP_INVALID, "Idempotency-Key", "1 to %d characters are expected", KEY_MAX);
+    }
+    if (!code && c.key) {
+        const esp_token *token = esp_call_token(call);
+        snprintf(c.own_key, sizeof c.own_key, "%s%s%s", token->id, *token->id ? " " : "", c.key);
+        c.key = c.own_key;
     }
     if (!code && c.key) code = fingerprint(call, content, c.fingerprint, &error);
     if (!code) code = esp_registry_write(server->registry, run, &c, &error);

@@ -26,6 +26,10 @@ static bool is_socket;
 static atomic_long lost;
 static const char *const level_names[] = {"error", "notice", "request", "debug"};
 
+void esp_log_level_set(esp_log_level level) {
+    atomic_store(&log_level, (int)level);
+}
+
 void esp_log_init(esp_log_level level) {
     struct stat st;
     atomic_store(&log_level, (int)level);

@@ -20,6 +20,7 @@
 #include "pool/pool.h"
 #include "server.h"
 #include "session.h"
+#include "tokens.h"
 #include "version.h"
 
 enum { EXIT_START = 1, EXIT_USAGE = 2 };
@@ -28,7 +29,8 @@ static void print_help(void) {
     esp_buf text = {0};
     esp_buf_puts(&text, "espalierd: trains, certifies and plans with sparse neural dynamics, over HTTP\n\nusage: espalierd [OPTION]...\n\n");
     esp_config_help(&text);
-    esp_buf_puts(&text, "  --sample-config\n        print a commented configuration file\n  --version\n  --help\n");
+    esp_buf_puts(&text, "  --sample-config\n        print a commented configuration file\n  --version\n  --help\n\nSIGHUP rereads the tokens and the "
+                        "limits. Tokens: espalierd token create|list|revoke --data DIR\n");
     fputs(esp_buf_text(&text), stdout);
     esp_buf_done(&text);
 }
@@ -109,6 +111,7 @@ static esp_code start(esp_server *server, esp_error *reterr) {
     if (!code && !(server->sessions = esp_sessions_create(server->config.session_idle_s)))
         code = esp_fail(reterr, ESP_NOMEM, "no memory for sessions");
     if (!code) code = esp_registry_open(server->config.data, &server->registry, reterr);
+    if (!code) code = esp_tokens_open(server->config.data, &server->tokens, reterr);
     if (!code) code = esp_pool_start(&server->config, &server->pool, reterr);
     if (!code) code = esp_jobs_start(server, &server->jobs, reterr);
     if (!code) code = esp_http_start(server, host, port, &server->http, reterr);
@@ -121,23 +124,65 @@ static esp_code start(esp_server *server, esp_error *reterr) {
     return ESP_OK;
 }
 
-/* Waits for one of the signals; false when the time is up first. */
-static bool wait_signal(const sigset_t *signals, int64_t timeout_ns) {
+/* Waits for one of the signals; 0 when the time is up first. */
+static int wait_signal(const sigset_t *signals, int64_t timeout_ns) {
     struct timespec wait = {timeout_ns / ESP_NS_PER_S, timeout_ns % ESP_NS_PER_S};
     for (;;) {
-        if (sigtimedwait(signals, NULL, &wait) > 0) return true;
-        if (errno != EINTR) return false;
+        int signal = sigtimedwait(signals, NULL, &wait);
+        if (signal > 0) return signal;
+        if (errno != EINTR) return 0;
     }
 }
 
+/* ---- reload --------------------------------------------------------------------------------------------------------- */
+
+static void reload_tokens(esp_server *server) {
+    esp_error error = {0};
+    if (esp_tokens_reload(server->tokens, &error))
+        esp_log(ESP_LOG_ERROR, "tokens", "code=%s message=\"%s\" kept=\"those before\"", esp_code_name(error.code), error.message);
+    else
+        esp_log(ESP_LOG_NOTICE, "tokens", "required=%d", esp_tokens_required(server->tokens));
+}
+
+/* SIGHUP: tokens, and of the settings the limits that config.def lists as LIVE; a bad file changes nothing. */
+static void reload(esp_server *server, int argc, char **argv) {
+    static esp_config fresh;
+    esp_error error = {0};
+    reload_tokens(server);
+    esp_config_init(&fresh);
+    if (esp_config_parse(&fresh, argc, argv, &error)) {
+        esp_log(ESP_LOG_ERROR, "reload", "code=%s message=\"%s\" kept=\"settings as they were\"", esp_code_name(error.code), error.message);
+        return;
+    }
+    esp_config_reload(&server->config, &fresh);
+    esp_log_level_set((esp_log_level)fresh.log_level);
+    esp_log(ESP_LOG_NOTICE, "reload", "config=ok");
+}
+
+/* Until the first signal to stop. The file of tokens is looked at each second, as `espalierd token` does not know of us. */
+static void serve(esp_server *server, const sigset_t *signals, int argc, char **argv) {
+    for (;;) {
+        int signal = wait_signal(signals, ESP_NS_PER_S);
+        if (signal == SIGHUP)
+            reload(server, argc, argv);
+        else if (signal)
+            return;
+        else if (esp_tokens_stale(server->tokens))
+            reload_tokens(server);
+    }
+}
+
+/* ---- the end -------------------------------------------------------------------------------------------------------- */
+
 /* New work is refused from here on; plans that run may finish, jobs go back to the queue. */
 static void drain(esp_server *server, const sigset_t *signals) {
-    int64_t until = esp_clock_now_ns() + server->config.drain_s * ESP_NS_PER_S;
+    int64_t until = esp_clock_now_ns() + esp_config_live(server->config.drain_s) * ESP_NS_PER_S;
     esp_log(ESP_LOG_NOTICE, "drain", "pending=%d", esp_pool_pending(server->pool));
     atomic_store(&server->draining, true);
     esp_jobs_drain(server->jobs);
     while ((esp_pool_pending(server->pool) || esp_jobs_running(server->jobs)) && esp_clock_now_ns() < until) {
-        if (!wait_signal(signals, 20 * ESP_NS_PER_MS)) continue;
+        int signal = wait_signal(signals, 20 * ESP_NS_PER_MS);
+        if (!signal || signal == SIGHUP) continue;
         esp_log(ESP_LOG_NOTICE, "exit", "reason=\"second signal\"");
         _exit(EXIT_START); /* the workers' parent-death signal takes them along */
     }
@@ -153,12 +198,14 @@ static void stop(esp_server *server) {
     esp_jobs_free(server->jobs);
     esp_pool_free(server->pool);
     esp_sessions_free(server->sessions);
+    esp_tokens_free(server->tokens);
 }
 
 int main(int argc, char **argv) {
     esp_server server = {.started_ns = esp_clock_now_ns()};
     esp_error error = {0};
     hold_standard_streams();
+    if (argc > 1 && strcmp(argv[1], "token") == 0) return esp_token_command(argc, argv);
     if (print_option(argc, argv)) return fflush(stdout) ? EXIT_START : 0;
     esp_config_init(&server.config);
     if (esp_config_parse(&server.config, argc, argv, &error)) {
@@ -173,6 +220,7 @@ int main(int argc, char **argv) {
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
 
@@ -181,7 +229,7 @@ int main(int argc, char **argv) {
         esp_log(ESP_LOG_ERROR, "start", "code=%s message=\"%s\"", esp_code_name(error.code), error.message);
         status = error.code == ESP_INVALID ? EXIT_USAGE : EXIT_START;
     } else {
-        while (!wait_signal(&signals, 3600 * ESP_NS_PER_S)) continue;
+        serve(&server, &signals, argc, argv);
         drain(&server, &signals);
     }
     pthread_sigmask(SIG_UNBLOCK, &signals, NULL); /* a stop that hangs can still be ended by hand */

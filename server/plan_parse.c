@@ -121,7 +121,7 @@ static esp_code check_present(const parsing *p, esp_error *reterr) {
 static esp_code read_rest(const parsing *p, esp_error *reterr) {
     esp_reader deadline, session = esp_read_member(p->root, "session");
     const char *name = "";
-    double longest = p->server->config.plan_deadline_max_ms;
+    double longest = esp_config_live(p->server->config.plan_deadline_max_ms);
     esp_code code = esp_read_required(p->root, "deadline_ms", &deadline, reterr);
     if (!code) code = esp_read_number(&deadline, 1, longest, &p->plan->deadline_ms, reterr);
     if (!code) code = esp_read_string(&session, ESP_SESSION_NAME_MAX, &name, reterr);

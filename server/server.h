@@ -13,6 +13,7 @@
 struct esp_pool;
 struct esp_jobs;
 struct esp_sessions;
+struct esp_tokens;
 
 typedef struct esp_server {
     esp_config config;
@@ -21,6 +22,7 @@ typedef struct esp_server {
     struct esp_pool *pool; /* pool/pool.h */
     struct esp_jobs *jobs; /* jobs/jobs.h */
     struct esp_sessions *sessions; /* session.h */
+    struct esp_tokens *tokens; /* tokens.h */
     atomic_bool draining;
     int64_t started_ns;
 } esp_server;

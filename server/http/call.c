@@ -74,6 +74,10 @@ const char *esp_call_request_id(const esp_call *call) {
     return call->request_id;
 }
 
+const esp_token *esp_call_token(const esp_call *call) {
+    return &call->token;
+}
+
 int64_t esp_call_arrived_ns(const esp_call *call) {
     return call->arrived_ns;
 }

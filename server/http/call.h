@@ -18,10 +18,12 @@
 #include <stdatomic.h>
 
 #include "http/http.h"
+#include "tokens.h"
 
 enum { ESP_PARAMS_MAX = 4, ESP_QUERY_MAX = 64, ESP_HEADERS_OUT_MAX = 8, ESP_REQUEST_ID_MAX = 64 };
-#define ESP_DISCARD_MAX ((uint64_t)128 << 20) /* a refused body is read and dropped up to here, so that the client sees why */
-#define ESP_DISCARD_NS  (60 * INT64_C(1000000000))
+#define ESP_DISCARD_MAX      ((uint64_t)128 << 20) /* a refused body is read and dropped up to here, so that the client sees why */
+#define ESP_DISCARD_STRANGER ((uint64_t)1 << 20) /* the same without a token */
+#define ESP_DISCARD_NS       (60 * INT64_C(1000000000))
 
 typedef enum esp_call_state { ESP_CALL_COLLECTING, ESP_CALL_RUNNING, ESP_CALL_SUSPENDED, ESP_CALL_REPLIED } esp_call_state;
 
@@ -47,6 +49,7 @@ struct esp_call {
     const esp_route *route; /* NULL: none matched */
     bool head, kept, expects_continue;
     int64_t arrived_ns;
+    esp_token token; /* zeroed: none was needed */
     char request_id[ESP_REQUEST_ID_MAX + 1];
     char *path; /* owned; the parameters point into `params_text` */
     char *params_text;

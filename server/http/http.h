@@ -51,7 +51,10 @@ typedef struct esp_route {
 } esp_route;
 extern const esp_route esp_routes[]; /* server/routes.c; ends with method NULL */
 
+struct esp_token; /* tokens.h */
+
 /* --- what a handler reads; all borrowed, valid until the reply --- */
+const struct esp_token *esp_call_token(const esp_call *call); /* its id is "" when no token was needed */
 const char *esp_call_request_id(const esp_call *call);
 int64_t esp_call_arrived_ns(const esp_call *call); /* monotonic: the first byte's arrival as far as known */
 const char *esp_call_route(const esp_call *call); /* the pattern of its route */

@@ -66,8 +66,32 @@ static uint64_t declared_length(const esp_call *call) {
 }
 
 static uint64_t discard_max(const esp_call *call) {
-    uint64_t upload_max = (uint64_t)call->http->server->config.dataset_mib << 20;
+    if (call->refused && call->refusal.code == ESP_UNAUTHORIZED) return ESP_DISCARD_STRANGER;
+    uint64_t upload_max = (uint64_t)esp_config_live(call->http->server->config.dataset_mib) << 20;
     return call->route && call->route->upload && upload_max > ESP_DISCARD_MAX ? upload_max : ESP_DISCARD_MAX;
+}
+
+/* Who may ask for this. What is refused is refused before its body is looked at. */
+static void check_token(esp_call *call) {
+    int retry_s = 1;
+    char text[100];
+    if (!call->route || call->refused) return;
+    const char *header = esp_call_header(call, "Authorization");
+    esp_code code = esp_tokens_check(call->http->server->tokens, header, call->route->scope, &call->token, &retry_s, &call->refusal);
+    if (!code) return;
+    call->refused = true;
+    if (code == ESP_QUOTA) {
+        snprintf(text, sizeof text, "%d", retry_s);
+        esp_call_header_add(call, "Retry-After", text);
+        return;
+    }
+    const char *scope = code == ESP_FORBIDDEN ? esp_scope_names[call->route->scope] : "";
+    snprintf(text, sizeof text, "Bearer realm=\"espalier\"%s%s%s",
+             *scope   ? ", error=\"insufficient_scope\", scope=\""
+             : header ? ", error=\"invalid_token\""
+                      : "",
+             scope, *scope ? "\"" : "");
+    esp_call_header_add(call, "WWW-Authenticate", text);
 }
 
 static void check_draining(esp_call *call) {
@@ -92,6 +116,7 @@ static enum MHD_Result on_headers(esp_http *http, struct MHD_Connection *connect
     esp_conn_set(connection, ESP_CONN_BODY);
     esp_call_match(call, method);
     bool framed = framing_ok(call);
+    check_token(call);
     check_draining(call);
     uint64_t length = declared_length(call);
     if (!call->refused && length > call->route->body_cap) {
@@ -232,8 +257,8 @@ typedef union address {
     struct sockaddr_in6 v6;
 } address;
 
-/* Loopback only: whoever may reach the port may do everything, as long as there are no tokens. */
-static esp_code parse_host(const char *host, int port, address *ret_address, esp_error *reterr) {
+/* Loopback only, as long as there are no tokens: whoever may reach the port may do everything. */
+static esp_code parse_host(const char *host, int port, bool tokens, address *ret_address, esp_error *reterr) {
     address a;
     memset(&a, 0, sizeof a);
     const char *text = strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
@@ -249,9 +274,10 @@ static esp_code parse_host(const char *host, int port, address *ret_address, esp
     } else {
         return esp_fail_at(reterr, ESP_INVALID, "listen", "'%.100s' is not an IPv4 or IPv6 address", host);
     }
-    if (!loopback) {
+    if (!loopback && !tokens) {
         return esp_fail_at(reterr, ESP_FORBIDDEN, "listen",
-                           "refusing to listen on %.100s: no tokens are configured, so only a loopback address is safe", host);
+                           "refusing to listen on %.100s: no tokens are configured, so only a loopback address is safe (espalierd token create)",
+                           host);
     }
     *ret_address = a;
     return ESP_OK;
@@ -303,7 +329,7 @@ static esp_code start_mhd(esp_http *http, const address *a, int fd, esp_error *r
 esp_code esp_http_start(struct esp_server *server, const char *host, int port, esp_http **ret_http, esp_error *reterr) {
     address a;
     int fd = -1;
-    esp_code code = parse_host(host, port, &a, reterr);
+    esp_code code = parse_host(host, port, esp_tokens_required(server->tokens), &a, reterr);
     if (code) return code;
     esp_http *http = calloc(1, sizeof *http);
     if (!http) return esp_fail(reterr, ESP_NOMEM, "no memory for the listener");

@@ -107,11 +107,18 @@ static void format_problem(const esp_call *call, const esp_error *error, esp_buf
     esp_jsonw_object_end(&w);
 }
 
+static bool has_header(const esp_call *call, const char *name) {
+    for (size_t i = 0; i < call->n_out; i++) {
+        if (strcasecmp(call->out[i].name, name) == 0) return true;
+    }
+    return false;
+}
+
 void esp_call_reply_error(esp_call *call, const esp_error *error) {
     assert(error->code != ESP_OK);
     esp_buf out = {0};
     int status = esp_code_http(error->code);
-    if (status == 503 || status == 429) esp_call_header_add(call, "Retry-After", "1");
+    if ((status == 503 || status == 429) && !has_header(call, "Retry-After")) esp_call_header_add(call, "Retry-After", "1");
     if (status == 503) esp_metric_add(ESP_METRIC_SHED, 1);
     if (status == 405) esp_call_header_add(call, "Allow", call->allow);
     if (status >= 500) {

@@ -227,7 +227,7 @@ static void set_gauge(esp_jobs *jobs) {
     int64_t queued = 0;
     esp_db *db = NULL;
     if (esp_registry_read_begin(jobs->server->registry, &db, NULL)) return;
-    if (!esp_job_count_queued(db, &queued, NULL)) esp_metric_set(ESP_METRIC_JOB_QUEUE, queued);
+    if (!esp_job_count_queued(db, "", &queued, NULL)) esp_metric_set(ESP_METRIC_JOB_QUEUE, queued);
     esp_registry_read_end(jobs->server->registry, db);
 }
 

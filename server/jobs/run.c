@@ -186,7 +186,7 @@ static esp_code end_done(esp_db *db, job_run *run, esp_error *reterr) {
 
 /* A lost worker: again, until too many were. */
 static esp_code end_lost(esp_db *db, const job_run *run, const esp_job_row *row, esp_error *reterr) {
-    bool again = row->crashes + 1 < run->jobs->server->config.job_crashes;
+    bool again = row->crashes + 1 < esp_config_live(run->jobs->server->config.job_crashes);
     return move(db, run, again ? ESP_JOB_QUEUED : ESP_JOB_FAILED, NULL, &run->error, reterr);
 }
 

@@ -73,6 +73,19 @@ esp_code esp_db_open(const char *path, bool writer, esp_db **ret_db, esp_error *
     return ESP_OK;
 }
 
+esp_code esp_db_open_copy(const char *path, esp_db **ret_db, esp_error *reterr) {
+    esp_db *db = calloc(1, sizeof *db);
+    if (!db) return esp_fail(reterr, ESP_NOMEM, "no memory for a connection");
+    db->deadline_ns = ESP_NEVER;
+    if (sqlite3_open_v2(path, &db->handle, SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK) {
+        esp_code code = esp_db_fail(db, reterr, "open");
+        esp_db_close(db);
+        return code;
+    }
+    *ret_db = db;
+    return ESP_OK;
+}
+
 static void stmt_free(esp_stmt *stmt) {
     if (!stmt) return;
     sqlite3_finalize(stmt->handle);

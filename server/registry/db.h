@@ -29,6 +29,8 @@ struct esp_db {
 };
 
 ESP_MUST_CHECK esp_code esp_db_open(const char *path, bool writer, esp_db **ret_db, esp_error *reterr);
+/* A file that is to become a copy: no WAL, nothing of the registry's set-up. */
+ESP_MUST_CHECK esp_code esp_db_open_copy(const char *path, esp_db **ret_db, esp_error *reterr);
 void esp_db_close(esp_db *db);
 /* Runs statements without parameters or results. */
 ESP_MUST_CHECK esp_code esp_db_exec(esp_db *db, const char *sql, esp_error *reterr);
@@ -39,7 +41,11 @@ esp_code esp_db_fail(esp_db *db, esp_error *reterr, const char *what);
 /* migrate.c: brings the schema forward to the newest, refuses a newer one and a foreign file. */
 #define ESP_APPLICATION_ID 0x45735031 /* "EsP1" */
 int esp_schema_version(void);
-ESP_MUST_CHECK esp_code esp_db_migrate(esp_db *db, esp_error *reterr);
+/* `dir` gets a copy of what is there before it changes, registry.db.before-NNNN. */
+ESP_MUST_CHECK esp_code esp_db_migrate(esp_db *db, const char *dir, esp_error *reterr);
+
+/* backup.c: a whole copy of the database at `path`, replaced when it is there. */
+ESP_MUST_CHECK esp_code esp_db_backup(esp_db *db, const char *path, esp_error *reterr);
 
 /* blobs.c: makes the directories and removes what an earlier run left half written. */
 ESP_MUST_CHECK esp_code esp_blobs_init(const char *dir, esp_error *reterr);

@@ -312,7 +312,7 @@ static esp_code open_writer(esp_registry *r, esp_error *reterr) {
     if (fd < 0) return esp_fail_errno(reterr, ESP_IO, "open %s", path);
     close(fd);
     esp_code code = esp_db_open(path, true, &r->writer, reterr);
-    if (!code) code = esp_db_migrate(r->writer, reterr);
+    if (!code) code = esp_db_migrate(r->writer, r->dir, reterr);
     return code;
 }
 

@@ -120,6 +120,7 @@ typedef struct esp_job_row {
     esp_job_state state;
     int64_t priority, attempt, crashes, created_ms, started_ms, ended_ms; /* 0 = not yet */
     double run_limit_s;
+    char token[ESP_ID_MAX]; /* who submitted it, written once and not read back; "" for nobody in particular */
     char *spec, *progress, *result, *error; /* JSON, owned; NULL for none */
 } esp_job_row;
 void esp_job_row_done(esp_job_row *row);
@@ -133,8 +134,8 @@ ESP_MUST_CHECK esp_code esp_job_move(esp_db *db, const char *id, int64_t attempt
                                      esp_error *reterr);
 /* Progress: replaces the row's and appends a "progress" event (the oldest progress events go when there are over 2,000). */
 ESP_MUST_CHECK esp_code esp_job_progress(esp_db *db, const char *id, int64_t attempt, const char *progress, esp_error *reterr);
-/* Jobs that are queued. */
-ESP_MUST_CHECK esp_code esp_job_count_queued(esp_db *db, int64_t *ret_n, esp_error *reterr);
+/* Jobs that are queued; those of a token, when it is not "". */
+ESP_MUST_CHECK esp_code esp_job_count_queued(esp_db *db, const char *token, int64_t *ret_n, esp_error *reterr);
 /* The queued job to run next (highest priority, then oldest); NOT_FOUND when none. */
 ESP_MUST_CHECK esp_code esp_job_next(esp_db *db, esp_job_row *ret_row, esp_error *reterr);
 /* At start: every running or cancelling job goes back to queued (or to cancelled). */

@@ -3,6 +3,7 @@
  * files', its field lists are those of the parsers. The examples are test_examples.c. */
 #include <check.h>
 #include <regex.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 #include "lists.h"
 #include "plan/task.h"
 #include "support/schema.h"
+#include "tokens.h"
 #include "train/train.h"
 
 static esp_reader document;
@@ -53,6 +55,25 @@ START_TEST(openapi__documents_every_route) {
         lower_case(route->method, method);
         esp_reader item = esp_read_member(&paths, template), operation = esp_read_member(&item, method);
         ck_assert_msg(operation.value != NULL, "%s %s is served but not documented", route->method, route->pattern);
+    }
+}
+END_TEST
+
+/* The scope that the route table asks for is the one documented; open on loopback, hence {} as well. */
+START_TEST(openapi__scopes_are_the_routes) {
+    esp_reader paths = at("#/paths");
+    for (const esp_route *route = esp_routes; route->method; route++) {
+        char template[256], method[8], wanted[64];
+        esp_buf text = {0};
+        template_of(route->pattern, template, sizeof template);
+        lower_case(route->method, method);
+        esp_reader item = esp_read_member(&paths, template), operation = esp_read_member(&item, method),
+                   security = esp_read_member(&operation, "security");
+        snprintf(wanted, sizeof wanted, route->scope == ESP_SCOPE_NONE ? "[{}]" : "[{},{\"token\":[\"%s\"]}]", esp_scope_names[route->scope]);
+        if (security.value) esp_json_canonical(security.value, &text);
+        ck_assert_msg(strcmp(esp_buf_text(&text), wanted) == 0, "%s %s: security is %s, not %s", route->method, template, esp_buf_text(&text),
+                      wanted);
+        esp_buf_done(&text);
     }
 }
 END_TEST
@@ -260,6 +281,7 @@ int main(void) {
     tcase_add_checked_fixture(tcase, open_document, NULL);
     tcase_add_test(tcase, openapi__documents_every_route);
     tcase_add_test(tcase, openapi__documents_no_more_than_the_routes);
+    tcase_add_test(tcase, openapi__scopes_are_the_routes);
     tcase_add_test(tcase, openapi__operations_are_whole);
     tcase_add_test(tcase, openapi__every_ref_resolves);
     tcase_add_test(tcase, openapi__requests_refuse_unknown_fields);

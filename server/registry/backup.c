@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A copy of the database while it is in use, by SQLite's online backup: one read snapshot, all of its pages.
+ *
+ * The copy goes to a temporary name, is checked, synced and renamed, so a file under the wanted name is whole. It holds rows
+ * only. Blobs are copied after it: they never change, and rows never name one that is not there, so whatever the rows of
+ * the copy name is under DIR/blobs by then (unless garbage was collected in between, for which the daemon must be down). */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+#include "registry/db.h"
+
+static esp_code copy_pages(esp_db *from, esp_db *to, esp_error *reterr) {
+    sqlite3_backup *backup = sqlite3_backup_init(to->handle, "main", from->handle, "main");
+    if (!backup) return esp_db_fail(to, reterr, "backup");
+    int rc = sqlite3_backup_step(backup, -1);
+    int end = sqlite3_backup_finish(backup);
+    if (rc != SQLITE_DONE || end != SQLITE_OK) return esp_db_fail(to, reterr, "backup");
+    return ESP_OK;
+}
+
+/* One file, without a WAL beside it, and sound. */
+static esp_code settle(esp_db *db, esp_error *reterr) {
+    esp_stmt *stmt = NULL;
+    esp_code code = esp_db_exec(db, "PRAGMA journal_mode=DELETE", reterr);
+    if (!code) code = esp_stmt_open(db, &stmt, reterr, "PRAGMA quick_check(1)", "");
+    int step = code ? code : esp_stmt_step(stmt, reterr);
+    if (step == 1 && strcmp(esp_stmt_text(stmt, 0, NULL), "ok") != 0)
+        step = esp_fail(reterr, ESP_CORRUPT, "the copy is damaged: %s", esp_stmt_text(stmt, 0, NULL));
+    esp_stmt_close(stmt);
+    return step < 0 ? (esp_code)step : ESP_OK;
+}
+
+static esp_code sync_file(const char *path, esp_error *reterr) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return esp_fail_errno(reterr, ESP_IO, "open %s", path);
+    esp_code code = fsync(fd) == 0 ? ESP_OK : esp_fail_errno(reterr, ESP_IO, "sync %s", path);
+    close(fd);
+    return code;
+}
+
+esp_code esp_db_backup(esp_db *db, const char *path, esp_error *reterr) {
+    char temp[4096];
+    esp_db *copy = NULL;
+    if ((size_t)snprintf(temp, sizeof temp, "%s.partial", path) >= sizeof temp) return esp_fail(reterr, ESP_INVALID, "the backup's path is too long");
+    (void)unlink(temp);
+    int fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0) return esp_fail_errno(reterr, ESP_IO, "make %s", temp);
+    close(fd);
+    esp_code code = esp_db_open_copy(temp, &copy, reterr);
+    if (!code) code = copy_pages(db, copy, reterr);
+    if (!code) code = settle(copy, reterr);
+    esp_db_close(copy);
+    if (!code) code = sync_file(temp, reterr);
+    if (!code && rename(temp, path) != 0) code = esp_fail_errno(reterr, ESP_IO, "move the backup to %s", path);
+    if (code) (void)unlink(temp);
+    return code;
+}
