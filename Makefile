@@ -219,8 +219,8 @@ bench-share: all $(B)/tests/bench/share/bench_share ## one plan on one worker an
 	@ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(B)/tests/bench/share/bench_share $(if $(SHARE_SIZE),--size $(SHARE_SIZE)) $(if $(SHARE_SEEDS),--seeds $(SHARE_SEEDS)) \
 		$(if $(SHARE_SECONDS),--seconds $(SHARE_SECONDS))
 
-bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, error against sparsity for each method; some minutes
-	@OPENBLAS_NUM_THREADS=1 $<
+bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, error against sparsity for each method; some minutes: [PRUNE_FAST=yes]
+	@OPENBLAS_NUM_THREADS=1 $< $(if $(PRUNE_FAST),--fast)
 
 bench-rollouts: $(B)/tests/bench/rollouts/bench_rollouts ## sampled plans a second against PyTorch, after bench-peers: [ROLLOUT_NETWORKS="dense push24-1"] [ROLLOUT_HORIZONS="5 10 20"] [ROLLOUT_SAMPLES="150 1000 4000"]
 	@OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BENCH_PYTHON) tests/bench/rollouts/rollouts.py $< $(if $(ROLLOUT_NETWORKS),--networks "$(ROLLOUT_NETWORKS)") \
