@@ -2,11 +2,13 @@
  * Nodes out of a tree, into another, and kept account of. The search itself is tree.c's. */
 #include "plan/share.h"
 
+#include <limits.h>
 #include <math.h>
 
 #include "plan/tree_parts.h"
 
-enum { LEAST_OPEN = 16, MOST_GIVEN = 128, MOST_BYTES = 1 << 19, HEADER_BYTES = 40 };
+#define FAR 0.05
+enum { LEAST_OPEN = 16, LEAST_GIVEN = 4, MOST_GIVEN = 128, MOST_BYTES = 1 << 19 };
 static const char magic[4] = {'E', 'S', 'N', '1'};
 
 /* ---- out --------------------------------------------------------------------------------------------------------- */
@@ -30,114 +32,142 @@ static void put_header(const tree *t, size_t n, esp_buf *out) {
     esp_buf_put_doubles(out, root->y_upper, n_y);
 }
 
-static lent_nodes *share_create(uint64_t number, size_t room) {
-    lent_nodes *s = malloc(sizeof *s + room * sizeof(node *));
-    if (s) *s = (lent_nodes){.number = number, .bound = INFINITY};
-    return s;
+static node_lot *lot_create(size_t room) {
+    node_lot *lot = malloc(sizeof *lot + room * sizeof(node *));
+    if (lot) *lot = (node_lot){0};
+    return lot;
 }
 
 /* Every second of the best open nodes, from the second on. They were on the heap, so going back needs no memory. */
-static void choose_nodes(tree *t, lent_nodes *s, size_t room) {
+static void choose_nodes(tree *t, double below, node_lot *lot, size_t room) {
     node *stay[MOST_GIVEN];
     size_t n_stay = 0;
-    while (t->n_heap > 0 && s->n < room && t->heap[0]->bound < cutoff_of(t)) {
-        node *n = pop(t);
-        if (n_stay <= s->n) {
-            stay[n_stay++] = n;
-            continue;
-        }
-        s->bound = fmin(s->bound, n->bound);
-        s->nodes[s->n++] = n;
+    below = fmin(below, cutoff_of(t));
+    while (t->n_heap > 0 && lot->n < room && t->heap[0]->bound < below) {
+        if (n_stay <= lot->n)
+            stay[n_stay++] = pop(t);
+        else
+            lot->nodes[lot->n++] = pop(t);
     }
     while (n_stay > 0) (void)push(t, stay[--n_stay]);
 }
 
-static void give_back(tree *t, lent_nodes *s) {
-    for (size_t k = 0; k < s->n; k++) {
-        node *n = s->nodes[k];
-        n->bound = fmax(n->bound, s->bound);
+/* Back on the heap, with what was proved of all of them. */
+static void return_lot(tree *t, node_lot *lot, double bound) {
+    for (size_t k = 0; k < lot->n; k++) {
+        node *n = lot->nodes[k];
+        n->bound = fmax(n->bound, bound);
         if (push(t, n)) continue;
         t->kept = fmin(t->kept, n->bound);
         t->out_of_memory = true;
         give_node(t, n);
     }
-    free(s);
+    free(lot);
 }
 
-static void forget(tree *t, lent_nodes *s) {
-    for (size_t k = 0; k < s->n; k++) give_node(t, s->nodes[k]);
-    free(s);
+static void forget_lot(tree *t, node_lot *lot) {
+    for (size_t k = 0; k < lot->n; k++) give_node(t, lot->nodes[k]);
+    free(lot);
 }
 
-bool esp_tree_give(esp_tree *t, uint64_t number, esp_buf *ret_nodes) {
-    size_t room = MOST_BYTES / t->node_bytes;
+/* Out of the tree and into bytes; NULL when there are fewer than `least`, or no memory. */
+static node_lot *give(tree *t, double below, size_t least, esp_buf *ret_nodes) {
+    size_t room = MOST_BYTES / t->node_bytes, before = ret_nodes->len;
     if (room > MOST_GIVEN) room = MOST_GIVEN;
-    if (t->n_heap < LEAST_OPEN || room < 1) return false;
-    lent_nodes *s = share_create(number, room);
-    if (!s) return false;
-    choose_nodes(t, s, room);
-    size_t before = ret_nodes->len;
-    bool enough = 2 * s->n >= LEAST_OPEN || s->n == room;
-    if (enough) put_header(t, s->n, ret_nodes);
-    for (size_t k = 0; enough && k < s->n; k++) esp_buf_put(ret_nodes, s->nodes[k], t->node_bytes);
-    if (!enough || ret_nodes->failed) {
-        s->bound = -INFINITY;
-        give_back(t, s);
-        ret_nodes->len = before;
-        return false;
-    }
-    if (number == 0) {
-        forget(t, s);
-        return true;
-    }
-    s->next = t->shares;
-    t->shares = s;
-    return true;
+    node_lot *lot = lot_create(room);
+    if (!lot) return NULL;
+    choose_nodes(t, below, lot, room);
+    bool enough = lot->n >= least || (lot->n > 0 && lot->n == room);
+    if (enough) put_header(t, lot->n, ret_nodes);
+    for (size_t k = 0; enough && k < lot->n; k++) esp_buf_put(ret_nodes, lot->nodes[k], t->node_bytes);
+    if (enough && !ret_nodes->failed) return lot;
+    return_lot(t, lot, -INFINITY);
+    ret_nodes->len = before;
+    return NULL;
+}
+
+void esp_tree_give_back(esp_tree *t, double below, esp_buf *ret_nodes) {
+    node_lot *lot = give(t, below, 1, ret_nodes);
+    if (lot)
+        forget_lot(t, lot);
+    else
+        put_header(t, 0, ret_nodes);
 }
 
 /* ---- account ----------------------------------------------------------------------------------------------------- */
 
-static lent_nodes **find(tree *t, uint64_t number) {
-    lent_nodes **at = &t->shares;
+static node_share **find(tree *t, uint64_t number) {
+    node_share **at = &t->shares;
     while (*at && (*at)->number != number) at = &(*at)->next;
     return at;
 }
 
-/* Out of the list; NULL when it is not there. */
-static lent_nodes *unlist(tree *t, uint64_t number) {
-    lent_nodes **at = find(t, number), *s = *at;
-    if (s) *at = s->next;
-    return s;
+static node_share *find_or_add(tree *t, uint64_t number) {
+    node_share **at = find(t, number);
+    if (!*at && (*at = malloc(sizeof **at))) **at = (node_share){.number = number, .bound = INFINITY};
+    return *at;
 }
 
-void esp_tree_share_bound(esp_tree *t, uint64_t number, double bound) {
-    lent_nodes *s = *find(t, number);
-    if (s && bound > s->bound) s->bound = bound;
+bool esp_tree_give(esp_tree *t, uint64_t number, double below, esp_buf *ret_nodes) {
+    if (t->n_heap < LEAST_OPEN || t->n_lent > t->max_nodes / 4) return false;
+    node_share *s = find_or_add(t, number);
+    node_lot *lot = s ? give(t, below, LEAST_GIVEN, ret_nodes) : NULL;
+    if (!lot) {
+        if (s && !s->lots) esp_tree_share_lost(t, number);
+        return false;
+    }
+    for (size_t k = 0; k < lot->n; k++) s->bound = fmin(s->bound, lot->nodes[k]->bound);
+    node_lot **last = &s->lots;
+    while (*last) last = &(*last)->next;
+    *last = lot;
+    s->n_lots++;
+    t->n_lent += lot->n;
+    return true;
 }
 
-void esp_tree_share_done(esp_tree *t, uint64_t number, double bound, int64_t nodes) {
-    lent_nodes *s = unlist(t, number);
+/* Off the list: of the first `done` lots nothing is left to search, the others come back. */
+static void end_share(tree *t, uint64_t number, int done) {
+    node_share **at = find(t, number), *s = *at;
+    if (!s) return;
+    *at = s->next;
+    for (node_lot *lot = s->lots, *next = NULL; lot; lot = next, done--) {
+        next = lot->next;
+        t->n_lent -= lot->n;
+        if (done > 0)
+            forget_lot(t, lot);
+        else
+            return_lot(t, lot, s->bound);
+    }
+    free(s);
+}
+
+void esp_tree_share_bound(esp_tree *t, uint64_t number, int lots, double bound) {
+    node_share *s = *find(t, number);
+    if (s && lots == s->n_lots && bound > s->bound) s->bound = bound;
+}
+
+void esp_tree_share_done(esp_tree *t, uint64_t number, int lots, double bound, int64_t nodes) {
+    const node_share *s = *find(t, number);
     if (!s) return;
     if (bound < cutoff_of(t)) t->kept = fmin(t->kept, bound);
     t->track->nodes += nodes;
-    forget(t, s);
+    end_share(t, number, lots);
 }
 
 void esp_tree_share_lost(esp_tree *t, uint64_t number) {
-    lent_nodes *s = unlist(t, number);
-    if (s) give_back(t, s);
+    end_share(t, number, 0);
 }
 
 double esp_tree_shares_bound(const tree *t) {
     double least = INFINITY;
-    for (const lent_nodes *s = t->shares; s; s = s->next) least = fmin(least, s->bound);
+    for (const node_share *s = t->shares; s; s = s->next) least = fmin(least, s->bound);
     return least;
 }
 
 uint64_t esp_tree_share_least(const esp_tree *t) {
     double least = cutoff_of(t);
     uint64_t number = 0;
-    for (const lent_nodes *s = t->shares; s; s = s->next) {
+    for (const node_share *s = t->shares; s; s = s->next) {
         if (s->bound >= least) continue;
         least = s->bound;
         number = s->number;
@@ -145,12 +175,39 @@ uint64_t esp_tree_share_least(const esp_tree *t) {
     return number;
 }
 
+double esp_tree_bound(const esp_tree *t) {
+    double bound = fmin(t->kept, cutoff_of(t));
+    return t->n_heap > 0 ? fmin(bound, t->heap[0]->bound) : bound;
+}
+
+/* Far: by this share of the way to the cutoff. */
+static bool far_below(const tree *t, double low, double high) {
+    double cutoff = cutoff_of(t);
+    return isfinite(cutoff) && fmin(high, cutoff) - low > FAR * (cutoff - low);
+}
+
+uint64_t esp_tree_share_ahead(const esp_tree *t, double *ret_below) {
+    double here = t->n_heap > 0 ? t->heap[0]->bound : (double)INFINITY;
+    for (const node_share *s = t->shares; s; s = s->next)
+        if (far_below(t, here, s->bound)) {
+            *ret_below = s->bound;
+            return s->number;
+        }
+    return 0;
+}
+
+uint64_t esp_tree_share_behind(const esp_tree *t, double *ret_below) {
+    double here = t->n_heap > 0 ? fmin(t->heap[0]->bound, cutoff_of(t)) : cutoff_of(t);
+    for (const node_share *s = t->shares; s; s = s->next)
+        if (far_below(t, s->bound, here)) {
+            *ret_below = here;
+            return s->number;
+        }
+    return 0;
+}
+
 void esp_tree_shares_free(tree *t) {
-    for (lent_nodes *s = t->shares, *next = NULL; s; s = next) {
-        next = s->next;
-        free(s);
-    }
-    t->shares = NULL;
+    while (t->shares) end_share(t, t->shares->number, INT_MAX);
 }
 
 bool esp_tree_offer(esp_tree *t, const double *inputs) {
@@ -199,26 +256,25 @@ static bool is_node(const tree *t, node *n) {
            are_ranges(facets, facets + t->n_p, t->n_p);
 }
 
-/* Taken, those that came before a bad one go back. */
+/* All of them, or none. */
 static esp_code take_nodes(tree *t, esp_cursor *c, size_t n, esp_error *reterr) {
-    lent_nodes *s = share_create(0, n);
-    esp_code code = s ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "nodes of another tree");
-    while (code == ESP_OK && s->n < n) {
+    node_lot *lot = lot_create(n);
+    esp_code code = lot ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "nodes of another tree");
+    if (!lot) return code;
+    while (code == ESP_OK && lot->n < n) {
         node *taken = take_node(t);
         if (!taken) {
             code = esp_fail(reterr, ESP_NOMEM, "nodes of another tree");
             break;
         }
-        s->nodes[s->n++] = taken;
+        lot->nodes[lot->n++] = taken;
         memcpy(taken, esp_cursor_bytes(c, t->node_bytes), t->node_bytes);
         if (!is_node(t, taken)) code = corrupt(reterr);
     }
-    if (!s) return code;
-    s->bound = -INFINITY;
     if (code == ESP_OK)
-        give_back(t, s);
+        return_lot(t, lot, -INFINITY);
     else
-        forget(t, s);
+        forget_lot(t, lot);
     return code;
 }
 

@@ -7,6 +7,10 @@
  * with the bound it had reached. The other tree may give part of its nodes back meanwhile (number 0: no copy is kept); they
  * are then open here, and a later loss searches them twice, which costs time and nothing else.
  *
+ * Best-first search wants everybody at the best nodes, so a share is given more while it goes on, lot by lot, when its bound
+ * has run far ahead of what is open here, and asked for nodes when it is far behind. What is heard of its bound counts when it
+ * says that it is of all lots.
+ *
  * Why that is sound. A plan below the cutoff lies in the region of some open node of some tree, or below the bound of a
  * kept leaf: expanding keeps that, giving moves a node whole, and a bound reported by the other tree is below all plans of
  * the share but those in nodes that were given back before, which are open here. Both trees only drop what reached
@@ -32,19 +36,29 @@ typedef struct esp_tree_hooks {
 
 /* ---- the tree that gives ---- */
 
-/* Takes about half of the best open nodes out of the tree, some hundred at most, and appends them to `ret_nodes`. `share`
- * numbers them; 0 gives them away for good. False, and nothing is done, when too few are open or memory is out. */
-bool esp_tree_give(esp_tree *tree, uint64_t share, esp_buf *ret_nodes);
-/* What the other tree has proved of its nodes so far. Numbers that are not out (any more) are ignored, here and below. */
-void esp_tree_share_bound(esp_tree *tree, uint64_t share, double bound);
-/* It has exhausted them: no plan of theirs costs less than `bound` (INFINITY: there is none). */
-void esp_tree_share_done(esp_tree *tree, uint64_t share, double bound, int64_t nodes);
+/* Takes every second of the best open nodes out of the tree, of those with bounds under `below` and some hundred at most,
+ * and appends them to `ret_nodes`: one more lot of that share. False, and nothing is done, when too few are open or memory
+ * is out. */
+bool esp_tree_give(esp_tree *tree, uint64_t share, double below, esp_buf *ret_nodes);
+/* The same for good, without a copy; appends no nodes when it cannot be done. */
+void esp_tree_give_back(esp_tree *tree, double below, esp_buf *ret_nodes);
+/* What the other tree has proved of its nodes when it had that many lots. Numbers that are not out (any more) are ignored,
+ * here and below. */
+void esp_tree_share_bound(esp_tree *tree, uint64_t share, int lots, double bound);
+/* It has exhausted the first `lots`: no plan of theirs costs less than `bound` (INFINITY: there is none). Later ones come back. */
+void esp_tree_share_done(esp_tree *tree, uint64_t share, int lots, double bound, int64_t nodes);
 void esp_tree_share_lost(esp_tree *tree, uint64_t share);
 /* The share with the least bound of those still below the cutoff; 0: none. */
 uint64_t esp_tree_share_least(const esp_tree *tree);
+/* A share that should be given nodes of bounds under *ret_below; 0: none. */
+uint64_t esp_tree_share_ahead(const esp_tree *tree, double *ret_below);
+/* A share that should give nodes of bounds under *ret_below; 0: none. */
+uint64_t esp_tree_share_behind(const esp_tree *tree, double *ret_below);
 
 /* ---- both ---- */
 
+/* No plan of what is open here costs less. */
+double esp_tree_bound(const esp_tree *tree);
 /* A plan from elsewhere (H x nu): verified, and the new cutoff when it is better. */
 bool esp_tree_offer(esp_tree *tree, const double *inputs);
 /* Nodes of esp_tree_give join the open ones. Errors: CORRUPT, NOMEM; the tree is then as it was. */
@@ -58,8 +72,8 @@ typedef struct esp_share_result {
     int64_t nodes;
 } esp_share_result;
 
-/* Searches nodes of esp_tree_give until they are exhausted or it is time to stop. The track has no bound of its own yet: it
- * gets that of these nodes. Errors: CORRUPT, UNPROCESSABLE, NOMEM. */
+/* Searches nodes of esp_tree_give, and what its hooks take besides, until they are exhausted or it is time to stop. The bound of
+ * the track means nothing: esp_tree_bound is theirs. Errors: CORRUPT, UNPROCESSABLE, NOMEM. */
 ESP_MUST_CHECK esp_code esp_share_search(esp_track *track, const void *nodes, size_t len, esp_share_result *ret_result, esp_error *reterr);
 
 #endif

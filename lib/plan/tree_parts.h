@@ -19,14 +19,21 @@ typedef struct node {
     double ranges[]; /* region (p, u), facets' lower and upper; then the basis */
 } node;
 
-/* Nodes that another tree searches. */
-typedef struct lent_nodes {
-    struct lent_nodes *next;
+/* Copies of nodes that left together. */
+typedef struct node_lot {
+    struct node_lot *next;
+    size_t n;
+    node *nodes[];
+} node_lot;
+
+/* What another tree searches. */
+typedef struct node_share {
+    struct node_share *next;
     uint64_t number;
     double bound; /* as last heard of */
-    size_t n;
-    node *nodes[]; /* the copy */
-} lent_nodes;
+    int n_lots;
+    node_lot *lots; /* the oldest first */
+} node_share;
 
 typedef struct esp_tree {
     const esp_problem *problem;
@@ -51,7 +58,8 @@ typedef struct esp_tree {
     bool *pick;
     bool out_of_memory;
     const esp_tree_hooks *hooks; /* or NULL */
-    lent_nodes *shares;
+    node_share *shares;
+    size_t n_lent; /* nodes in them */
 } tree;
 
 /* The search without its root: memory for one of that many ReLUs and inputs; nothing is open. `ranges` are borrowed, every

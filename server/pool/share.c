@@ -133,13 +133,14 @@ static void start(esp_pool *pool, item *i, const char *payload, size_t len) {
 
 static void from_first(esp_pool *pool, item *i, const esp_frame_header *header, const char *payload) {
     bool incumbent = header->type == ESP_FRAME_INCUMBENT && header->task == i->id;
+    bool about_share = header->type == ESP_FRAME_SHARE || header->type == ESP_FRAME_NODES;
     if (header->type == ESP_FRAME_NODES && i->asked && header->task == i->asked) {
         start(pool, i, payload, header->length);
         return;
     }
     for (int k = 0; k < pool->n_processes && i->helpers > 0; k++) {
         process *p = &pool->processes[k];
-        if (p->helps == i && (incumbent || (header->type == ESP_FRAME_SHARE && header->task == p->task)))
+        if (p->helps == i && (incumbent || (about_share && header->task == p->task)))
             process_send(pool, p, (esp_frame_type)header->type, p->task, payload, header->length);
     }
 }

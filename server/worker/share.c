@@ -8,6 +8,9 @@
 
 #include "worker/worker.h"
 
+#define BALANCE_NS (20 * ESP_NS_PER_MS)
+#define TELL_NS    (5 * ESP_NS_PER_MS)
+
 /* A number of the frame's payload, left as it is when it is not there. */
 static bool read_number(const esp_reader *payload, const char *key, double *ret) {
     esp_reader member = esp_read_member(payload, key);
@@ -21,12 +24,16 @@ static void take_incumbent(const worker_share *s, esp_tree *tree, const esp_read
     free(values);
 }
 
+/* A plan is asked for a new share, a share for nodes back. */
 static void on_ask(worker_share *s, const esp_reader *payload) {
     esp_reader member = esp_read_member(payload, "share");
     int64_t number = 0;
-    if (esp_read_integer(&member, 0, INT64_MAX, &number, NULL) != ESP_OK) return;
-    s->asked = true;
-    s->number = (uint64_t)number;
+    if (s->lots > 0) {
+        s->below = INFINITY;
+        s->wanted = read_number(payload, "below", &s->below);
+    } else if (esp_read_integer(&member, 1, INT64_MAX, &number, NULL) == ESP_OK) {
+        s->asked = (uint64_t)number;
+    }
 }
 
 static void lose(worker_share *s, esp_tree *tree, uint64_t number) {
@@ -36,18 +43,19 @@ static void lose(worker_share *s, esp_tree *tree, uint64_t number) {
 
 /* A result without a bound says that there is no plan at all; one that cannot be read says nothing. */
 static void on_done(worker_share *s, esp_tree *tree, uint64_t number, const esp_reader *payload) {
-    double bound = INFINITY, nodes = 0;
-    if (read_number(payload, "lower_bound", &bound) && read_number(payload, "nodes", &nodes))
-        esp_tree_share_done(tree, number, bound, (int64_t)nodes);
+    double bound = INFINITY, nodes = 0, lots = 0;
+    if (read_number(payload, "lower_bound", &bound) && read_number(payload, "nodes", &nodes) && read_number(payload, "lots", &lots))
+        esp_tree_share_done(tree, number, (int)lots, bound, (int64_t)nodes);
     lose(s, tree, number); /* no share of that number is left when it could be read */
 }
 
 /* From the other tree of a share, or about it. */
 static void on_share(worker_share *s, esp_tree *tree, const esp_frame_header *header, const esp_reader *payload) {
-    double bound = -INFINITY;
+    double bound = -INFINITY, lots = 0;
     switch ((esp_frame_type)header->type) {
     case ESP_FRAME_BOUND:
-        if (read_number(payload, "lower_bound", &bound)) esp_tree_share_bound(tree, header->task, bound);
+        if (read_number(payload, "lower_bound", &bound) && read_number(payload, "lots", &lots))
+            esp_tree_share_bound(tree, header->task, (int)lots, bound);
         break;
     case ESP_FRAME_DONE: on_done(s, tree, header->task, payload); break;
     case ESP_FRAME_CANCEL:
@@ -56,11 +64,17 @@ static void on_share(worker_share *s, esp_tree *tree, const esp_frame_header *he
     }
 }
 
+/* What a plan cannot take back is still in its copy. A share that cannot take a lot must not answer for later ones. */
 static void on_nodes(worker_share *s, esp_tree *tree, const esp_frame_header *header, const char *payload) {
-    /* What cannot be taken is still in the copy. */
-    if (header->task == s->w->task) return;
-    if (esp_tree_take(tree, payload, header->length, NULL) != ESP_OK) lose(s, tree, header->task);
-    if (s->pulled == header->task) s->pulled = 0;
+    esp_code code = esp_tree_take(tree, payload, header->length, NULL);
+    if (header->task != s->w->task) {
+        if (code != ESP_OK) lose(s, tree, header->task);
+        if (s->pulled == header->task) s->pulled = 0;
+    } else if (code != ESP_OK) {
+        s->w->cancelled = true;
+    } else {
+        s->lots++;
+    }
 }
 
 static void on_frame(worker_share *s, esp_tree *tree, const esp_frame_header *header, const char *text) {
@@ -83,31 +97,83 @@ static void on_frame(worker_share *s, esp_tree *tree, const esp_frame_header *he
     esp_json_free(json);
 }
 
-/* What was asked for goes out as soon as the tree is wide enough. */
-static void answer(worker_share *s, esp_tree *tree) {
-    esp_buf_clear(&s->nodes);
-    if (!s->asked || !esp_tree_give(tree, s->number, &s->nodes)) return;
-    worker_send_about(s->w, ESP_FRAME_NODES, s->number ? s->number : s->w->task, &s->nodes);
-    s->asked = false;
+/* ---- a plan's ---- */
+
+static void pull(worker_share *s, uint64_t number, double below) {
+    if (s->pulled || !number) return;
+    s->pulled = number;
+    esp_buf_clear(&s->out);
+    esp_jsonw json = esp_jsonw_on(&s->out);
+    esp_jsonw_object(&json, NULL);
+    esp_jsonw_number(&json, "below", below);
+    esp_jsonw_object_end(&json);
+    worker_send_about(s->w, ESP_FRAME_SHARE, number, &s->out);
 }
+
+static void give(worker_share *s, esp_tree *tree, uint64_t number, double below) {
+    esp_buf_clear(&s->out);
+    if (!number || !esp_tree_give(tree, number, below, &s->out)) return;
+    worker_send_about(s->w, ESP_FRAME_NODES, number, &s->out);
+    if (s->asked == number) s->asked = 0;
+}
+
+/* Nodes go where bounds are far ahead. */
+static void balance(worker_share *s, esp_tree *tree) {
+    double below = INFINITY;
+    int64_t now = esp_clock_now_ns();
+    give(s, tree, s->asked, INFINITY); /* as soon as the tree is wide enough */
+    if (now - s->balanced_ns < BALANCE_NS) return;
+    s->balanced_ns = now;
+    uint64_t number = esp_tree_share_ahead(tree, &below);
+    if (number)
+        give(s, tree, number, below);
+    else
+        pull(s, esp_tree_share_behind(tree, &below), below);
+}
+
+/* ---- a share's ---- */
+
+static void report(worker_share *s, esp_tree *tree) {
+    int64_t now = esp_clock_now_ns();
+    double bound = esp_tree_bound(tree);
+    if (s->wanted) {
+        esp_buf_clear(&s->out);
+        esp_tree_give_back(tree, s->below, &s->out);
+        worker_send_about(s->w, ESP_FRAME_NODES, s->w->task, &s->out);
+        s->wanted = false;
+    }
+    if (now - s->told_ns < TELL_NS || bound == s->told) return;
+    s->told = bound;
+    s->told_ns = now;
+    esp_buf_clear(&s->out);
+    esp_jsonw json = esp_jsonw_on(&s->out);
+    esp_jsonw_object(&json, NULL);
+    esp_jsonw_number(&json, "lower_bound", bound);
+    esp_jsonw_integer(&json, "lots", s->lots);
+    esp_jsonw_object_end(&json);
+    worker_send_about(s->w, ESP_FRAME_BOUND, s->w->task, &s->out);
+}
+
+/* ---- hooks ---- */
 
 void worker_share_look(void *user, esp_tree *tree) {
     worker_share *s = user;
     esp_frame_header header;
     const char *payload = NULL;
     while (worker_next(s->w, &header, &payload)) on_frame(s, tree, &header, payload);
-    answer(s, tree);
+    if (s->lots > 0)
+        report(s, tree);
+    else
+        balance(s, tree);
 }
 
-/* Nothing is open here: some of the share that has most to do, unless that was asked for already. */
+/* Nothing is open here: some of the share that has most to do. */
 void worker_share_wait(void *user, esp_tree *tree) {
-    static char text[] = "{}";
-    const esp_buf nothing = {.data = text, .len = sizeof text - 1};
     worker_share *s = user;
-    if (!s->pulled && (s->pulled = esp_tree_share_least(tree))) worker_send_about(s->w, ESP_FRAME_SHARE, s->pulled, &nothing);
+    pull(s, esp_tree_share_least(tree), INFINITY);
     worker_wait(s->w, s->deadline_ns);
 }
 
 void worker_share_done(worker_share *s) {
-    esp_buf_done(&s->nodes);
+    esp_buf_done(&s->out);
 }

@@ -12,10 +12,17 @@ typedef struct worker_share {
     struct worker *w;
     int horizon, nu;
     int64_t deadline_ns; /* monotonic */
-    bool asked; /* for nodes, and has not given them yet */
-    uint64_t number; /* as which they are asked for; 0: back, for good */
+    esp_buf out;
+    /* a plan's */
+    uint64_t asked; /* number of a new share that is to be given; 0: none */
     uint64_t pulled; /* the share of which some was asked back; 0: none */
-    esp_buf nodes;
+    int64_t balanced_ns;
+    /* a share's */
+    int lots; /* taken; 0: this is a plan */
+    bool wanted; /* some nodes are, back */
+    double below; /* of bounds under this */
+    double told; /* bound that was sent last */
+    int64_t told_ns;
 } worker_share;
 
 /* For esp_tree_hooks, user a worker_share. */

@@ -186,12 +186,13 @@ static esp_code receive_nodes(worker *w, esp_buf *ret, esp_error *reterr) {
     return ret->failed ? esp_fail(reterr, ESP_NOMEM, "no memory for a share") : ESP_OK;
 }
 
-static void send_share(worker *w, const esp_share_result *result, esp_buf *text) {
+static void send_share(worker *w, const esp_share_result *result, int lots, esp_buf *text) {
     esp_buf_clear(text);
     esp_jsonw json = esp_jsonw_on(text);
     esp_jsonw_object(&json, NULL);
     esp_jsonw_number(&json, "lower_bound", result->bound);
     esp_jsonw_integer(&json, "nodes", result->nodes);
+    esp_jsonw_integer(&json, "lots", lots);
     esp_jsonw_object_end(&json);
     worker_send(w, ESP_FRAME_DONE, text);
 }
@@ -202,10 +203,12 @@ esp_code worker_help(worker *w, const esp_reader *payload, esp_error *reterr) {
     esp_share_result result = {0};
     esp_buf nodes = {0};
     esp_code code = plan_task_init(w, payload, &t, reterr);
+    t.hooks.bound = NULL; /* the track's is no share's, see plan/share.h */
+    t.share.lots = 1;
     if (!code) code = receive_nodes(w, &nodes, reterr);
     if (!code) code = esp_plan_help(t.planner, t.task, &t.request, nodes.data, nodes.len, &t.hooks, &t.stop, &result, reterr);
     if (!code && !result.exhausted) code = esp_fail(reterr, w->cancelled ? ESP_CANCELLED : ESP_DEADLINE, "the share was not searched to its end");
-    if (!code) send_share(w, &result, &t.s.text);
+    if (!code) send_share(w, &result, t.share.lots, &t.s.text);
     esp_buf_done(&nodes);
     plan_task_done(&t);
     return code;
