@@ -198,6 +198,13 @@ static esp_code check_task(const esp_planner *planner, const esp_task *task, esp
     return ESP_OK;
 }
 
+esp_code esp_planner_problem(const esp_planner *planner, const esp_task *task, const esp_plan_request *request, esp_problem **ret_problem,
+                             esp_error *reterr) {
+    esp_code code = check_task(planner, task, reterr);
+    if (code != ESP_OK) return code;
+    return esp_problem_create(task, planner->step, planner->model->history, planner->y_lower, planner->y_upper, request, ret_problem, reterr);
+}
+
 /* Asked for by name, an engine is used or refused, never replaced. */
 static esp_code check_engine(const esp_problem *problem, esp_error *reterr) {
     const esp_task *task = problem->task;
@@ -210,9 +217,7 @@ esp_code esp_plan_run(esp_planner *planner, const esp_task *task, const esp_plan
     esp_problem *problem = NULL;
     esp_track track = {0};
     answer a = {.method = esp_method_names[task->method]};
-    esp_code code = check_task(planner, task, reterr);
-    if (code == ESP_OK)
-        code = esp_problem_create(task, planner->step, planner->model->history, planner->y_lower, planner->y_upper, request, &problem, reterr);
+    esp_code code = esp_planner_problem(planner, task, request, &problem, reterr);
     if (code == ESP_OK) code = esp_track_init(problem, hooks, stop, &track, reterr);
     if (code == ESP_OK) code = check_engine(problem, reterr);
     if (code != ESP_OK) goto out;
@@ -230,9 +235,7 @@ esp_code esp_plan_help(esp_planner *planner, const esp_task *task, const esp_pla
                        const esp_plan_hooks *hooks, const esp_stop *stop, esp_share_result *ret_result, esp_error *reterr) {
     esp_problem *problem = NULL;
     esp_track track = {0};
-    esp_code code = check_task(planner, task, reterr);
-    if (code == ESP_OK)
-        code = esp_problem_create(task, planner->step, planner->model->history, planner->y_lower, planner->y_upper, request, &problem, reterr);
+    esp_code code = esp_planner_problem(planner, task, request, &problem, reterr);
     if (code == ESP_OK) code = esp_track_init(problem, hooks, stop, &track, reterr);
     if (code == ESP_OK) code = esp_share_search(&track, nodes, len, ret_result, reterr);
     esp_track_done(&track);

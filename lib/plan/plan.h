@@ -11,7 +11,8 @@
  *     sample.h    MPPI and CEM                         gradient.h  projected Adam
  *     tighten.h   sound ranges over the horizon        encode.h    rows and columns, relaxed or big-M (eq. 11)
  *     mip.h       root.h, then a search: tree.h (branch and bound over ReLU phases, which share.h spreads) or CBC (cbc.h)
- *     verify.h    replay, and the best plan and bound so far */
+ *     verify.h    replay, and the best plan and bound so far
+ *     follow.h    a closed loop on the model, by whatever gives inputs */
 #ifndef ESP_PLAN_PLAN_H
 #define ESP_PLAN_PLAN_H
 
@@ -109,6 +110,12 @@ void esp_planner_free(esp_planner *planner);
  * UNPROCESSABLE (a task the chosen method cannot take: names the field), NOMEM. */
 ESP_MUST_CHECK esp_code esp_plan_run(esp_planner *planner, const esp_task *task, const esp_plan_request *request, const esp_plan_hooks *hooks,
                                      const esp_stop *stop, esp_plan_result *ret_result, esp_error *reterr);
+
+/* The problem that a run would solve, for whom replays inputs of its own (plan/verify.h, plan/follow.h): esp_problem_free. Borrows
+ * the planner and the task. Errors: INVALID, UNPROCESSABLE, NOMEM, as esp_plan_run. */
+struct esp_problem;
+ESP_MUST_CHECK esp_code esp_planner_problem(const esp_planner *planner, const esp_task *task, const esp_plan_request *request,
+                                            struct esp_problem **ret_problem, esp_error *reterr);
 
 /* Searches open nodes that the tree of another run of the same model, task and present gave away (plan/share.h). Its bound
  * is for those nodes alone. Errors: as esp_plan_run, and CORRUPT when the nodes do not fit. */

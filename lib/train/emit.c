@@ -12,19 +12,19 @@ static void copy_layer(const esp_mlp *mlp, const float *params, int l, esp_layer
     for (size_t i = 0; i < n_out; i++) ret_layer->b[i] = (double)params[mlp->bias[l] + i];
 }
 
-static void fold_inputs(const esp_windows *windows, esp_layer *layer) {
+static void fold_inputs(const esp_scales *scales, esp_layer *layer) {
     for (int i = 0; i < layer->n_out; i++)
         for (int j = 0; j < layer->n_in; j++) {
             double *w = &layer->w[(size_t)i * (size_t)layer->n_in + (size_t)j];
-            *w /= windows->in_scale[j];
-            layer->b[i] -= *w * windows->in_mean[j];
+            *w /= scales->in_scale[j];
+            layer->b[i] -= *w * scales->in_mean[j];
         }
 }
 
-static void fold_outputs(const esp_windows *windows, esp_layer *layer) {
+static void fold_outputs(const esp_scales *scales, esp_layer *layer) {
     for (int i = 0; i < layer->n_out; i++) {
-        for (int j = 0; j < layer->n_in; j++) layer->w[(size_t)i * (size_t)layer->n_in + (size_t)j] *= windows->out_scale[i];
-        layer->b[i] = layer->b[i] * windows->out_scale[i] + windows->out_mean[i];
+        for (int j = 0; j < layer->n_in; j++) layer->w[(size_t)i * (size_t)layer->n_in + (size_t)j] *= scales->out_scale[i];
+        layer->b[i] = layer->b[i] * scales->out_scale[i] + scales->out_mean[i];
     }
 }
 
@@ -49,14 +49,23 @@ static void clear_zeros(esp_net *net) {
     }
 }
 
-esp_code esp_emit_model(const esp_mlp *mlp, const float *params, const esp_ladder *ladder, const esp_windows *windows, const esp_frame *frame, int nu,
-                        esp_model **ret_model, esp_error *reterr) {
-    esp_net *net;
+esp_code esp_emit_net(const esp_mlp *mlp, const float *params, const esp_scales *scales, esp_net **ret_net, esp_error *reterr) {
+    esp_net *net = NULL;
     esp_code code = esp_net_create(mlp->n_layers, mlp->width, &net, reterr);
     if (code != ESP_OK) return code;
     for (int l = 0; l < mlp->n_layers; l++) copy_layer(mlp, params, l, &net->layers[l]);
-    fold_inputs(windows, &net->layers[0]);
-    fold_outputs(windows, &net->layers[net->n_layers - 1]);
+    fold_inputs(scales, &net->layers[0]);
+    fold_outputs(scales, &net->layers[net->n_layers - 1]);
+    *ret_net = net;
+    return ESP_OK;
+}
+
+esp_code esp_emit_model(const esp_mlp *mlp, const float *params, const esp_ladder *ladder, const esp_windows *windows, const esp_frame *frame, int nu,
+                        esp_model **ret_model, esp_error *reterr) {
+    const esp_scales scales = {windows->in_mean, windows->in_scale, windows->out_mean, windows->out_scale};
+    esp_net *net = NULL;
+    esp_code code = esp_emit_net(mlp, params, &scales, &net, reterr);
+    if (code != ESP_OK) return code;
     copy_masks(mlp, ladder, net);
     clear_zeros(net);
     code = esp_net_check(net, reterr);

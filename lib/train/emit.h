@@ -10,6 +10,16 @@
 #include "train/mlp.h"
 #include "train/windows.h"
 
+/* What the network in training sees is (x - in_mean) / in_scale; what it says stands for out_scale o + out_mean. */
+typedef struct esp_scales {
+    const double *in_mean, *in_scale; /* width[0] */
+    const double *out_mean, *out_scale; /* width[n_layers] */
+} esp_scales;
+
+/* The network with the scales folded into its first and last layer, hidden neurons all ReLU; not yet checked to be finite.
+ * Errors: INVALID, NOMEM. */
+ESP_MUST_CHECK esp_code esp_emit_net(const esp_mlp *mlp, const float *params, const esp_scales *scales, esp_net **ret_net, esp_error *reterr);
+
 /* Undecided neurons become ReLU. Errors: NOMEM, NUMERIC when a weight is not finite. */
 ESP_MUST_CHECK esp_code esp_emit_model(const esp_mlp *mlp, const float *params, const esp_ladder *ladder, const esp_windows *windows,
                                        const esp_frame *frame, int nu, esp_model **ret_model, esp_error *reterr);

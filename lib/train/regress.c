@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Minibatch Adam on pairs. Rows are worked in chunks that stay in the cache, gathered and scaled from double as they come. */
+#include "train/regress.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/emit.h"
+
+#define CHUNK           256 /* rows */
+#define FINAL_RATE      0.01
+#define AUTO_BATCHES    8000
+#define AUTO_LEAST      10
+#define AUTO_MOST       2000
+#define AUTO_RATE       0.01
+#define AUTO_RATE_WIDTH 64
+#define PI              3.14159265358979323846
+
+enum { STREAM_WEIGHTS = 0xd1, STREAM_SHUFFLE };
+
+static size_t n_in(const esp_regress *r) {
+    return (size_t)r->mlp.width[0];
+}
+
+static size_t n_out(const esp_regress *r) {
+    return (size_t)r->mlp.width[r->mlp.n_layers];
+}
+
+/* ---- life ---- */
+
+static esp_code allocate(esp_regress *r, esp_error *reterr) {
+    size_t p = r->mlp.n_params, neurons = r->mlp.n_neurons, tape = esp_tape_floats(&r->mlp, CHUNK);
+    size_t work = 2 * CHUNK * (size_t)esp_mlp_widest(&r->mlp);
+    r->memory = calloc(4 * p + 2 * neurons + tape + CHUNK * n_out(r) + work, sizeof *r->memory);
+    r->scales = calloc(2 * (n_in(r) + n_out(r)), sizeof *r->scales);
+    if (!r->memory || !r->scales) return esp_fail(reterr, ESP_NOMEM, "training state of %zu parameters", p);
+    r->params = r->memory;
+    r->grads = r->params + p;
+    r->adam = (esp_adam){p, r->grads + p, r->grads + 2 * p, 0};
+    r->pos = r->adam.v + p;
+    r->neg = r->pos + neurons;
+    esp_tape_init(&r->tape, &r->mlp, CHUNK, r->neg + neurons);
+    r->d_out = r->neg + neurons + tape;
+    r->work = r->d_out + CHUNK * n_out(r);
+    for (size_t i = 0; i < neurons; i++) r->pos[i] = 1;
+    r->in_mean = r->scales;
+    r->in_scale = r->in_mean + n_in(r);
+    r->out_mean = r->in_scale + n_in(r);
+    r->out_scale = r->out_mean + n_out(r);
+    return ESP_OK;
+}
+
+/* Mean and deviation of a uniform draw; 1 for a side of no width. */
+static void take_scales(size_t n, const double *lower, const double *upper, double *ret_mean, double *ret_scale) {
+    for (size_t i = 0; i < n; i++) {
+        double half = 0.5 * upper[i] - 0.5 * lower[i];
+        ret_mean[i] = 0.5 * lower[i] + 0.5 * upper[i];
+        ret_scale[i] = half > 0 ? half / sqrt(3.0) : 1;
+    }
+}
+
+esp_code esp_regress_create(int n_in_, const double *in_lower, const double *in_upper, int n_out_, const double *out_lower, const double *out_upper,
+                            const esp_regress_opts *opts, esp_regress **ret_regress, esp_error *reterr) {
+    if (n_in_ < 1 || n_in_ > ESP_MAX_WIDTH || n_out_ < 1 || n_out_ > ESP_MAX_WIDTH || opts->batch < 1)
+        return esp_fail(reterr, ESP_INVALID, "a network from %d to %d numbers in batches of %d", n_in_, n_out_, opts->batch);
+    esp_regress *r = calloc(1, sizeof *r);
+    if (!r) return esp_fail(reterr, ESP_NOMEM, "a regression");
+    r->opts = *opts;
+    esp_mlp_init(&r->mlp, n_in_, opts->hidden, opts->n_hidden, n_out_);
+    esp_code code = allocate(r, reterr);
+    if (code != ESP_OK) {
+        esp_regress_free(r);
+        return code;
+    }
+    take_scales(n_in(r), in_lower, in_upper, r->in_mean, r->in_scale);
+    take_scales(n_out(r), out_lower, out_upper, r->out_mean, r->out_scale);
+    esp_rng weights;
+    esp_rng_init(&weights, opts->seed, STREAM_WEIGHTS);
+    esp_rng_init(&r->shuffle, opts->seed, STREAM_SHUFFLE);
+    float *live = r->tape.x; /* free until the first pass */
+    for (size_t i = 0; i < n_in(r); i++) live[i] = in_upper[i] > in_lower[i] ? 1 : 0;
+    esp_mlp_seed(&r->mlp, live, &weights, r->params);
+    *ret_regress = r;
+    return ESP_OK;
+}
+
+void esp_regress_free(esp_regress *r) {
+    if (!r) return;
+    free(r->memory);
+    free(r->scales);
+    free(r);
+}
+
+/* ---- the loss ---- */
+
+/* A chunk of rows: forward, and the errors (scaled) into d_out. */
+static void forward(esp_regress *r, const esp_pairs *pairs, const size_t *rows, size_t first, size_t n) {
+    size_t in = n_in(r), out = n_out(r);
+    for (size_t i = 0; i < n; i++) {
+        const double *x = pairs->x + (rows ? rows[first + i] : first + i) * in;
+        for (size_t j = 0; j < in; j++) r->tape.x[i * in + j] = (float)((x[j] - r->in_mean[j]) / r->in_scale[j]);
+    }
+    esp_mlp_forward(&r->mlp, r->params, r->pos, r->neg, n, &r->tape);
+    const float *said = r->tape.h[r->mlp.n_layers - 1];
+    for (size_t i = 0; i < n; i++) {
+        const double *y = pairs->y + (rows ? rows[first + i] : first + i) * out;
+        for (size_t j = 0; j < out; j++) r->d_out[i * out + j] = said[i * out + j] - (float)((y[j] - r->out_mean[j]) / r->out_scale[j]);
+    }
+}
+
+double esp_regress_loss(esp_regress *r, const esp_pairs *pairs, const size_t *rows, size_t n, float *grads) {
+    size_t out = n_out(r);
+    double sum = 0, count = (double)n * (double)out;
+    for (size_t first = 0; first < n; first += CHUNK) {
+        size_t m = n - first < CHUNK ? n - first : CHUNK;
+        forward(r, pairs, rows, first, m);
+        for (size_t k = 0; k < m * out; k++) {
+            sum += (double)r->d_out[k] * (double)r->d_out[k];
+            r->d_out[k] *= (float)(2 / count);
+        }
+        if (grads) esp_mlp_backward(&r->mlp, r->params, r->pos, r->neg, m, &r->tape, r->d_out, grads, NULL, NULL, r->work);
+    }
+    return n ? sum / count : 0;
+}
+
+double esp_regress_rmse(esp_regress *r, const esp_pairs *pairs) {
+    size_t out = n_out(r);
+    double sum = 0;
+    for (size_t first = 0; first < pairs->n; first += CHUNK) {
+        size_t m = pairs->n - first < CHUNK ? pairs->n - first : CHUNK;
+        forward(r, pairs, NULL, first, m);
+        for (size_t k = 0; k < m * out; k++) {
+            double e = (double)r->d_out[k] * r->out_scale[k % out];
+            sum += e * e;
+        }
+    }
+    return pairs->n ? sqrt(sum / ((double)pairs->n * (double)out)) : 0;
+}
+
+/* ---- a run ---- */
+
+typedef struct pass {
+    const esp_pairs *pairs;
+    const esp_stop *stop;
+    esp_regress_told *told;
+    void *user;
+    size_t *order;
+    size_t batch, batches;
+    int epochs, epoch;
+    double rate, loss; /* loss: of the last whole epoch */
+} pass;
+
+static void settle(const esp_regress *r, pass *run) {
+    int widest = esp_mlp_widest(&r->mlp);
+    run->batch = (size_t)r->opts.batch < run->pairs->n ? (size_t)r->opts.batch : run->pairs->n;
+    run->batches = run->pairs->n / run->batch; /* what is left over has its turn in another order */
+    size_t epochs = AUTO_BATCHES / run->batches;
+    run->epochs = r->opts.epochs > 0 ? r->opts.epochs : epochs < AUTO_LEAST ? AUTO_LEAST : epochs > AUTO_MOST ? AUTO_MOST : (int)epochs;
+    run->rate = r->opts.learning_rate > 0 ? r->opts.learning_rate : widest > AUTO_RATE_WIDTH ? AUTO_RATE * AUTO_RATE_WIDTH / widest : AUTO_RATE;
+}
+
+static esp_code check_stop(const pass *run, esp_error *reterr) {
+    if (!esp_stop_now(run->stop)) return ESP_OK;
+    bool late = run->stop->deadline_ns != ESP_NEVER && esp_clock_now_ns() >= run->stop->deadline_ns;
+    return esp_fail(reterr, late ? ESP_DEADLINE : ESP_CANCELLED, "training stopped in epoch %d of %d", run->epoch + 1, run->epochs);
+}
+
+static esp_code run_epoch(esp_regress *r, pass *run, esp_error *reterr) {
+    double sum = 0;
+    esp_rng_shuffle(&r->shuffle, run->order, run->pairs->n);
+    for (size_t b = 0; b < run->batches; b++) {
+        double share = ((double)run->epoch + (double)b / (double)run->batches) / run->epochs;
+        double rate = run->rate * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + cos(PI * share)));
+        memset(r->grads, 0, r->mlp.n_params * sizeof *r->grads);
+        double loss = esp_regress_loss(r, run->pairs, run->order + b * run->batch, run->batch, r->grads);
+        if (!isfinite(loss))
+            return esp_fail(reterr, ESP_NUMERIC, "the loss is no longer finite (epoch %d): lower /learning_rate (%g)", run->epoch + 1, run->rate);
+        esp_adam_step(&r->adam, rate, r->opts.weight_decay, r->mlp.n_weights, r->grads, r->params);
+        sum += loss;
+        if (run->told) run->told(run->user, share, run->loss);
+        esp_code code = check_stop(run, reterr);
+        if (code != ESP_OK) return code;
+    }
+    run->loss = sum / (double)run->batches;
+    return ESP_OK;
+}
+
+esp_code esp_regress_run(esp_regress *r, const esp_pairs *pairs, const esp_stop *stop, esp_regress_told *told, void *user, double *ret_loss,
+                         esp_error *reterr) {
+    assert(pairs->n > 0);
+    pass run = {.pairs = pairs, .stop = stop, .told = told, .user = user, .loss = NAN};
+    esp_code code = ESP_OK;
+    settle(r, &run);
+    run.order = calloc(pairs->n, sizeof *run.order);
+    if (!run.order) return esp_fail(reterr, ESP_NOMEM, "an order of %zu pairs", pairs->n);
+    for (size_t i = 0; i < pairs->n; i++) run.order[i] = i;
+    esp_adam_reset(&r->adam);
+    for (run.epoch = 0; code == ESP_OK && run.epoch < run.epochs; run.epoch++) code = run_epoch(r, &run, reterr);
+    if (code == ESP_OK) *ret_loss = run.loss;
+    free(run.order);
+    return code;
+}
+
+esp_code esp_regress_net(const esp_regress *r, esp_net **ret_net, esp_error *reterr) {
+    const esp_scales scales = {r->in_mean, r->in_scale, r->out_mean, r->out_scale};
+    esp_net *net = NULL;
+    esp_code code = esp_emit_net(&r->mlp, r->params, &scales, &net, reterr);
+    if (code == ESP_OK) code = esp_net_check(net, reterr);
+    if (code == ESP_OK)
+        *ret_net = net;
+    else
+        esp_net_free(net);
+    return code;
+}
