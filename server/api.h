@@ -8,11 +8,15 @@
 /* api_datasets.c */
 esp_handler esp_api_datasets_create, esp_api_datasets_list, esp_api_datasets_get, esp_api_datasets_data;
 extern const esp_upload esp_api_datasets_upload;
+/* api_delete.c */
+esp_handler esp_api_datasets_delete, esp_api_models_delete;
 
 /* api_models.c */
 esp_handler esp_api_models_create, esp_api_models_list, esp_api_models_get, esp_api_models_artifact;
 /* api_aliases.c */
 esp_handler esp_api_aliases_put, esp_api_aliases_get, esp_api_aliases_list;
+/* api_lineage.c */
+esp_handler esp_api_models_lineage, esp_api_tags_get, esp_api_tags_put, esp_api_tags_delete;
 /* api_predict.c */
 esp_handler esp_api_models_predict, esp_api_bounds_query;
 /* api_bounds.c */
@@ -22,6 +26,9 @@ esp_handler esp_api_bounds_list, esp_api_bounds_get;
 esp_handler esp_api_tasks_create, esp_api_tasks_list, esp_api_tasks_get;
 /* api_plans.c */
 esp_handler esp_api_plans_create, esp_api_plans_batch;
+
+/* api_episodes.c */
+esp_handler esp_api_episodes_create, esp_api_episodes_list, esp_api_episodes_get;
 
 /* api_jobs.c */
 esp_handler esp_api_jobs_create, esp_api_jobs_list, esp_api_jobs_get, esp_api_jobs_delete, esp_api_jobs_events, esp_api_jobs_batch;

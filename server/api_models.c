@@ -21,6 +21,7 @@ static const esp_column columns[] = {
     {"name", "m.name", ESP_COL_TEXT, BOTH},
     {"version", "m.version", ESP_COL_INTEGER, BOTH},
     {"aliases", "(SELECT json_group_array(a.alias) FROM alias a WHERE a.name = m.name AND a.version = m.version)", ESP_COL_JSON, 0},
+    {"tags", "(SELECT json_group_array(t.tag) FROM tag t WHERE t.model = m.id)", ESP_COL_JSON, 0},
     {"kind", "m.kind", ESP_COL_TEXT, BOTH},
     {"ny", "m.ny", ESP_COL_INTEGER, BOTH},
     {"nu", "m.nu", ESP_COL_INTEGER, BOTH},
@@ -37,6 +38,7 @@ static const esp_column columns[] = {
     {"validation_rmse", "json_extract(m.metrics, '$.validation_rmse')", ESP_COL_REAL, BOTH},
     {"sha256", "m.sha256", ESP_COL_TEXT, BOTH},
     {"created_at", "m.created_ms", ESP_COL_TIME, BOTH},
+    {"tag", "m.id IN (SELECT t.model FROM tag t WHERE t.tag", ESP_COL_SET, ESP_COL_FILTER},
     {NULL, NULL, ESP_COL_TEXT, 0},
 };
 const esp_list esp_list_models = {"model m", "m.id", "-created_at", columns};

@@ -11,13 +11,15 @@
 #include "http/http.h"
 #include "registry/registry.h"
 
-typedef enum esp_column_type { ESP_COL_TEXT, ESP_COL_INTEGER, ESP_COL_REAL, ESP_COL_BOOL, ESP_COL_TIME, ESP_COL_JSON } esp_column_type;
+typedef enum esp_column_type { ESP_COL_TEXT, ESP_COL_INTEGER, ESP_COL_REAL, ESP_COL_BOOL, ESP_COL_TIME, ESP_COL_JSON, ESP_COL_SET } esp_column_type;
 enum { ESP_COL_FILTER = 1, ESP_COL_SORT = 2 };
 
 typedef struct esp_column {
     const char *field; /* name in the reply and in query parameters */
     const char *sql; /* expression */
-    esp_column_type type; /* TIME: milliseconds in SQL, RFC 3339 in the reply */
+    /* TIME: milliseconds in SQL, RFC 3339 in the reply. SET: not shown, filtered by only; `sql` is "x IN (SELECT ... WHERE text",
+     * which the comparison and a bracket end. */
+    esp_column_type type;
     unsigned flags;
 } esp_column;
 

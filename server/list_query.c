@@ -88,6 +88,7 @@ static esp_code parse_value(const esp_column *column, const char *name, const ch
         break;
     case ESP_COL_TEXT:
     case ESP_COL_JSON:
+    case ESP_COL_SET:
         value.type = 't';
         value.text = text;
         break;
@@ -104,7 +105,10 @@ static esp_code take_filter(esp_list_query *query, const char *name, const char 
     while (op <= ESP_OP_GLOB && strcmp(ops[op].suffix, suffix) != 0) op++;
     const esp_column *column = find_column(query->list, name, len, ESP_COL_FILTER);
     if (!column || op > ESP_OP_GLOB || (mark && !*suffix)) return refuse_unknown(query->list, name, ESP_COL_FILTER, reterr);
-    if (op == ESP_OP_GLOB && column->type != ESP_COL_TEXT) return refuse_param(name, reterr, "only texts can be matched with __glob");
+    if (column->type == ESP_COL_SET && op != ESP_OP_EQ && op != ESP_OP_NE && op != ESP_OP_GLOB)
+        return refuse_param(name, reterr, "it is in the set or it is not: only =, __ne and __glob");
+    if (op == ESP_OP_GLOB && column->type != ESP_COL_TEXT && column->type != ESP_COL_SET)
+        return refuse_param(name, reterr, "only texts can be matched with __glob");
     if (query->n_filters == ESP_LIST_FILTERS) return refuse_param(name, reterr, "too many filters");
     esp_list_filter *filter = &query->filters[query->n_filters];
     filter->column = column;
@@ -284,18 +288,27 @@ static void resume_sql(const esp_list_query *query, esp_buf *out) {
     }
 }
 
+static void filter_sql(const esp_list_filter *filter, esp_buf *out) {
+    const char *sql = filter->column->sql;
+    if (filter->column->type == ESP_COL_SET)
+        esp_buf_printf(out, "%s%s%s)", filter->op == ESP_OP_NE ? "NOT " : "", sql, filter->op == ESP_OP_GLOB ? " GLOB ?" : " = ?");
+    else
+        esp_buf_printf(out, "(%s)%s", sql, ops[filter->op].sql);
+}
+
 void esp_list_sql(const esp_list_query *query, bool with_limit, esp_buf *out) {
     const esp_list *list = query->list;
     const char *glue = " WHERE ", *direction = query->descending ? "DESC" : "ASC";
     esp_buf_puts(out, "SELECT ");
-    for (const esp_column *c = list->columns; c->field; c++) esp_buf_printf(out, "%s, ", c->sql);
+    for (const esp_column *c = list->columns; c->field; c++) esp_buf_printf(out, "%s, ", c->type == ESP_COL_SET ? "NULL" : c->sql);
     esp_buf_printf(out, "%s, %s FROM %s", query->sort->sql, list->key, list->from);
     if (query->where) {
         esp_buf_printf(out, "%s(%s)", glue, query->where);
         glue = " AND ";
     }
     for (int i = 0; i < query->n_filters; i++) {
-        esp_buf_printf(out, "%s(%s)%s", glue, query->filters[i].column->sql, ops[query->filters[i].op].sql);
+        esp_buf_puts(out, glue);
+        filter_sql(&query->filters[i], out);
         glue = " AND ";
     }
     if (query->resumes) {

@@ -9,6 +9,7 @@
 static void field_json(const esp_column *column, esp_stmt *stmt, int i, esp_jsonw *w) {
     char time[ESP_TIME_TEXT];
     size_t len = 0;
+    if (column->type == ESP_COL_SET) return;
     if (esp_stmt_is_null(stmt, i)) {
         esp_jsonw_null(w, column->field);
         return;
@@ -27,6 +28,7 @@ static void field_json(const esp_column *column, esp_stmt *stmt, int i, esp_json
         esp_jsonw_raw(w, column->field, text, len);
         break;
     }
+    case ESP_COL_SET: break;
     }
 }
 
@@ -75,11 +77,13 @@ static void field_csv(const esp_column *column, esp_stmt *stmt, int i, esp_buf *
         text_csv(value, len, out);
         break;
     }
+    case ESP_COL_SET: break;
     }
 }
 
 void esp_list_head_csv(const esp_list *list, esp_buf *out) {
     for (int i = 0; list->columns[i].field; i++) {
+        if (list->columns[i].type == ESP_COL_SET) continue;
         if (i > 0) esp_buf_put(out, ",", 1);
         esp_buf_puts(out, list->columns[i].field);
     }
@@ -88,6 +92,7 @@ void esp_list_head_csv(const esp_list *list, esp_buf *out) {
 
 void esp_list_row_csv(const esp_list *list, esp_stmt *stmt, esp_buf *out) {
     for (int i = 0; list->columns[i].field; i++) {
+        if (list->columns[i].type == ESP_COL_SET) continue;
         if (i > 0) esp_buf_put(out, ",", 1);
         field_csv(&list->columns[i], stmt, i, out);
     }

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "jobs/jobs.h"
 #include "log.h"
+#include "maintain.h"
 #include "ontime.h"
 #include "pool/pool.h"
 #include "server.h"
@@ -30,7 +31,8 @@ static void print_help(void) {
     esp_buf_puts(&text, "espalierd: trains, certifies and plans with sparse neural dynamics, over HTTP\n\nusage: espalierd [OPTION]...\n\n");
     esp_config_help(&text);
     esp_buf_puts(&text, "  --sample-config\n        print a commented configuration file\n  --version\n  --help\n\nSIGHUP rereads the tokens and the "
-                        "limits. Tokens: espalierd token create|list|revoke --data DIR\n");
+                        "limits. Tokens: espalierd token create|list|revoke --data DIR\n"
+                        "A data directory: espalierd --check --data DIR, espalierd --backup FILE --data DIR, espalierd gc [--apply] --data DIR\n");
     fputs(esp_buf_text(&text), stdout);
     esp_buf_done(&text);
 }
@@ -206,6 +208,8 @@ int main(int argc, char **argv) {
     esp_error error = {0};
     hold_standard_streams();
     if (argc > 1 && strcmp(argv[1], "token") == 0) return esp_token_command(argc, argv);
+    int done = 0;
+    if (esp_maintain_command(argc, argv, &done)) return done;
     if (print_option(argc, argv)) return fflush(stdout) ? EXIT_START : 0;
     esp_config_init(&server.config);
     if (esp_config_parse(&server.config, argc, argv, &error)) {

@@ -10,6 +10,7 @@ const esp_route esp_routes[] = {
     {"POST", "/v1/datasets", ESP_SCOPE_SUBMIT, 0, ESP_BODY_OWN_CAP, esp_api_datasets_create, &esp_api_datasets_upload},
     {"GET", "/v1/datasets", ESP_SCOPE_READ, 0, 0, esp_api_datasets_list, NULL},
     {"GET", "/v1/datasets/{ref...}", ESP_SCOPE_READ, 0, 0, esp_api_datasets_get, NULL},
+    {"DELETE", "/v1/datasets/{ref...}", ESP_SCOPE_ADMIN, 0, 0, esp_api_datasets_delete, NULL},
     {"GET", "/v1/datasets/{ref...}/data", ESP_SCOPE_READ, 0, 0, esp_api_datasets_data, NULL},
 
     /* jobs */
@@ -24,6 +25,11 @@ const esp_route esp_routes[] = {
     {"POST", "/v1/models", ESP_SCOPE_SUBMIT, 0, 64 * MIB, esp_api_models_create, NULL},
     {"GET", "/v1/models", ESP_SCOPE_READ, 0, 0, esp_api_models_list, NULL},
     {"GET", "/v1/models/{ref...}", ESP_SCOPE_READ, 0, 0, esp_api_models_get, NULL},
+    {"DELETE", "/v1/models/{ref...}", ESP_SCOPE_ADMIN, 0, 0, esp_api_models_delete, NULL},
+    {"GET", "/v1/models/{ref...}/lineage", ESP_SCOPE_READ, 0, 0, esp_api_models_lineage, NULL},
+    {"GET", "/v1/models/{ref...}/tags", ESP_SCOPE_READ, 0, 0, esp_api_tags_get, NULL},
+    {"PUT", "/v1/models/{ref...}/tags/{tag}", ESP_SCOPE_SUBMIT, 0, 64 * KIB, esp_api_tags_put, NULL},
+    {"DELETE", "/v1/models/{ref...}/tags/{tag}", ESP_SCOPE_SUBMIT, 0, 64 * KIB, esp_api_tags_delete, NULL},
     {"GET", "/v1/models/{ref...}/artifact", ESP_SCOPE_READ, 0, 0, esp_api_models_artifact, NULL},
     {"POST", "/v1/models/{ref...}/predict", ESP_SCOPE_PLAN, 0, 16 * MIB, esp_api_models_predict, NULL},
     {"GET", "/v1/models/{name}/aliases", ESP_SCOPE_READ, 0, 0, esp_api_aliases_list, NULL},
@@ -39,6 +45,10 @@ const esp_route esp_routes[] = {
     {"GET", "/v1/tasks/{ref...}", ESP_SCOPE_READ, 0, 0, esp_api_tasks_get, NULL},
     {"POST", "/v1/plans", ESP_SCOPE_PLAN, ESP_ROUTE_URGENT, MIB, esp_api_plans_create, NULL},
     {"POST", "/v1/plans/batch", ESP_SCOPE_PLAN, 0, 64 * MIB, esp_api_plans_batch, NULL},
+
+    {"POST", "/v1/episodes", ESP_SCOPE_PLAN, 0, 64 * KIB, esp_api_episodes_create, NULL},
+    {"GET", "/v1/episodes", ESP_SCOPE_READ, 0, 0, esp_api_episodes_list, NULL},
+    {"GET", "/v1/episodes/{id}", ESP_SCOPE_READ, 0, 0, esp_api_episodes_get, NULL},
 
     /* operations */
     {"GET", "/healthz", ESP_SCOPE_NONE, ESP_ROUTE_INLINE, 0, esp_api_healthz, NULL},

@@ -57,3 +57,36 @@ esp_code esp_db_backup(esp_db *db, const char *path, esp_error *reterr) {
     if (code) (void)unlink(temp);
     return code;
 }
+
+/* ---- from outside a daemon ------------------------------------------------------------------------------------------ */
+
+/* It neither writes nor checkpoints, so it does no harm beside the writer of a daemon that runs. */
+esp_code esp_registry_read_only(const char *dir, esp_db **ret_db, esp_error *reterr) {
+    char path[4096];
+    int64_t version = 0, application = 0;
+    esp_db *db = NULL;
+    if ((size_t)snprintf(path, sizeof path, "%s/registry.db", dir) >= sizeof path) return esp_fail(reterr, ESP_INVALID, "the path is too long");
+    if (access(path, R_OK) != 0) return esp_fail_errno(reterr, ESP_IO, "read %s", path);
+    esp_code code = esp_db_open(path, false, &db, reterr);
+    if (!code) code = esp_db_int(db, &application, reterr, "PRAGMA application_id", "");
+    if (!code) code = esp_db_int(db, &version, reterr, "PRAGMA user_version", "");
+    if (!code && application != ESP_APPLICATION_ID) code = esp_fail(reterr, ESP_CORRUPT, "%s is not a registry of this service", path);
+    if (!code && version != esp_schema_version())
+        code = esp_fail(reterr, ESP_STATE, "%s has schema %lld, this release knows %d; start the daemon of this release once", path,
+                        (long long)version, esp_schema_version());
+    if (code) {
+        esp_db_close(db);
+        return code;
+    }
+    *ret_db = db;
+    return ESP_OK;
+}
+
+void esp_registry_read_release(esp_db *db) {
+    esp_db_close(db);
+}
+
+esp_code esp_registry_backup(esp_db *db, const char *path, esp_error *reterr) {
+    if (access(path, F_OK) == 0) return esp_fail(reterr, ESP_CONFLICT, "%s is there already", path);
+    return esp_db_backup(db, path, reterr);
+}

@@ -39,6 +39,12 @@ void esp_registry_write_async(esp_registry *registry, esp_write_fn *run, esp_wri
 ESP_MUST_CHECK esp_code esp_registry_read_begin(esp_registry *registry, esp_db **ret_db, esp_error *reterr);
 void esp_registry_read_end(esp_registry *registry, esp_db *db);
 
+/* A read-only connection from outside a daemon, beside one that runs or not; for esp_registry_read_release only. */
+ESP_MUST_CHECK esp_code esp_registry_read_only(const char *dir, esp_db **ret_db, esp_error *reterr);
+void esp_registry_read_release(esp_db *db);
+/* A whole copy of the rows as they are, at `path`, which must not be there. */
+ESP_MUST_CHECK esp_code esp_registry_backup(esp_db *db, const char *path, esp_error *reterr);
+
 /* --- blobs --- */
 /* A place for a new blob: the temporary file's path (room 4096). Moved into place by commit, removed by discard. */
 ESP_MUST_CHECK esp_code esp_blob_temp(esp_registry *registry, char ret_path[4096], esp_error *reterr);
@@ -75,6 +81,16 @@ ESP_MUST_CHECK esp_code esp_model_insert(esp_db *db, esp_model_row *row, esp_err
 /* ref: id, name, name/version, name@alias. */
 ESP_MUST_CHECK esp_code esp_model_find(esp_db *db, const char *ref, esp_model_row *ret_row, esp_error *reterr);
 
+/* Deleted for good: CONFLICT naming what refers to it. `actor`, may be NULL, is who asked. The blob stays (espalierd gc). */
+ESP_MUST_CHECK esp_code esp_model_delete(esp_db *db, const char *ref, const char *actor, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_dataset_delete(esp_db *db, const char *ref, const char *actor, esp_error *reterr);
+
+/* Labels of a model: [A-Za-z0-9][A-Za-z0-9._:=-]*, "robot=arm-3". Setting one that is there, or clearing one that is not, changes
+ * nothing. */
+bool esp_tag_ok(const char *tag);
+ESP_MUST_CHECK esp_code esp_tag_set(esp_db *db, const char *model_id, const char *tag, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_tag_clear(esp_db *db, const char *model_id, const char *tag, esp_error *reterr);
+
 /* A movable pointer to a model version, with its history. */
 typedef struct esp_alias_row {
     char name[ESP_NAME_MAX + 1], alias[ESP_NAME_MAX + 1], model[ESP_ID_MAX];
@@ -104,6 +120,17 @@ typedef struct esp_task_row {
 void esp_task_row_done(esp_task_row *row);
 ESP_MUST_CHECK esp_code esp_task_insert(esp_db *db, esp_task_row *row, esp_error *reterr);
 ESP_MUST_CHECK esp_code esp_task_find(esp_db *db, const char *ref, esp_task_row *ret_row, esp_error *reterr);
+
+/* What a robot reports of a closed loop that has ended. Totals by model and task follow by themselves. */
+typedef struct esp_episode_row {
+    char id[ESP_ID_MAX], model[ESP_ID_MAX], task[ESP_ID_MAX], robot[ESP_NAME_MAX + 1];
+    int64_t steps, created_ms;
+    double cost;
+    int success; /* 0, 1; -1 not said */
+    char *metrics; /* JSON, owned; NULL for none */
+} esp_episode_row;
+void esp_episode_row_done(esp_episode_row *row);
+ESP_MUST_CHECK esp_code esp_episode_insert(esp_db *db, esp_episode_row *row, esp_error *reterr);
 
 typedef enum esp_job_state {
 #define STATE(symbol, name, terminal) ESP_JOB_##symbol,

@@ -5,8 +5,11 @@
 #include <stdio.h>
 
 esp_code esp_rows_next_version(esp_db *db, const char *table, const char *name, int64_t *ret_version, esp_error *reterr) {
-    char sql[128];
-    snprintf(sql, sizeof sql, "SELECT ifnull(max(version), 0) + 1 FROM %s WHERE name = ?", table);
+    char sql[240];
+    snprintf(sql, sizeof sql,
+             "SELECT max(ifnull((SELECT max(version) FROM %s WHERE name = ?1), 0),"
+             " ifnull((SELECT max(version) FROM tombstone WHERE kind = '%s' AND name = ?1), 0)) + 1",
+             table, table);
     return esp_db_int(db, ret_version, reterr, sql, "t", name);
 }
 

@@ -5,7 +5,7 @@
 
 #include "registry/query.h"
 
-/* The version after the newest of this name; `table` is one of ours, not input. */
+/* The version after the newest that this name ever had; `table` is one of ours, not input. */
 ESP_MUST_CHECK esp_code esp_rows_next_version(esp_db *db, const char *table, const char *name, int64_t *ret_version, esp_error *reterr);
 /* Opens "SELECT columns FROM table t WHERE ..." for a ref. An alias is looked up for models only. */
 ESP_MUST_CHECK esp_code esp_rows_open_ref(esp_db *db, const char *table, const char *columns, const esp_ref *ref, esp_stmt **ret_stmt,

@@ -81,6 +81,9 @@ static const struct {
     {"PUT", "/v1/models/rail/aliases/best", "{\"version\":3}", 200},
     {"GET", "/v1/models/rail/aliases/best", NULL, 200},
     {"GET", "/v1/models/rail/aliases", NULL, 200},
+    {"GET", "/v1/models/rail/3/lineage", NULL, 200},
+    {"GET", "/v1/models?tag=nightly", NULL, 200},
+    {"GET", "/v1/episodes?success_rate__gte=0.5", NULL, 200},
     {"GET", "/v1/bounds?kind=difference", NULL, 200},
     {"POST", "/v1/bounds/query", "{\"model\":\"rail/1\",\"states\":[[0,0.2,1]],\"error_threshold\":0.01}", 200},
     {"POST", "/v1/bounds/query", "{\"model\":\"rail/1\",\"states\":[[0,0.2,1]],\"candidate\":\"rail/1\"}", 200},
@@ -139,6 +142,9 @@ START_TEST(recipes__run_in_order) {
     expect("check.sh kind=difference", "verified: ");
     ck_assert_int_ne(run("check.sh kind=nothing"), 0);
     expect("plan.sh rail-stop 0.1 2000", "inputs ");
+    expect("episode.sh rail/3 rail-stop 1.5 true", "rail,3,2,");
+    expect("episode.sh rail/1 rail-stop 0.5 false", "rail,1,16,");
+    expect("lineage.sh rail/2 nightly", "from   rail/1 ");
     ck_assert_uint_eq(lines(expect("batch.sh rail 1 2", "rail-seed-2/1 ")), 2);
     expect("cancel.sh", " cancelled");
     for (size_t i = 0; i < sizeof exchanges / sizeof exchanges[0]; i++)
@@ -161,6 +167,9 @@ START_TEST(recipes__say_what_was_refused) {
     ck_assert_ptr_nonnull(strstr(read_text("said"), "/spec/dataset"));
     ck_assert_int_ne(run("batch.sh nothing 1"), 0);
     ck_assert_ptr_nonnull(strstr(read_text("said"), "refused"));
+    ck_assert_int_ne(run("episode.sh rail/3 nothing"), 0);
+    ck_assert_ptr_nonnull(strstr(read_text("said"), "/task"));
+    ck_assert_int_ne(run("lineage.sh nothing"), 0);
     ck_assert_int_ne(run("bounds.sh nonsense=1"), 0);
     ck_assert_ptr_nonnull(strstr(read_text("said"), "nonsense"));
     ck_assert_int_eq(setenv("ESPALIER", "http://127.0.0.1:1", 1), 0);

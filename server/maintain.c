@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The operator's commands on a data directory (maintain.h). Check and backup read one snapshot beside a daemon that runs or not.
+ *
+ * Garbage is a blob that no dataset and no model names: left by a deletion, by an upload whose row was refused, or by a crash
+ * between the two. A daemon may be about to name one, so `gc --apply` wants the directory for itself; without --apply it only
+ * lists what it would remove. */
+#include "maintain.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "config.h"
+#include "net/model.h"
+#include "registry/query.h"
+
+enum { EXIT_WRONG = 1, EXIT_USAGE = 2, PIECE = 1 << 20, MODEL_CAP = 1 << 30 };
+
+typedef struct audit {
+    const char *dir;
+    esp_db *db;
+    long problems, rows, blobs, unnamed;
+    long long unnamed_bytes;
+} audit;
+
+static void problem(audit *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void problem(audit *a, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("wrong: ", stdout);
+    vprintf(format, args);
+    putchar('\n');
+    va_end(args);
+    a->problems++;
+}
+
+/* ---- the database itself -------------------------------------------------------------------------------------------- */
+
+/* Every row of the pragma but `good` is a problem. */
+static esp_code run_pragma(audit *a, const char *sql, const char *good, esp_error *reterr) {
+    esp_stmt *s = NULL;
+    esp_code code = esp_stmt_open(a->db, &s, reterr, sql, "");
+    int step = code ? code : esp_stmt_step(s, reterr);
+    for (; step == 1; step = esp_stmt_step(s, reterr)) {
+        const char *text = esp_stmt_text(s, 0, NULL);
+        if (strcmp(text, good) != 0) problem(a, "%s: %s", sql, text);
+    }
+    esp_stmt_close(s);
+    return (esp_code)step;
+}
+
+/* ---- rows against blobs --------------------------------------------------------------------------------------------- */
+
+static bool hash_file(const char *path, char ret_sha256[ESP_HASH_HEX], long long *ret_bytes) {
+    static char piece[PIECE];
+    esp_hash *hash = esp_hash_create();
+    FILE *file = fopen(path, "re");
+    size_t n = 0;
+    *ret_bytes = 0;
+    while (hash && file && (n = fread(piece, 1, sizeof piece, file)) > 0) {
+        esp_hash_add(hash, piece, n);
+        *ret_bytes += (long long)n;
+    }
+    bool good = hash && file && !ferror(file);
+    if (good) esp_hash_finish(hash, ret_sha256);
+    if (file) fclose(file);
+    esp_hash_free(hash);
+    return good;
+}
+
+static void blob_path(const audit *a, const char *sha256, char ret_path[4096]) {
+    snprintf(ret_path, 4096, "%s/blobs/%.2s/%s", a->dir, sha256, sha256);
+}
+
+/* `bytes` < 0: any length. */
+static bool check_blob(audit *a, const char *what, const char *id, const char *sha256, long long bytes) {
+    char path[4096], found[ESP_HASH_HEX];
+    long long len = 0;
+    blob_path(a, sha256, path);
+    a->rows++;
+    if (access(path, F_OK) != 0) {
+        problem(a, "%s %s: its blob %s is missing", what, id, sha256);
+    } else if (!hash_file(path, found, &len)) {
+        problem(a, "%s %s: its blob %s cannot be read: %s", what, id, sha256, strerror(errno));
+    } else if (bytes >= 0 && len != bytes) {
+        problem(a, "%s %s: its blob %s has %lld bytes, not %lld", what, id, sha256, len, bytes);
+    } else if (strcmp(found, sha256) != 0) {
+        problem(a, "%s %s: its blob %s has the content of %s", what, id, sha256, found);
+    } else {
+        return true;
+    }
+    return false;
+}
+
+static esp_code check_datasets(audit *a, esp_error *reterr) {
+    esp_stmt *s = NULL;
+    esp_code code = esp_stmt_open(a->db, &s, reterr, "SELECT id, sha256, bytes FROM dataset ORDER BY id", "");
+    int step = code ? code : esp_stmt_step(s, reterr);
+    for (; step == 1; step = esp_stmt_step(s, reterr))
+        check_blob(a, "dataset", esp_stmt_text(s, 0, NULL), esp_stmt_text(s, 1, NULL), esp_stmt_int(s, 2));
+    esp_stmt_close(s);
+    return (esp_code)step;
+}
+
+/* The file is a model, and the row says of it what it is. */
+static void check_model(audit *a, esp_stmt *s) {
+    char path[4096];
+    const char *id = esp_stmt_text(s, 0, NULL), *sha256 = esp_stmt_text(s, 1, NULL);
+    esp_buf bytes = {0};
+    esp_model *model = NULL;
+    esp_error error = {0};
+    if (!check_blob(a, "model", id, sha256, -1)) return;
+    blob_path(a, sha256, path);
+    esp_code code = esp_file_read(path, MODEL_CAP, &bytes, &error);
+    if (!code) code = esp_model_decode(bytes.data, bytes.len, &model, &error);
+    if (code) {
+        problem(a, "model %s: its blob %s: %s", id, sha256, error.message);
+    } else {
+        const long long is[] = {model->ny, model->nu, model->history, esp_net_relus(model->net)};
+        static const char *const names[] = {"ny", "nu", "history", "relu"};
+        for (int i = 0; i < 4; i++) {
+            if (is[i] != esp_stmt_int(s, 2 + i))
+                problem(a, "model %s: %s is %lld in its row, %lld in its blob", id, names[i], (long long)esp_stmt_int(s, 2 + i), is[i]);
+        }
+    }
+    esp_model_free(model);
+    esp_buf_done(&bytes);
+}
+
+static esp_code check_models(audit *a, esp_error *reterr) {
+    esp_stmt *s = NULL;
+    esp_code code = esp_stmt_open(a->db, &s, reterr, "SELECT id, sha256, ny, nu, history, relu FROM model ORDER BY id", "");
+    int step = code ? code : esp_stmt_step(s, reterr);
+    for (; step == 1; step = esp_stmt_step(s, reterr)) check_model(a, s);
+    esp_stmt_close(s);
+    return (esp_code)step;
+}
+
+/* ---- blobs against rows --------------------------------------------------------------------------------------------- */
+
+static esp_code is_named(audit *a, const char *sha256, bool *ret, esp_error *reterr) {
+    int64_t n = 0;
+    esp_code code = esp_db_int(
+        a->db, &n, reterr, "SELECT EXISTS (SELECT 1 FROM model WHERE sha256 = ?1) OR EXISTS (SELECT 1 FROM dataset WHERE sha256 = ?1)", "t", sha256);
+    *ret = n != 0;
+    return code;
+}
+
+/* One file under blobs/: `each` gets those that no row names. */
+static esp_code look_at(audit *a, const char *folder, const char *name,
+                        esp_code (*each)(audit *a, const char *path, long long bytes, esp_error *reterr), esp_error *reterr) {
+    char path[4096];
+    struct stat st;
+    bool named = false;
+    int n = snprintf(path, sizeof path, "%s/blobs/%.2s/%s", a->dir, folder, name);
+    if (n < 0 || (size_t)n >= sizeof path || stat(path, &st) != 0) return ESP_OK;
+    bool shaped = strlen(name) == ESP_HASH_HEX - 1 && strspn(name, "0123456789abcdef") == ESP_HASH_HEX - 1 && strncmp(name, folder, 2) == 0;
+    if (!shaped || !S_ISREG(st.st_mode)) {
+        printf("note: %s is not a blob\n", path);
+        return ESP_OK;
+    }
+    a->blobs++;
+    esp_code code = is_named(a, name, &named, reterr);
+    if (code || named) return code;
+    a->unnamed++;
+    a->unnamed_bytes += st.st_size;
+    return each(a, path, (long long)st.st_size, reterr);
+}
+
+static bool is_dot(const char *name) {
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+static esp_code walk(audit *a, esp_code (*each)(audit *a, const char *path, long long bytes, esp_error *reterr), esp_error *reterr) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/blobs", a->dir);
+    DIR *top = opendir(path);
+    if (!top) return esp_fail_errno(reterr, ESP_IO, "read %s", path);
+    esp_code code = ESP_OK;
+    for (struct dirent *folder = readdir(top); folder && !code; folder = readdir(top)) {
+        if (is_dot(folder->d_name) || strlen(folder->d_name) != 2) continue;
+        snprintf(path, sizeof path, "%s/blobs/%.2s", a->dir, folder->d_name);
+        DIR *dir = opendir(path);
+        for (struct dirent *file = dir ? readdir(dir) : NULL; file && !code; file = readdir(dir)) {
+            if (!is_dot(file->d_name)) code = look_at(a, folder->d_name, file->d_name, each, reterr);
+        }
+        if (dir) closedir(dir);
+    }
+    closedir(top);
+    return code;
+}
+
+static esp_code pass_over(audit *a, const char *path, long long bytes, esp_error *reterr) {
+    (void)a, (void)path, (void)bytes, (void)reterr;
+    return ESP_OK;
+}
+
+static esp_code list_garbage(audit *a, const char *path, long long bytes, esp_error *reterr) {
+    (void)a, (void)reterr;
+    printf("would remove %s, %lld bytes\n", path, bytes);
+    return ESP_OK;
+}
+
+static esp_code remove_garbage(audit *a, const char *path, long long bytes, esp_error *reterr) {
+    (void)a;
+    if (unlink(path) != 0) return esp_fail_errno(reterr, ESP_IO, "remove %s", path);
+    printf("removed %s, %lld bytes\n", path, bytes);
+    return ESP_OK;
+}
+
+/* ---- commands ------------------------------------------------------------------------------------------------------- */
+
+static esp_code check(audit *a, esp_error *reterr) {
+    esp_code code = esp_db_run(a->db, reterr, "BEGIN", ""); /* one snapshot */
+    if (!code) code = run_pragma(a, "PRAGMA integrity_check", "ok", reterr);
+    if (!code) code = run_pragma(a, "PRAGMA foreign_key_check", "", reterr);
+    if (!code) code = check_datasets(a, reterr);
+    if (!code) code = check_models(a, reterr);
+    if (!code) code = walk(a, pass_over, reterr);
+    if (code) return code;
+    printf("%s: %ld rows with a blob, %ld blobs, %ld of them named by no row (%lld bytes; espalierd gc lists them)\n",
+           a->problems ? "damaged" : "good", a->rows, a->blobs, a->unnamed, a->unnamed_bytes);
+    return ESP_OK;
+}
+
+static esp_code hold(const char *dir, int *ret_fd, esp_error *reterr) {
+    char path[4096];
+    if ((size_t)snprintf(path, sizeof path, "%s/lock", dir) >= sizeof path) return esp_fail(reterr, ESP_INVALID, "the path is too long");
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) return esp_fail_errno(reterr, ESP_IO, "open %s", path);
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        return esp_fail(reterr, ESP_BUSY, "%s is in use by an espalierd; stop it first, or leave out --apply to see what would go", dir);
+    }
+    *ret_fd = fd;
+    return ESP_OK;
+}
+
+static esp_code collect(audit *a, bool apply, esp_error *reterr) {
+    esp_code code = walk(a, apply ? remove_garbage : list_garbage, reterr);
+    if (!code) printf("%ld of %ld blobs %s, %lld bytes\n", a->unnamed, a->blobs, apply ? "removed" : "would be removed", a->unnamed_bytes);
+    return code;
+}
+
+typedef struct wish {
+    bool check, gc, apply;
+    const char *backup;
+} wish;
+
+static esp_code run(const esp_config *config, const wish *w, bool *ret_good, esp_error *reterr) {
+    audit a = {.dir = config->data};
+    int lock = -1;
+    esp_code code = w->gc && w->apply ? hold(a.dir, &lock, reterr) : ESP_OK;
+    if (!code) code = esp_registry_read_only(a.dir, &a.db, reterr);
+    if (!code && w->check) code = check(&a, reterr);
+    if (!code && w->backup) code = esp_registry_backup(a.db, w->backup, reterr);
+    if (!code && w->backup) printf("%s holds the rows; now copy %s/blobs\n", w->backup, a.dir);
+    if (!code && w->gc) code = collect(&a, w->apply, reterr);
+    esp_registry_read_release(a.db);
+    if (lock >= 0) close(lock);
+    *ret_good = a.problems == 0;
+    return code;
+}
+
+/* Takes our own options out of the line; the rest are settings. */
+static esp_code parse(int argc, char **argv, esp_config *config, wish *ret, esp_error *reterr) {
+    char *rest[32] = {argv[0]};
+    int n = 1;
+    for (int i = 1; i < argc; i++) {
+        if (i == 1 && strcmp(argv[i], "gc") == 0)
+            ret->gc = true;
+        else if (ret->gc && strcmp(argv[i], "--apply") == 0)
+            ret->apply = true;
+        else if (strcmp(argv[i], "--check") == 0)
+            ret->check = true;
+        else if (strcmp(argv[i], "--backup") == 0 && i + 1 < argc)
+            ret->backup = argv[++i];
+        else if (n < 32)
+            rest[n++] = argv[i];
+    }
+    if (!ret->gc && !ret->check && !ret->backup) return ESP_OK;
+    esp_config_init(config);
+    return esp_config_parse(config, n, rest, reterr);
+}
+
+bool esp_maintain_command(int argc, char **argv, int *ret_status) {
+    static esp_config config;
+    esp_error error = {0};
+    wish w = {0};
+    bool good = true;
+    esp_code code = parse(argc, argv, &config, &w, &error);
+    if (!w.gc && !w.check && !w.backup) return false;
+    if (!code) code = run(&config, &w, &good, &error);
+    if (code) fprintf(stderr, "espalierd: %s\n", error.message);
+    bool said = fflush(stdout) == 0;
+    *ret_status = code == ESP_INVALID ? EXIT_USAGE : code || !good || !said ? EXIT_WRONG : 0;
+    return true;
+}
