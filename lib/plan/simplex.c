@@ -189,13 +189,13 @@ static void flip(esp_simplex *s, int col) {
 }
 
 /* Basic variable of `row` to one of its limits, nonbasic one of `col` in. */
-static void exchange(esp_simplex *s, int row, int col, bool to_upper) {
+static void exchange(esp_simplex *s, int row, int col, bool to_upper, bool weigh) {
     esp_tableau *t = s->t;
     int out = t->row_var[row], in = t->col_var[col];
     double by = ((to_upper ? t->upper[out] : t->lower[out]) - s->beta[row]) / esp_tableau_row(t, row)[col];
     double entering = esp_tableau_limit(t, in) + by;
     shift_column(s, col, by);
-    esp_tableau_pivot(t, row, col, s->d);
+    esp_tableau_pivot(t, row, col, s->d, weigh);
     s->beta[row] = entering;
     guard(s, row);
     t->status[in] = ESP_BASIC;
@@ -304,6 +304,7 @@ static bool any_barred(const esp_simplex *s) {
 static esp_simplex_status dual_loop(esp_simplex *s, double limit, const esp_stop *stop) {
     esp_tableau *t = s->t;
     int most = 200 + 5 * (t->m + t->width);
+    esp_tableau_weigh(t);
     memset(s->barred, 0, (size_t)t->m * sizeof *s->barred);
     for (int k = 0; k < most; k++) {
         if (s->value > limit) return ESP_SIMPLEX_CUT;
@@ -324,7 +325,7 @@ static esp_simplex_status dual_loop(esp_simplex *s, double limit, const esp_stop
             continue;
         }
         apply_flips(s, flips);
-        exchange(s, row, s->candidates[flips].col, !below);
+        exchange(s, row, s->candidates[flips].col, !below, true);
         memset(s->barred, 0, (size_t)t->m * sizeof *s->barred);
     }
     return ESP_SIMPLEX_STOPPED;
@@ -405,11 +406,18 @@ static int stopping(const esp_simplex *s, int col, double sign, bool *ret_to_upp
     return best;
 }
 
-static esp_simplex_status primal_loop(esp_simplex *s, const esp_stop *stop) {
+static bool feasible(const esp_simplex *s) {
+    for (int i = 0; i < s->t->m; i++)
+        if (s->beta[i] < s->row_lower[i] - FEASIBLE || s->beta[i] > s->row_upper[i] + FEASIBLE) return false;
+    return true;
+}
+
+static esp_simplex_status primal_loop(esp_simplex *s, double enough, const esp_stop *stop) {
     esp_tableau *t = s->t;
     int most = 100 + 3 * (t->m + t->width);
     for (int k = 0; k < most; k++) {
         if (k % LOOK == LOOK - 1 && esp_stop_now(stop)) return ESP_SIMPLEX_STOPPED;
+        if (s->value <= enough) return ESP_SIMPLEX_CUT;
         int col = cheapest(s);
         if (col < 0) return ESP_SIMPLEX_OPTIMAL;
         bool to_upper = false;
@@ -417,22 +425,22 @@ static esp_simplex_status primal_loop(esp_simplex *s, const esp_stop *stop) {
         if (row < 0)
             flip(s, col);
         else
-            exchange(s, row, col, to_upper);
+            exchange(s, row, col, to_upper, false);
     }
     return ESP_SIMPLEX_STOPPED;
 }
 
-esp_simplex_status esp_simplex_primal(esp_simplex *s, const esp_stop *stop) {
+esp_simplex_status esp_simplex_primal(esp_simplex *s, double enough, const esp_stop *stop) {
     esp_simplex_status status = ESP_SIMPLEX_STOPPED;
     for (int attempt = 0; attempt < 2; attempt++) {
         ready(s);
         price(s, false);
         evaluate(s);
-        status = dual_loop(s, (double)INFINITY, stop);
+        status = feasible(s) ? ESP_SIMPLEX_OPTIMAL : dual_loop(s, (double)INFINITY, stop);
         if (status == ESP_SIMPLEX_OPTIMAL) {
             price(s, true);
             evaluate(s);
-            status = primal_loop(s, stop);
+            status = primal_loop(s, enough, stop);
         }
         if (take_point(s)) return status;
         s->made = false;

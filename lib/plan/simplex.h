@@ -26,7 +26,7 @@ typedef struct esp_simplex esp_simplex;
 typedef enum esp_simplex_status {
     ESP_SIMPLEX_OPTIMAL,
     ESP_SIMPLEX_INFEASIBLE,
-    ESP_SIMPLEX_CUT, /* past the limit */
+    ESP_SIMPLEX_CUT, /* past the limit that was set */
     ESP_SIMPLEX_STOPPED /* by `stop`, or by rounding; the multipliers are good for a bound all the same */
 } esp_simplex_status;
 
@@ -48,7 +48,8 @@ void esp_simplex_keep(esp_simplex *simplex);
 void esp_simplex_basis_set(esp_simplex *simplex, const unsigned char *basis);
 
 esp_simplex_status esp_simplex_dual(esp_simplex *simplex, const esp_stop *stop);
-esp_simplex_status esp_simplex_primal(esp_simplex *simplex, const esp_stop *stop);
+/* Stops as CUT once its value is at most `enough`, with a feasible point and multipliers of no use; -INFINITY: never. */
+esp_simplex_status esp_simplex_primal(esp_simplex *simplex, double enough, const esp_stop *stop);
 
 /* Of the last solve; valid until the next call. */
 /* At an optimum: by how much, at least, the value would rise if the column were fixed at its lower limit (the first step

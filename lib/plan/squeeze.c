@@ -78,13 +78,16 @@ static void note_reached(esp_squeezer *s, double *u) {
     }
 }
 
-/* Minimises sign * target and moves that side of [*lower, *upper]. False: the LP is empty, proved. */
-static bool solve_side(esp_squeezer *s, esp_aim aim, int index, double sign, const esp_region *region, double *lower, double *upper, double *u) {
+/* Minimises sign * target and moves that side of [*lower, *upper]; not when a point of the LP comes within `room` of it.
+ * False: the LP is empty, proved. */
+static bool solve_side(esp_squeezer *s, esp_aim aim, int index, double sign, double room, const esp_region *region, double *lower, double *upper,
+                       double *u) {
     esp_relax_aim(s->relax, aim, index, sign);
-    esp_simplex_status status = esp_simplex_primal(esp_relax_simplex(s->relax), NULL);
+    esp_simplex_status status = esp_simplex_primal(esp_relax_simplex(s->relax), (sign > 0 ? *lower : -*upper) + room, NULL);
     s->solves++;
     if (status == ESP_SIMPLEX_INFEASIBLE) return !esp_relax_refuted(s->relax, region);
-    if (status == ESP_SIMPLEX_OPTIMAL) note_reached(s, u);
+    if (status == ESP_SIMPLEX_OPTIMAL || status == ESP_SIMPLEX_CUT) note_reached(s, u);
+    if (status == ESP_SIMPLEX_CUT) return true;
     double bound = esp_relax_bound(s->relax, region, NULL);
     if (sign > 0 && bound > *lower) *lower = bound;
     if (sign < 0 && -bound < *upper) *upper = -bound;
@@ -94,8 +97,8 @@ static bool solve_side(esp_squeezer *s, esp_aim aim, int index, double sign, con
 static bool solve_both(esp_squeezer *s, esp_aim aim, int index, const esp_region *region, double least, double most, double *lower, double *upper,
                        double *u) {
     double room = REACHED * (*upper - *lower);
-    if (least > *lower + room && !solve_side(s, aim, index, 1, region, lower, upper, u)) return false;
-    return most >= *upper - room || solve_side(s, aim, index, -1, region, lower, upper, u);
+    if (least > *lower + room && !solve_side(s, aim, index, 1, room, region, lower, upper, u)) return false;
+    return most >= *upper - room || solve_side(s, aim, index, -1, room, region, lower, upper, u);
 }
 
 static bool unstable(const esp_region *region, int q) {

@@ -317,11 +317,21 @@ static double turn(esp_tableau *t, int row, int col) {
     return constant;
 }
 
-void esp_tableau_pivot(esp_tableau *t, int row, int col, double *d) {
+void esp_tableau_pivot(esp_tableau *t, int row, int col, double *d, bool weigh_rows) {
     double constant = turn(t, row, col), f = d[col];
-    eliminate_weigh(t, row, col, constant);
+    if (weigh_rows)
+        eliminate_weigh(t, row, col, constant);
+    else
+        eliminate(t, row, col, constant);
+    t->weighed = t->weighed && weigh_rows;
     d[col] = 0.0;
     add_row(d, esp_tableau_row(t, row), f, t->ld);
+}
+
+void esp_tableau_weigh(esp_tableau *t) {
+    if (t->weighed) return;
+    for (int i = 0; i < t->m; i++) t->weight[i] = weigh(esp_tableau_row(t, i), t->ld);
+    t->weighed = true;
 }
 
 /* Columns that are to become basic. */
@@ -392,6 +402,7 @@ typedef struct copy {
     uint64_t entries, basis; /* hashes: of the LP's entries, of what is basic */
     uint64_t used; /* when last */
     int width, ld, pivots;
+    bool weighed;
     void *memory; /* t, constant, weight, left_at; row_var, col_var, at; keep */
 } copy;
 
@@ -479,7 +490,7 @@ void esp_tableau_keep(esp_tableau *t) {
     if (!to) to = place_for_copy(shelf);
     if (!to->memory) to->memory = malloc(shelf->each);
     if (!to->memory) return;
-    *to = (copy){t->entries, basis, ++shelf->clock, t->width, t->ld, t->pivots, to->memory};
+    *to = (copy){t->entries, basis, ++shelf->clock, t->width, t->ld, t->pivots, t->weighed, to->memory};
     carry(t, to->memory, true);
 }
 
@@ -491,6 +502,7 @@ static bool take_copy(esp_tableau *t) {
     t->width = from->width;
     t->ld = from->ld;
     t->pivots = from->pivots;
+    t->weighed = from->weighed;
     carry(t, from->memory, false);
     return !esp_tableau_outdated(t);
 }
@@ -502,7 +514,7 @@ void esp_tableau_make(esp_tableau *t, bool afresh) {
     copy_base(t);
     reach_basis(t);
     compact(t);
-    for (int i = 0; i < t->m; i++) t->weight[i] = weigh(esp_tableau_row(t, i), t->ld);
+    t->weighed = false;
     t->pivots = 0;
     esp_tableau_keep(t);
 }

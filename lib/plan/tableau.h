@@ -52,7 +52,8 @@ typedef struct esp_tableau {
     double *t, *constant; /* m x base_ld (ld used), m */
     int *row_var, *col_var; /* m, base_width */
     int *at; /* n + m: row >= 0; -1 - column; ESP_TABLEAU_OUT */
-    double *weight; /* m: squared length of each row of T */
+    double *weight; /* m: squared length of each row of T, while `weighed` */
+    bool weighed;
     bool *keep; /* n + m: not to be left out though fixed, for the multipliers */
     double *left_at; /* n: where a left-out column was fixed */
     double *fixed_at; /* n: the same, listed while it is made */
@@ -77,8 +78,11 @@ void esp_tableau_make(esp_tableau *tableau, bool afresh);
  * search comes back to a basis twice, for both branches, and copying is ten times faster than making. The copies that
  * were not used for longest make room. */
 void esp_tableau_keep(esp_tableau *tableau);
-/* Exchanges the basic variable of a row with the nonbasic one of a column; `d`: another row of width ld, taken along. */
-void esp_tableau_pivot(esp_tableau *tableau, int row, int col, double *d);
+/* Exchanges the basic variable of a row with the nonbasic one of a column; `d`: another row of width ld, taken along.
+ * weigh: keep the rows' lengths, which must be known; else they are forgotten. */
+void esp_tableau_pivot(esp_tableau *tableau, int row, int col, double *d, bool weigh);
+/* Lengths of all rows, unless they are known. */
+void esp_tableau_weigh(esp_tableau *tableau);
 /* True when a column that was left out is not where it was. */
 bool esp_tableau_outdated(const esp_tableau *tableau);
 

@@ -6,7 +6,7 @@
 
 #define ON_GRAPH         1e-7 /* an LP point closer than this to a ReLU's graph counts as on it */
 #define LEAST_RISE       1e-6 /* of the room, counted for a phase whose first step gains nothing */
-#define LAZY_DEPTH       8 /* levels below the last squeeze at which a node is squeezed again */
+#define LAZY_DEPTH       4 /* levels below the last squeeze at which a node is squeezed again */
 #define LAZY_GAIN        0.05 /* a squeeze that closed this share of a node's way to the cutoff is followed by another */
 #define REFINEMENTS      6 /* of a node's squares, by tangents where its LP lands */
 #define LEAF_REFINEMENTS 100 /* where there is nothing left to branch on */
@@ -204,7 +204,16 @@ static void expand_phase(tree *t, const node *parent, bool on) {
     if (v != DROPPED) settle(t, child, v);
 }
 
-/* Instead of branching: all that is unstable in the steps that still cost something is squeezed. */
+/* The ReLUs that the node's LP point is off the graph of: where it cheats. False: not known. */
+static bool pick_cheats(tree *t, node *n, esp_squeezer *s) {
+    esp_region region = region_of(t, n);
+    if (s != t->squeezer) load(t, n);
+    if (esp_simplex_dual(esp_relax_simplex(t->relax), t->track->stop) != ESP_SIMPLEX_OPTIMAL) return false;
+    for (int q = 0; q < t->n_p; q++) t->pick[q] = unstable(&region, q) && fmin(esp_relax_r(t->relax, q), esp_relax_w(t->relax, q)) > ON_GRAPH;
+    return true;
+}
+
+/* Instead of branching: what the LP cheats with in the steps that still cost something is squeezed. */
 static void squeeze_again(tree *t, const node *parent) {
     node *n = t->work;
     copy_node(t, n, parent);
@@ -215,7 +224,8 @@ static void squeeze_again(tree *t, const node *parent) {
     else
         apply(t, s, n);
     t->track->nodes++;
-    if (!esp_squeeze_pass(s, parent->costly, NULL, cutoff_of(t), t->track->stop, &region)) return;
+    const bool *pick = pick_cheats(t, n, s) ? t->pick : NULL;
+    if (!esp_squeeze_pass(s, parent->costly, pick, cutoff_of(t), t->track->stop, &region)) return;
     if (!esp_squeeze_sweep(t->squeezer, 0, &region)) return;
     renew_facets(t, n, 1);
     load(t, n);

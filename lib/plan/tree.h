@@ -11,8 +11,8 @@
  *
  * Larger problems stall: the LP of a deep node is nearly exact in the steps that cost, then jumps to the goal in one
  * step, because its ranges are still the root's. There, lazily: a node that is several levels below its last squeeze is
- * not branched on when its turn comes, but squeezed, in every unstable ReLU of the steps that still cost something, over
- * the LP of those steps; it goes back on the heap and its children inherit.
+ * not branched on when its turn comes, but squeezed, in the ReLUs that its LP's point is off the graph of, over the LP of
+ * the steps that still cost something; it goes back on the heap and its children inherit.
  *
  * Proof. A node is dropped only when its proved bound (relax.h) reaches the cutoff, or its emptiness is proved. A leaf
  * whose LP point lies on every ReLU's graph but whose plan the check refuses, by tolerance, is branched on further, and
@@ -30,7 +30,7 @@ typedef struct esp_tree_options {
     int squeeze_relus; /* this many of their dearest ReLUs */
     int lazy_from; /* unstable ReLUs from which on lazy squeezing takes their place */
 } esp_tree_options;
-#define ESP_TREE_OPTIONS_INIT ((esp_tree_options){(size_t)1 << 30, 2, 10, 140})
+#define ESP_TREE_OPTIONS_INIT ((esp_tree_options){(size_t)1 << 30, 2, 10, 90})
 
 /* True when the problem is one that the tree takes: no value sets, no boxes to avoid. */
 bool esp_tree_takes(const esp_problem *problem);
