@@ -49,6 +49,7 @@ CHECK_SRC := $(sort $(wildcard clients/check/*.c))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
 BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
 CERTIFY_BENCH_SRC := $(sort $(wildcard tests/bench/certify/*.c))
+HTTP_BENCH_SRC := $(sort $(wildcard tests/bench/http/*.c))
 DEADLINE_SRC := $(sort $(wildcard tests/bench/deadline/*.c))
 PRUNE_BENCH_SRC := $(sort $(wildcard tests/bench/prune/*.c))
 # One binary per file; the folders stand cheap first, which is the order they run in.
@@ -67,7 +68,7 @@ PUSHING := $(B)/espalier-pushing
 CHECK := $(B)/espalier-check
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-deadline bench-share bench-certify c-size
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-deadline bench-http bench-share bench-certify c-size
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) $(CHECK) ## build the daemon, the worker, the simulated robots and the checker of certificates
@@ -163,6 +164,11 @@ $(B)/tests/bench/bench_deadline: $(call obj,$(DEADLINE_SRC) $(SUPPORT_SRC) $(CLI
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
+# The benchmark of lists and of requests a second, a client of a real daemon on a large registry.
+$(B)/tests/bench/bench_http: $(call obj,$(HTTP_BENCH_SRC) $(SUPPORT_SRC) $(CLIENT_SRC)) $(SERVER_LIB) $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_DAEMON) $(LIBS_NUMERIC) $(LIBS_BASE)
+
 # More, each one file beside the shared ones: rollouts/bench_rollouts, loop/bench_loop, share/bench_share.
 BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c tests/bench/share/*.c)
 $(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC) $(filter-out %/main.c,$(PUSHING_SRC))) $(LIB)
@@ -170,7 +176,7 @@ $(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_pla
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
 .PRECIOUS: $(B)/%.o
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(CHECK_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(BENCH_MORE) $(CERTIFY_BENCH_SRC) $(DEADLINE_SRC) $(TEST_SRC)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(CHECK_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(BENCH_MORE) $(CERTIFY_BENCH_SRC) $(DEADLINE_SRC) $(HTTP_BENCH_SRC) $(TEST_SRC)))
 
 # ---- what people type ------------------------------------------------------------------------------------------------
 JOBS ?= $(shell nproc)
@@ -218,6 +224,10 @@ bench-deadline: all $(B)/tests/bench/bench_deadline ## how late plans are beside
 bench-share: all $(B)/tests/bench/share/bench_share ## one plan on one worker and on two, a few minutes: [SHARE_SIZE=15x5] [SHARE_SEEDS=6] [SHARE_SECONDS=60]
 	@ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(B)/tests/bench/share/bench_share $(if $(SHARE_SIZE),--size $(SHARE_SIZE)) $(if $(SHARE_SEEDS),--seeds $(SHARE_SEEDS)) \
 		$(if $(SHARE_SECONDS),--seconds $(SHARE_SECONDS))
+
+bench-http: all $(B)/tests/bench/bench_http ## requests a second, and every list on a large registry: [HTTP_SECONDS=3] [HTTP_CONNECTIONS=32] [HTTP_MODELS=100000] [HTTP_CERTIFICATES=1000000]
+	@ESPALIER_BUILD=$(B) $(B)/tests/bench/bench_http $(if $(HTTP_SECONDS),--seconds $(HTTP_SECONDS)) $(if $(HTTP_CONNECTIONS),--connections $(HTTP_CONNECTIONS)) \
+		$(if $(HTTP_MODELS),--models $(HTTP_MODELS)) $(if $(HTTP_CERTIFICATES),--certificates $(HTTP_CERTIFICATES))
 
 bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, error against sparsity for each method; some minutes: [PRUNE_FAST=yes]
 	@OPENBLAS_NUM_THREADS=1 $< $(if $(PRUNE_FAST),--fast)

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "list_query.h"
+#include "pages.h"
 #include "server.h"
 
 #define PAGE_NS   ESP_NS_PER_S
@@ -63,13 +64,17 @@ static esp_code parse(const esp_call *call, esp_list_query *query, esp_error *re
     return code ? code : esp_list_settle(query, cursor, reterr);
 }
 
+/* Lists of jobs change with jobs, the others do not. */
+static bool of_jobs(const esp_list_query *query) {
+    return strncmp(query->list->from, "job", 3) == 0;
+}
+
 /* Weak: the same rows may come in other bytes. Two lists agree when nothing was committed between them. */
-static void make_etag(const esp_registry *registry, const esp_list_query *query, char ret_etag[80]) {
-    bool jobs = strncmp(query->list->from, "job", 3) == 0;
+static void make_etag(uint64_t changes, const esp_list_query *query, char ret_etag[80]) {
     uint64_t after = 14695981039346656037u;
     for (const char *p = query->resumes ? query->after_key : ""; *p; p++) after = (after ^ (unsigned char)*p) * 1099511628211u;
-    snprintf(ret_etag, 80, "W/\"%llx-%llx-%x\"", (unsigned long long)esp_registry_changes(registry, jobs),
-             (unsigned long long)(query->fingerprint ^ after), (unsigned)(query->format * 2048 + query->limit));
+    snprintf(ret_etag, 80, "W/\"%llx-%llx-%x\"", (unsigned long long)changes, (unsigned long long)(query->fingerprint ^ after),
+             (unsigned)(query->format * 2048 + query->limit));
 }
 
 /* ---- a page --------------------------------------------------------------------------------------------------------- */
@@ -121,7 +126,7 @@ static esp_code page(esp_db *db, const esp_list_query *query, esp_buf *out, esp_
     return code;
 }
 
-static void reply_page(esp_server *server, esp_call *call, const esp_list_query *query) {
+static void reply_page(esp_server *server, esp_call *call, const esp_list_query *query, uint64_t changes, const char *etag) {
     esp_error error = {0};
     esp_buf out = {0}, cursor = {0};
     esp_db *db = NULL;
@@ -134,8 +139,8 @@ static void reply_page(esp_server *server, esp_call *call, const esp_list_query 
     if (code) {
         esp_call_reply_error(call, &error);
     } else {
-        if (cursor.len && query->format != ESP_LIST_JSON) esp_call_header_add(call, "X-Next-Cursor", esp_buf_text(&cursor));
-        esp_call_reply(call, 200, content_types[query->format], &out);
+        const char *next = cursor.len && query->format != ESP_LIST_JSON ? esp_buf_text(&cursor) : "";
+        esp_pages_reply(server, call, content_types[query->format], etag, next, of_jobs(query), changes, &out);
     }
     esp_buf_done(&cursor);
     esp_buf_done(&out);
@@ -221,13 +226,13 @@ void esp_list_reply(struct esp_server *server, esp_call *call, const esp_list *l
         esp_call_reply_error(call, &error);
         return;
     }
-    make_etag(server->registry, &query, etag);
+    uint64_t changes = esp_registry_changes(server->registry, of_jobs(&query)); /* before the read */
+    make_etag(changes, &query, etag);
     if (esp_call_not_modified(call, etag)) return;
-    if (query.format != ESP_LIST_JSON && query.limit == 0) {
+    if (query.format == ESP_LIST_JSON || query.limit != 0)
+        reply_page(server, call, &query, changes, etag);
+    else
         reply_export(server, call, &query);
-    } else {
-        reply_page(server, call, &query);
-    }
 }
 
 /* ---- rows inside other replies -------------------------------------------------------------------------------------- */

@@ -18,6 +18,7 @@
 #include "log.h"
 #include "maintain.h"
 #include "ontime.h"
+#include "pages.h"
 #include "pool/pool.h"
 #include "server.h"
 #include "session.h"
@@ -113,6 +114,7 @@ static esp_code start(esp_server *server, esp_error *reterr) {
     if (!code && !(server->sessions = esp_sessions_create(server->config.session_idle_s)))
         code = esp_fail(reterr, ESP_NOMEM, "no memory for sessions");
     if (!code) code = esp_registry_open(server->config.data, &server->registry, reterr);
+    if (!code && !(server->pages = esp_pages_create())) code = esp_fail(reterr, ESP_NOMEM, "no memory for pages");
     if (!code) code = esp_tokens_open(server->config.data, &server->tokens, reterr);
     if (!code) code = esp_pool_start(&server->config, &server->pool, reterr);
     if (!code) code = esp_jobs_start(server, &server->jobs, reterr);
@@ -201,6 +203,7 @@ static void stop(esp_server *server) {
     esp_pool_free(server->pool);
     esp_sessions_free(server->sessions);
     esp_tokens_free(server->tokens);
+    esp_pages_free(server->pages);
 }
 
 int main(int argc, char **argv) {

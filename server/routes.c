@@ -8,14 +8,14 @@ enum { KIB = 1 << 10, MIB = 1 << 20 };
 const esp_route esp_routes[] = {
     /* data */
     {"POST", "/v1/datasets", ESP_SCOPE_SUBMIT, 0, ESP_BODY_OWN_CAP, esp_api_datasets_create, &esp_api_datasets_upload},
-    {"GET", "/v1/datasets", ESP_SCOPE_READ, 0, 0, esp_api_datasets_list, NULL},
+    {"GET", "/v1/datasets", ESP_SCOPE_READ, ESP_ROUTE_PAGES, 0, esp_api_datasets_list, NULL},
     {"GET", "/v1/datasets/{ref...}", ESP_SCOPE_READ, 0, 0, esp_api_datasets_get, NULL},
     {"DELETE", "/v1/datasets/{ref...}", ESP_SCOPE_ADMIN, 0, 0, esp_api_datasets_delete, NULL},
     {"GET", "/v1/datasets/{ref...}/data", ESP_SCOPE_READ, 0, 0, esp_api_datasets_data, NULL},
 
     /* jobs */
     {"POST", "/v1/jobs", ESP_SCOPE_SUBMIT, 0, 16 * MIB, esp_api_jobs_create, NULL},
-    {"GET", "/v1/jobs", ESP_SCOPE_READ, 0, 0, esp_api_jobs_list, NULL},
+    {"GET", "/v1/jobs", ESP_SCOPE_READ, ESP_ROUTE_PAGES, 0, esp_api_jobs_list, NULL},
     {"POST", "/v1/jobs/batch", ESP_SCOPE_SUBMIT, 0, 64 * MIB, esp_api_jobs_batch, NULL},
     {"GET", "/v1/jobs/{id}", ESP_SCOPE_READ, 0, 0, esp_api_jobs_get, NULL},
     {"DELETE", "/v1/jobs/{id}", ESP_SCOPE_SUBMIT, 0, 64 * KIB, esp_api_jobs_delete, NULL},
@@ -23,7 +23,7 @@ const esp_route esp_routes[] = {
 
     /* models and bounds */
     {"POST", "/v1/models", ESP_SCOPE_SUBMIT, 0, 64 * MIB, esp_api_models_create, NULL},
-    {"GET", "/v1/models", ESP_SCOPE_READ, 0, 0, esp_api_models_list, NULL},
+    {"GET", "/v1/models", ESP_SCOPE_READ, ESP_ROUTE_PAGES, 0, esp_api_models_list, NULL},
     {"GET", "/v1/models/{ref...}", ESP_SCOPE_READ, 0, 0, esp_api_models_get, NULL},
     {"DELETE", "/v1/models/{ref...}", ESP_SCOPE_ADMIN, 0, 0, esp_api_models_delete, NULL},
     {"GET", "/v1/models/{ref...}/lineage", ESP_SCOPE_READ, 0, 0, esp_api_models_lineage, NULL},
@@ -32,22 +32,22 @@ const esp_route esp_routes[] = {
     {"DELETE", "/v1/models/{ref...}/tags/{tag}", ESP_SCOPE_SUBMIT, 0, 64 * KIB, esp_api_tags_delete, NULL},
     {"GET", "/v1/models/{ref...}/artifact", ESP_SCOPE_READ, 0, 0, esp_api_models_artifact, NULL},
     {"POST", "/v1/models/{ref...}/predict", ESP_SCOPE_PLAN, 0, 16 * MIB, esp_api_models_predict, NULL},
-    {"GET", "/v1/models/{name}/aliases", ESP_SCOPE_READ, 0, 0, esp_api_aliases_list, NULL},
+    {"GET", "/v1/models/{name}/aliases", ESP_SCOPE_READ, ESP_ROUTE_PAGES, 0, esp_api_aliases_list, NULL},
     {"GET", "/v1/models/{name}/aliases/{alias}", ESP_SCOPE_READ, 0, 0, esp_api_aliases_get, NULL},
     {"PUT", "/v1/models/{name}/aliases/{alias}", ESP_SCOPE_SUBMIT, 0, 64 * KIB, esp_api_aliases_put, NULL},
-    {"GET", "/v1/bounds", ESP_SCOPE_READ, 0, 0, esp_api_bounds_list, NULL},
+    {"GET", "/v1/bounds", ESP_SCOPE_READ, ESP_ROUTE_PAGES, 0, esp_api_bounds_list, NULL},
     {"GET", "/v1/bounds/{id}", ESP_SCOPE_READ, 0, 0, esp_api_bounds_get, NULL},
     {"POST", "/v1/bounds/query", ESP_SCOPE_PLAN, 0, 16 * MIB, esp_api_bounds_query, NULL},
 
     /* tasks and plans */
     {"POST", "/v1/tasks", ESP_SCOPE_SUBMIT, 0, MIB, esp_api_tasks_create, NULL},
-    {"GET", "/v1/tasks", ESP_SCOPE_READ, 0, 0, esp_api_tasks_list, NULL},
+    {"GET", "/v1/tasks", ESP_SCOPE_READ, ESP_ROUTE_PAGES, 0, esp_api_tasks_list, NULL},
     {"GET", "/v1/tasks/{ref...}", ESP_SCOPE_READ, 0, 0, esp_api_tasks_get, NULL},
     {"POST", "/v1/plans", ESP_SCOPE_PLAN, ESP_ROUTE_URGENT, MIB, esp_api_plans_create, NULL},
     {"POST", "/v1/plans/batch", ESP_SCOPE_PLAN, 0, 64 * MIB, esp_api_plans_batch, NULL},
 
     {"POST", "/v1/episodes", ESP_SCOPE_PLAN, 0, 64 * KIB, esp_api_episodes_create, NULL},
-    {"GET", "/v1/episodes", ESP_SCOPE_READ, 0, 0, esp_api_episodes_list, NULL},
+    {"GET", "/v1/episodes", ESP_SCOPE_READ, ESP_ROUTE_PAGES, 0, esp_api_episodes_list, NULL},
     {"GET", "/v1/episodes/{id}", ESP_SCOPE_READ, 0, 0, esp_api_episodes_get, NULL},
 
     /* operations */

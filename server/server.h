@@ -14,6 +14,7 @@ struct esp_pool;
 struct esp_jobs;
 struct esp_sessions;
 struct esp_tokens;
+struct esp_pages;
 
 typedef struct esp_server {
     esp_config config;
@@ -23,6 +24,7 @@ typedef struct esp_server {
     struct esp_jobs *jobs; /* jobs/jobs.h */
     struct esp_sessions *sessions; /* session.h */
     struct esp_tokens *tokens; /* tokens.h */
+    struct esp_pages *pages; /* pages.h */
     atomic_bool draining;
     int64_t started_ns;
 } esp_server;

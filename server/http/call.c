@@ -86,6 +86,10 @@ const char *esp_call_route(const esp_call *call) {
     return call->route->pattern;
 }
 
+const char *esp_call_url(const esp_call *call) {
+    return call->path;
+}
+
 const char *esp_call_path(const esp_call *call, const char *name) {
     for (int i = 0; i < call->n_params; i++) {
         if (strlen(name) == call->param_name_lens[i] && memcmp(name, call->param_names[i], call->param_name_lens[i]) == 0)

@@ -35,8 +35,8 @@ typedef struct esp_upload {
 } esp_upload;
 
 /* INLINE: runs on an event thread, must not block. URGENT: waits for a handler thread ahead of all others, one of which
- * takes nothing else. */
-enum { ESP_ROUTE_INLINE = 1, ESP_ROUTE_URGENT = 2 };
+ * takes nothing else. PAGES: a list, which pages.h may answer at once. */
+enum { ESP_ROUTE_INLINE = 1, ESP_ROUTE_URGENT = 2, ESP_ROUTE_PAGES = 4 };
 #define ESP_BODY_OWN_CAP SIZE_MAX /* the upload's begin and chunk refuse what is too large */
 typedef enum esp_scope { ESP_SCOPE_NONE, ESP_SCOPE_READ, ESP_SCOPE_PLAN, ESP_SCOPE_SUBMIT, ESP_SCOPE_ADMIN } esp_scope;
 
@@ -58,6 +58,7 @@ const struct esp_token *esp_call_token(const esp_call *call); /* its id is "" wh
 const char *esp_call_request_id(const esp_call *call);
 int64_t esp_call_arrived_ns(const esp_call *call); /* monotonic: the first byte's arrival as far as known */
 const char *esp_call_route(const esp_call *call); /* the pattern of its route */
+const char *esp_call_url(const esp_call *call); /* the decoded path */
 const char *esp_call_path(const esp_call *call, const char *name); /* decoded path parameter */
 const char *esp_call_query(const esp_call *call, const char *name); /* NULL when absent */
 /* i-th query parameter in order; false past the end. */
@@ -73,6 +74,13 @@ ESP_MUST_CHECK esp_code esp_call_json(esp_call *call, const esp_json **ret_json,
 /* --- what it answers --- */
 void esp_call_header_add(esp_call *call, const char *name, const char *value);
 void esp_call_reply(esp_call *call, int status, const char *content_type, esp_buf *take_body); /* empties the buffer */
+/* Bytes that many replies may send at once. */
+typedef struct esp_shared esp_shared;
+esp_shared *esp_shared_create(esp_buf *take_bytes); /* NULL: no memory */
+esp_shared *esp_shared_ref(esp_shared *shared);
+void esp_shared_unref(esp_shared *shared); /* NULL is fine */
+size_t esp_shared_len(const esp_shared *shared);
+void esp_call_reply_shared(esp_call *call, int status, const char *content_type, esp_shared *shared); /* takes a reference of its own */
 void esp_call_reply_json(esp_call *call, int status, esp_buf *take_body);
 void esp_call_reply_error(esp_call *call, const esp_error *error); /* problem+json */
 /* Adds the ETag; when If-None-Match names it, answers 304 and returns true. */
