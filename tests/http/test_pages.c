@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Kept pages of lists: the second answer is the first one's bytes until something is committed, and never after; forms, cursors
  * and conditions are told apart. */
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "support/http.h"
 
@@ -100,40 +102,47 @@ START_TEST(pages__head_has_the_same_headers_and_no_body) {
 }
 END_TEST
 
-/* Many readers while a writer adds: whoever reads after an acknowledged write sees it. */
-static atomic_int written;
-static char missed[] = "an acknowledged row was not there", went[] = "a row went";
-static void *read_along(void *user) {
-    (void)user;
-    for (int last = 0; last < 40;) {
-        int least = written;
+/* Many readers while a writer adds: whoever reads after an acknowledged write sees it. The readers are processes of their own:
+ * the client of the tests has one user. */
+enum { ADDED = 40, READERS = 4, MISSED = 3, WENT = 4 };
+
+static int read_along(const atomic_int *written) {
+    for (int last = 0; last < ADDED;) {
+        int least = atomic_load(written);
         http_reply reply = http_get(&d, "/v1/models?name__glob=race-*&limit=100");
         int seen = (int)reply_count(&reply, "/items");
         http_done(&reply);
-        if (seen < least) return missed;
-        if (seen < last) return went;
+        if (seen < least) return MISSED;
+        if (seen < last) return WENT;
         last = seen;
     }
-    return NULL;
+    return 0;
 }
 
 START_TEST(pages__keep_up_under_load) {
-    pthread_t readers[4];
-    void *said = NULL;
-    for (int i = 0; i < 4; i++) pthread_create(&readers[i], NULL, read_along, NULL);
-    for (int i = 0; i < 40; i++) {
+    pid_t readers[READERS];
+    atomic_int *written = mmap(NULL, sizeof *written, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(written, MAP_FAILED);
+    for (int i = 0; i < READERS; i++) {
+        readers[i] = fork();
+        if (readers[i] == 0) _exit(read_along(written));
+    }
+    for (int i = 0; i < ADDED; i++) {
         char path[100], body[200];
         snprintf(path, sizeof path, "/v1/models?name=race-%d&kind=policy", i);
         snprintf(body, sizeof body, "{\"layers\":[{\"w\":[[%d,3]],\"b\":[0],\"activation\":\"relu\"}]}", i);
         http_reply reply = http_json(&d, "POST", path, body);
         expect_status(reply, 201);
         http_done(&reply);
-        written = i + 1;
+        atomic_store(written, i + 1);
     }
-    for (int i = 0; i < 4; i++) {
-        pthread_join(readers[i], &said);
-        ck_assert_msg(!said, "%s", (char *)said);
+    for (int i = 0; i < READERS; i++) {
+        int status = 0;
+        waitpid(readers[i], &status, 0);
+        ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a reader ended with %d (3: an acknowledged row was missing, 4: a row went)",
+                      WEXITSTATUS(status));
     }
+    munmap(written, sizeof *written);
 }
 END_TEST
 
