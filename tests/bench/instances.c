@@ -219,7 +219,7 @@ void bench_model(const plan_case *c, const bench_instance *instance, bool sample
     must(esp_problem_create(c->task, step, 1, NULL, NULL, &request, &problem, &error), &error);
     must(esp_tighten(problem, true, &tightened, &error), &error);
     if (sampled) meet(step, instance, c->model->ny, c->model->nu, tightened.ranges);
-    must(esp_encode_tangents(problem, tightened.ranges, &tangents, &error), &error);
+    must(esp_encode_tangents(problem, tightened.ranges, problem->horizon, &tangents, &error), &error);
     must(esp_encode(problem, tightened.ranges, c->task->horizon, true, &tangents, ret_model, &error), &error);
     esp_tangents_done(&tangents);
     esp_tightened_done(&tightened);

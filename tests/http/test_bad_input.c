@@ -45,7 +45,7 @@ START_TEST(bad_input__unknown_paths_and_methods) {
         expect_problem(&reply, reply.status, reply.status == 404 ? "NOT_FOUND" : "INVALID", NULL);
         http_done(&reply);
     }
-    http_reply reply = http_delete(&d, "/v1/models/x");
+    http_reply reply = http_delete(&d, "/v1/bounds");
     expect_problem(&reply, 405, "METHOD", NULL);
     ck_assert_str_eq(http_header(&reply, "Allow", allow, sizeof allow), "GET, HEAD");
     http_done(&reply);
