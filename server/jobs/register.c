@@ -54,8 +54,8 @@ static esp_code read_model(const esp_reader *root, const job_run *run, esp_model
     return code;
 }
 
-/* {id,name,version,relu,validation_rmse}, and what is left of a pruned one: the same in the event and in the result. */
-static esp_code put_model(const esp_reader *root, const esp_model_row *row, bool pruned, esp_buf *out, esp_error *reterr) {
+/* {id,name,version,relu,validation_rmse}, and the size of one that was not trained on data: the same in the event and in the result. */
+static esp_code put_model(const esp_reader *root, const esp_model_row *row, bool sized, esp_buf *out, esp_error *reterr) {
     double rmse = NAN;
     esp_reader metrics = esp_read_member(root, "metrics"), member = esp_read_member(&metrics, "validation_rmse");
     esp_code code = esp_read_number(&member, 0, 1e300, &rmse, reterr);
@@ -67,8 +67,8 @@ static esp_code put_model(const esp_reader *root, const esp_model_row *row, bool
     esp_jsonw_integer(&w, "version", row->version);
     esp_jsonw_integer(&w, "relu", row->relu);
     esp_jsonw_number(&w, "validation_rmse", rmse); /* null when there was no data to measure it on */
-    if (pruned) esp_jsonw_integer(&w, "parameters", row->parameters);
-    if (pruned) esp_jsonw_integer(&w, "nonzero", row->nonzero);
+    if (sized) esp_jsonw_integer(&w, "parameters", row->parameters);
+    if (sized) esp_jsonw_integer(&w, "nonzero", row->nonzero);
     esp_jsonw_object_end(&w);
     return ESP_OK;
 }
@@ -96,7 +96,7 @@ esp_code job_register_model(esp_db *db, job_run *run, const char *payload, size_
     if (!code && !esp_blob_exists(run->jobs->server->registry, row.sha256))
         code = esp_fail(reterr, ESP_IO, "the worker did not leave blob %.12s...", row.sha256);
     if (!code) code = esp_model_insert(db, &row, reterr);
-    if (!code) code = put_model(&root, &row, strcmp(run->kind, "prune") == 0, &event, reterr);
+    if (!code) code = put_model(&root, &row, strcmp(run->kind, "train") != 0, &event, reterr);
     if (!code) code = esp_event_append(db, run->id, "model", esp_buf_text(&event), reterr);
     if (code) goto out;
     memcpy(run->parent, row.id, sizeof run->parent);
@@ -179,8 +179,8 @@ static esp_code register_certificates(esp_db *db, const job_run *run, const esp_
     return code;
 }
 
-/* What else the payload of a prune job says goes to the result as it stands. */
-static void put_pruned(esp_jsonw *w, const job_run *run, const esp_reader *root) {
+/* The model, and what else the payload of a prune or distill job says, as it stands. */
+static void put_made(esp_jsonw *w, const job_run *run, const esp_reader *root) {
     const char *key = NULL;
     esp_reader value;
     if (run->models.len)
@@ -191,15 +191,15 @@ static void put_pruned(esp_jsonw *w, const job_run *run, const esp_reader *root)
         if (strcmp(key, "certificates") != 0) esp_jsonw_value(w, key, value.value);
 }
 
-static esp_code certified_result(esp_db *db, const job_run *run, esp_buf *out, esp_error *reterr) {
+static esp_code object_result(esp_db *db, const job_run *run, esp_buf *out, esp_error *reterr) {
     esp_json *json = NULL;
     esp_code code = esp_json_parse(run->payload.data, run->payload.len, &json, reterr);
     if (code) return code;
     esp_reader root = esp_reader_root(json);
     esp_jsonw w = esp_jsonw_on(out);
     esp_jsonw_object(&w, NULL);
-    if (strcmp(run->kind, "prune") == 0) put_pruned(&w, run, &root);
-    code = register_certificates(db, run, &root, &w, reterr);
+    if (strcmp(run->kind, "certify") != 0) put_made(&w, run, &root);
+    if (strcmp(run->kind, "distill") != 0) code = register_certificates(db, run, &root, &w, reterr);
     esp_jsonw_object_end(&w);
     esp_json_free(json);
     return code;
@@ -212,8 +212,8 @@ esp_code job_result(esp_db *db, job_run *run, esp_buf *ret_result, esp_error *re
         if (run->models.len) esp_buf_put(ret_result, run->models.data, run->models.len);
         esp_buf_puts(ret_result, "]}");
         ret_result->failed |= run->models.failed;
-    } else if (strcmp(run->kind, "certify") == 0 || strcmp(run->kind, "prune") == 0) {
-        code = certified_result(db, run, ret_result, reterr);
+    } else if (strcmp(run->kind, "evaluate") != 0) {
+        code = object_result(db, run, ret_result, reterr);
     } else {
         esp_buf_put(ret_result, run->payload.data, run->payload.len);
     }

@@ -63,6 +63,7 @@ static esp_code put_model(esp_jsonw *w, job_run *run, const char *key, esp_db *d
     esp_jsonw_object(w, key);
     esp_jsonw_string(w, "path", path);
     esp_jsonw_string(w, "sha256", row.sha256);
+    if (strcmp(run->kind, "distill") == 0) put_data_box(w, &row);
     if (strcmp(run->kind, "prune") == 0) put_parent(w, run, &row);
     esp_jsonw_object_end(w);
     esp_model_row_done(&row);
@@ -83,11 +84,13 @@ static esp_code put_dataset(esp_jsonw *w, const job_run *run, const char *key, e
     return ESP_OK;
 }
 
-static esp_code put_task(esp_jsonw *w, esp_db *db, const char *id, esp_error *reterr) {
+/* A policy is distilled on the model that its task plans with. */
+static esp_code put_task(esp_jsonw *w, job_run *run, esp_db *db, const char *id, esp_error *reterr) {
     esp_task_row row = {0};
     if (!*id) return ESP_OK;
     esp_code code = esp_task_find(db, id, &row, reterr);
     if (!code) esp_jsonw_raw(w, "task", row.body, strlen(row.body));
+    if (!code && strcmp(run->kind, "distill") == 0) code = put_model(w, run, "model", db, row.model, reterr);
     esp_task_row_done(&row);
     return code;
 }
@@ -120,7 +123,7 @@ static esp_code make_frame(job_run *run, esp_db *db, const char *spec, esp_error
     if (!code) code = put_model(&w, run, "model", db, run->model, reterr);
     if (!code) code = put_model(&w, run, "reference", db, run->reference, reterr);
     if (!code) code = put_model(&w, run, "dynamics", db, dynamics, reterr);
-    if (!code) code = put_task(&w, db, task, reterr);
+    if (!code) code = put_task(&w, run, db, task, reterr);
     if (!code) code = put_dataset(&w, run, "dataset", db, *run->dataset ? run->dataset : domain_dataset, reterr);
     if (!code && *run->dataset) code = put_dataset(&w, run, "domain_dataset", db, domain_dataset, reterr);
     esp_jsonw_object_end(&w);

@@ -180,9 +180,10 @@ static esp_code check_evaluate(const esp_reader *spec, esp_db *db, refs *ret, es
 static const struct {
     const char *kind;
     esp_code (*check)(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr);
-} kinds[] = {{"train", check_train}, {"certify", check_certify}, {"evaluate", check_evaluate}, {"prune", spec_check_prune}};
+} kinds[] = {
+    {"train", check_train}, {"certify", check_certify}, {"evaluate", check_evaluate}, {"prune", spec_check_prune}, {"distill", spec_check_distill}};
 
-static const char *const later_kinds[] = {"sparsify", "distill"};
+static const char *const later_kinds[] = {"sparsify"};
 
 static esp_code find_kind(const esp_reader *reader, size_t *ret_index, esp_error *reterr) {
     esp_reader member;
@@ -201,7 +202,7 @@ static esp_code find_kind(const esp_reader *reader, size_t *ret_index, esp_error
         if (reterr) reterr->code = ESP_UNPROCESSABLE;
         return ESP_UNPROCESSABLE;
     }
-    return esp_refuse(&member, reterr, "must be one of train, certify, evaluate, prune");
+    return esp_refuse(&member, reterr, "must be one of train, certify, evaluate, prune, distill");
 }
 
 static void put_domain(esp_jsonw *w, const esp_reader *domain, const refs *r) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the checks of the job kinds share. Private to spec.c, spec_certify.c and spec_prune.c. */
+ * What the checks of the job kinds share. Private to spec.c and the spec_*.c. */
 #ifndef ESP_SERVER_SPEC_H
 #define ESP_SERVER_SPEC_H
 
@@ -30,6 +30,8 @@ int spec_n_x(const esp_model_row *row);
 
 /* Prune specs. */
 ESP_MUST_CHECK esp_code spec_check_prune(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr);
+/* Distill specs. */
+ESP_MUST_CHECK esp_code spec_check_distill(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr);
 /* Certify specs with a "kind": closed_loop, planning_loss, conformal. */
 ESP_MUST_CHECK esp_code spec_check_certify_kind(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr);
 

@@ -7,7 +7,7 @@
  *     task_plan.c    PLAN, HELP    task_predict.c  PREDICT, QUERY          task_artifact.c  ARTIFACT
  *     share.c        frames about shares of a plan's search, while it runs
  *     job.c          JOB: what all kinds share; job_train.c, job_certify.c, job_evaluate.c,
- *                    job_prune.c (with prune_inputs.c and prune_search.c)
+ *                    job_prune.c (with prune_inputs.c and prune_search.c), job_distill.c (with distill_plan.c and distill_loop.c)
  *
  * A task function answers with exactly one DONE itself and returns OK, or returns the error that main.c sends. */
 #ifndef ESP_WORKER_H
@@ -72,7 +72,7 @@ void worker_cache_done(worker *w);
 typedef esp_code worker_task(worker *w, const esp_reader *payload, esp_error *reterr);
 worker_task worker_plan, worker_help, worker_predict, worker_query, worker_artifact, worker_job;
 /* `spec` and what comes with it are members of `job`. */
-worker_task worker_job_train, worker_job_certify, worker_job_evaluate, worker_job_prune;
+worker_task worker_job_train, worker_job_certify, worker_job_evaluate, worker_job_prune, worker_job_distill;
 
 /* --- job.c --- */
 void worker_progress(worker *w, double fraction, const char *stage);

@@ -251,7 +251,6 @@ static void expect_refused(const char *body, int status, const char *code, const
 START_TEST(create__refuses_by_field) {
     expect_refused("{\"kind\":\"dream\",\"spec\":{}}", 400, "INVALID", "/kind");
     expect_refused("{\"kind\":\"sparsify\",\"spec\":{}}", 422, "UNPROCESSABLE", "/kind");
-    expect_refused("{\"kind\":\"distill\",\"spec\":{}}", 422, "UNPROCESSABLE", "/kind");
     expect_refused("{\"kind\":\"train\"}", 400, "INVALID", NULL);
     expect_refused("{\"kind\":\"train\",\"spec\":[]}", 400, "INVALID", "/spec");
     expect_refused("{\"kind\":\"train\",\"spec\":{\"dataset\":\"nothing\",\"name\":\"x\",\"model\":{\"type\":\"mlp\",\"hidden\":[4]}}}", 422,
@@ -270,7 +269,7 @@ START_TEST(create__refuses_by_field) {
                    "UNPROCESSABLE", "/spec/reference");
     expect_refused("{\"kind\":\"certify\",\"spec\":{\"model\":\"line\",\"domain\":{\"dataset\":\"rail\"}}}", 422, "UNPROCESSABLE",
                    "/spec/domain/dataset");
-    expect_refused("{\"kind\":\"certify\",\"spec\":{\"kind\":\"closed_loop\"}}", 422, "UNPROCESSABLE", "/spec/kind");
+    expect_refused("{\"kind\":\"certify\",\"spec\":{\"kind\":\"closed_loop\"}}", 400, "INVALID", "/spec/dynamics");
     expect_refused("{\"kind\":\"evaluate\",\"spec\":{\"model\":\"wide\",\"dataset\":\"rail\",\"horizon\":1},\"priority\":\"high\"}", 400, "INVALID",
                    "/priority");
     expect_refused("{\"kind\":\"evaluate\",\"kind\":\"train\",\"spec\":{}}", 400, "INVALID", NULL);

@@ -11,6 +11,7 @@
 #include "plan/task.h"
 #include "sparsify/prune.h"
 #include "support/schema.h"
+#include "train/distill.h"
 #include "train/train.h"
 
 static esp_reader document;
@@ -132,18 +133,28 @@ static void check_prune(const char *name, const esp_reader *value) {
     esp_arena_free(arena);
 }
 
+static void check_distill(const char *name, const esp_reader *value) {
+    esp_reader kind = esp_read_member(value, "kind"), spec = esp_read_member(value, "spec");
+    if (strcmp(schema_text(&kind), "distill") != 0) return;
+    esp_distill_opts opts;
+    esp_error error = {0};
+    ck_assert_msg(esp_distill_opts_parse(&spec, 3, 1, &opts, &error) == ESP_OK, "%s: %s %s", name, error.pointer, error.message);
+    ck_assert_int_ge(opts.samples, 1);
+}
+
 START_TEST(examples__are_read_by_the_library) {
     ck_assert_uint_ge(for_examples("#/paths/~1v1~1tasks/post/requestBody/content/application~1json/examples", check_task), 3);
     ck_assert_uint_ge(for_examples("#/paths/~1v1~1plans/post/requestBody/content/application~1json/examples", check_plan_task), 3);
     ck_assert_uint_ge(for_examples("#/paths/~1v1~1models/post/requestBody/content/application~1json/examples", check_model), 2);
     ck_assert_uint_ge(for_examples("#/paths/~1v1~1jobs/post/requestBody/content/application~1json/examples", check_train), 3);
     ck_assert_uint_ge(for_examples("#/paths/~1v1~1jobs/post/requestBody/content/application~1json/examples", check_prune), 3);
+    ck_assert_uint_ge(for_examples("#/paths/~1v1~1jobs/post/requestBody/content/application~1json/examples", check_distill), 1);
 }
 END_TEST
 
 /* ---- what both refuse ---- */
 
-typedef enum refused_by { BY_TASK, BY_TRAIN, BY_PRUNE, BY_NETWORK } refused_by;
+typedef enum refused_by { BY_TASK, BY_TRAIN, BY_PRUNE, BY_DISTILL, BY_NETWORK } refused_by;
 
 /* One fault in each. */
 static const struct {
@@ -199,6 +210,14 @@ static const struct {
     {BY_PRUNE, "{\"model\":\"m\",\"method\":\"magnitude\",\"pattern\":\"1:4\"}"},
     {BY_PRUNE, "{\"model\":\"m\",\"method\":\"obs\",\"sparsity\":0.5,\"states\":[]}"},
     {BY_PRUNE, "{\"model\":\"m\",\"error_budget\":0,\"domain\":{\"lower\":[0,0,0],\"upper\":[1,1,1]}}"},
+#define DISTILL(rest) "{\"task\":\"t\",\"name\":\"n\",\"domain\":{\"lower\":[0,0,0],\"upper\":[1,1,1]}" rest "}"
+    {BY_DISTILL, DISTILL(",\"samples\":0,\"hidden\":[4]")},
+    {BY_DISTILL, DISTILL(",\"samples\":9")},
+    {BY_DISTILL, DISTILL(",\"samples\":9,\"hidden\":[]")},
+    {BY_DISTILL, DISTILL(",\"samples\":9,\"hidden\":[4],\"dagger_rounds\":51")},
+    {BY_DISTILL, DISTILL(",\"samples\":9,\"hidden\":[4],\"plan_ms\":0")},
+    {BY_DISTILL, DISTILL(",\"samples\":9,\"hidden\":[4],\"validation\":1")},
+    {BY_DISTILL, DISTILL(",\"samples\":9,\"hidden\":[4],\"model\":\"m\"")},
     {BY_NETWORK, "{}"},
     {BY_NETWORK, "{\"layers\":[]}"},
     {BY_NETWORK, "{\"layers\":[{\"w\":[[1,1]],\"activation\":\"identity\"}],\"nu\":1}"},
@@ -212,12 +231,14 @@ static esp_code parse_as(refused_by what, const esp_reader *value, esp_arena *ar
     esp_task *task = NULL;
     esp_train_opts opts;
     esp_prune_spec prune;
+    esp_distill_opts distill;
     esp_model *model = NULL;
     esp_code code = ESP_OK;
     switch (what) {
     case BY_TASK: code = esp_task_parse(value, 2, 1, arena, &task, reterr); break;
     case BY_TRAIN: code = esp_train_opts_parse(value, 2, 1, arena, &opts, reterr); break;
     case BY_PRUNE: code = esp_prune_spec_parse(value, 3, arena, &prune, reterr); break;
+    case BY_DISTILL: code = esp_distill_opts_parse(value, 3, 1, &distill, reterr); break;
     case BY_NETWORK: code = esp_model_parse_json(value, ESP_MODEL_DYNAMICS, &model, reterr); break;
     }
     esp_model_free(model);
@@ -226,7 +247,7 @@ static esp_code parse_as(refused_by what, const esp_reader *value, esp_arena *ar
 
 START_TEST(examples__schema_and_library_refuse_the_same) {
     static const char *const schemas[] = {"#/components/schemas/TaskRequest", "#/components/schemas/TrainSpec", "#/components/schemas/PruneSpec",
-                                          "#/components/schemas/Network"};
+                                          "#/components/schemas/DistillSpec", "#/components/schemas/Network"};
     esp_json *json = NULL;
     esp_error error = {0};
     esp_arena *arena = esp_arena_create(0);

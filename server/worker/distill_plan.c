@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * States into answers: the first input of the plan that the task's planner makes there. */
+#include <string.h>
+
+#include "worker/distill_parts.h"
+
+esp_code distill_plan(distill_planner *p, const double *x, const double *start, esp_plan_result *ret, esp_error *reterr) {
+    esp_plan_request request = esp_present_request(&p->present, x);
+    esp_plan_result result = {0};
+    esp_error error = {0};
+    request.start = start;
+    p->stop.deadline_ns = esp_clock_now_ns() + (int64_t)(p->plan_ms * (double)ESP_NS_PER_MS);
+    esp_code code = esp_plan_run(p->planner, p->task, &request, NULL, &p->stop, &result, &error);
+    if (!code && p->stop.cancelled(p->stop.user)) code = esp_fail(&error, ESP_CANCELLED, "cancelled");
+    if (!code) {
+        *ret = result;
+        return ESP_OK;
+    }
+    esp_plan_result_done(&result);
+    if (error.code != ESP_CANCELLED && *error.pointer)
+        return esp_fail_at(reterr, error.code, "/spec/task", "planning: %s: %s", error.pointer, error.message);
+    if (reterr) *reterr = error;
+    return code;
+}
+
+/* Every so many answers, by a seeded draw, are kept out of training; the first is not. */
+static void keep(distilling *d, const double *x, const double *u) {
+    size_t n = (size_t)d->p.present.n, nu = (size_t)d->p.present.nu;
+    bool held = esp_rng_uniform(&d->split) < d->opts.validation && d->n > 0;
+    size_t at = held ? d->n_held++ : d->n++;
+    memcpy((held ? d->held_x : d->x) + at * n, x, n * sizeof *x);
+    memcpy((held ? d->held_u : d->u) + at * nu, u, nu * sizeof *u);
+}
+
+esp_code distill_answer(distilling *d, size_t n, const double *x, distill_round *round, esp_error *reterr) {
+    esp_code code = ESP_OK;
+    for (size_t i = 0; !code && i < n; i++) {
+        const double *state = x + i * (size_t)d->p.present.n;
+        esp_plan_result result = {0};
+        code = distill_plan(&d->p, state, NULL, &result, reterr);
+        if (!code && result.best.inputs) keep(d, state, result.best.inputs);
+        if (!code) {
+            round->answers += result.best.inputs != NULL;
+            round->unplanned += result.best.inputs == NULL;
+            d->optimal += result.status == ESP_PLAN_OPTIMAL;
+        }
+        esp_plan_result_done(&result);
+        d->done++;
+        distill_pulse(d);
+    }
+    d->unplanned += round->unplanned;
+    return code;
+}
