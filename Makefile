@@ -68,7 +68,7 @@ PUSHING := $(B)/espalier-pushing
 CHECK := $(B)/espalier-check
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-deadline bench-http bench-share bench-certify c-size
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-deadline bench-http bench-share bench-certify policy-to-c c-size
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) $(CHECK) ## build the daemon, the worker, the simulated robots and the checker of certificates
@@ -169,8 +169,8 @@ $(B)/tests/bench/bench_http: $(call obj,$(HTTP_BENCH_SRC) $(SUPPORT_SRC) $(CLIEN
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_DAEMON) $(LIBS_NUMERIC) $(LIBS_BASE)
 
-# More, each one file beside the shared ones: rollouts/bench_rollouts, loop/bench_loop, share/bench_share.
-BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c tests/bench/share/*.c)
+# More, each one file beside the shared ones: rollouts/bench_rollouts, loop/bench_loop, share/bench_share, ladder/draw.
+BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c tests/bench/share/*.c tests/bench/ladder/*.c)
 $(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC) $(filter-out %/main.c,$(PUSHING_SRC))) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
@@ -235,6 +235,9 @@ bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, err
 bench-rollouts: $(B)/tests/bench/rollouts/bench_rollouts ## sampled plans a second against PyTorch, after bench-peers: [ROLLOUT_NETWORKS="dense push24-1"] [ROLLOUT_HORIZONS="5 10 20"] [ROLLOUT_SAMPLES="150 1000 4000"]
 	@OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BENCH_PYTHON) tests/bench/rollouts/rollouts.py $< $(if $(ROLLOUT_NETWORKS),--networks "$(ROLLOUT_NETWORKS)") \
 		$(if $(ROLLOUT_HORIZONS),--horizons "$(ROLLOUT_HORIZONS)") $(if $(ROLLOUT_SAMPLES),--samples "$(ROLLOUT_SAMPLES)")
+
+policy-to-c: all $(B)/tests/bench/ladder/draw ## a policy distilled, pruned, certified, as C, and the picture of what pruning costs; a minute: [LADDER_OUT=build/ladder]
+	@tests/bench/ladder/run $(B) $(LADDER_OUT)
 
 c-size: all ## C artifacts: self-tests, and flash, RAM and stack on a Cortex-M4 (Debian: gcc-arm-none-eabi, qemu-user)
 	@tests/bench/c_size/run $(B) tests/bench/models/push15-1.espm tests/bench/models/push24-1.espm

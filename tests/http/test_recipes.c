@@ -137,6 +137,8 @@ START_TEST(recipes__run_in_order) {
     expect(in_dir("artifact.sh rail/3 %s/rail.onnx onnx"), "bytes");
     expect(in_dir("onnx.sh %s/rail.onnx rail-onnx"), "rail-onnx/1 ");
     expect("task.sh rail/3", "rail-stop/1 ");
+    expect("distill.sh rail-stop rail-policy 60", "regret over 8 steps: mean ");
+    expect(in_dir("policy_to_c.sh rail-stop rail-policy 0.1 %s/policy.c"), "self-test passed");
     ck_assert_uint_ge(lines(expect("tube.sh rail/3 rail/1 rail-stop", "closed_loop by tube: at most ")), 5);
     expect("check.sh method=tube", "verified: ");
     expect("check.sh kind=planning_loss method=program", "verified: ");
@@ -191,5 +193,6 @@ int main(void) {
     snprintf(check, sizeof check, "%s/espalier-check", build ? build : "build/release");
     setenv("ESPALIER", espalierd.base, 1);
     setenv("ESPALIER_CHECK", check, 1);
+    setenv("SAMPLES", "40", 1);
     return daemon_finish(&espalierd, run_suite(suite));
 }
