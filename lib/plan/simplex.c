@@ -17,6 +17,15 @@
 #define LONG_LIFE  400 /* pivots after which a tableau is made anew in any case */
 #define LOOK       16 /* pivots between two looks at the clock */
 
+/* As fmax and fmin, of numbers, without a call. */
+static inline double larger(double a, double b) {
+    return a > b ? a : b;
+}
+
+static inline double smaller(double a, double b) {
+    return a < b ? a : b;
+}
+
 typedef struct candidate {
     int col;
     double ratio, size; /* of the row's entry */
@@ -229,7 +238,7 @@ static int leaving(const esp_simplex *s) {
     int best = -1;
     double most = 0.0;
     for (int i = 0; i < s->t->m; i++) {
-        double out = fmax(s->row_lower[i] - s->beta[i], s->beta[i] - s->row_upper[i]);
+        double out = larger(s->row_lower[i] - s->beta[i], s->beta[i] - s->row_upper[i]);
         if (out <= FEASIBLE || s->barred[i]) continue;
         double score = out * out / (1.0 + s->t->weight[i]);
         if (score <= most) continue;
@@ -249,7 +258,7 @@ static int collect(const esp_simplex *s, int row, double sign) {
         int v = t->col_var[c];
         if (fabs(a) <= ENTRY || !(t->upper[v] > t->lower[v])) continue;
         if ((a > 0.0) != (t->status[v] == ESP_AT_LOWER)) continue;
-        double d = t->status[v] == ESP_AT_LOWER ? fmax(0.0, s->d[c]) : fmax(0.0, -s->d[c]);
+        double d = t->status[v] == ESP_AT_LOWER ? larger(0.0, s->d[c]) : larger(0.0, -s->d[c]);
         s->candidates[n++] = (candidate){c, d / fabs(a), fabs(a)};
     }
     return n;
@@ -259,7 +268,7 @@ static int collect(const esp_simplex *s, int row, double sign) {
 static void select_next(candidate *list, int k, int n) {
     double least = (double)INFINITY;
     int best = k;
-    for (int i = k; i < n; i++) least = fmin(least, list[i].ratio);
+    for (int i = k; i < n; i++) least = smaller(least, list[i].ratio);
     double size = -1.0;
     for (int i = k; i < n; i++) {
         if (list[i].ratio > least + SAME_RATIO || list[i].size <= size) continue;
@@ -390,8 +399,8 @@ static int stopping(const esp_simplex *s, int col, double sign, bool *ret_to_upp
     double room = t->upper[v] - t->lower[v], longest = room, largest = ENTRY;
     for (int i = 0; i < t->m; i++) {
         double a = sign * entry[(size_t)i * (size_t)t->ld];
-        if (a > ENTRY) longest = fmin(longest, (s->row_upper[i] - s->beta[i] + FEASIBLE) / a);
-        if (a < -ENTRY) longest = fmin(longest, (s->row_lower[i] - s->beta[i] - FEASIBLE) / a);
+        if (a > ENTRY) longest = smaller(longest, (s->row_upper[i] - s->beta[i] + FEASIBLE) / a);
+        if (a < -ENTRY) longest = smaller(longest, (s->row_lower[i] - s->beta[i] - FEASIBLE) / a);
     }
     if (longest >= room) return -1;
     for (int i = 0; i < t->m; i++) {
