@@ -10,25 +10,24 @@
 enum { BOTH = ESP_COL_FILTER | ESP_COL_SORT };
 
 #define COLUMNS                                                                                                                                      \
-    {"id", "c.id", ESP_COL_TEXT, BOTH}, {"model", "c.model", ESP_COL_TEXT, BOTH}, {"model_name", "m.name", ESP_COL_TEXT, BOTH},                      \
-        {"model_version", "m.version", ESP_COL_INTEGER, BOTH}, {"reference", "c.reference", ESP_COL_TEXT, BOTH},                                     \
-        {"kind", "c.kind", ESP_COL_TEXT, BOTH}, {"relu", "m.relu", ESP_COL_INTEGER, BOTH},                                                           \
-        {"sparsity", "(1.0 - 1.0 * m.nonzero / m.parameters)", ESP_COL_REAL, BOTH}, {"norm", "c.norm", ESP_COL_TEXT, BOTH},                          \
-        {"domain_sha256", "nullif(c.domain_sha256, '')", ESP_COL_TEXT, BOTH}, {"value", "c.value", ESP_COL_REAL, BOTH},                              \
-        {"lower", "c.lower", ESP_COL_REAL, BOTH}, {"method", "c.method", ESP_COL_TEXT, BOTH}, {"strength", "c.strength", ESP_COL_TEXT, BOTH},        \
-        {"tolerance", "c.tolerance", ESP_COL_REAL, BOTH}, {"status", "c.status", ESP_COL_TEXT, BOTH}, {"seconds", "c.seconds", ESP_COL_REAL, BOTH},  \
-        {"job", "c.job", ESP_COL_TEXT, BOTH}, {                                                                                                      \
+    {"id", "c.id", ESP_COL_TEXT, BOTH}, {"model", "c.model", ESP_COL_TEXT, BOTH}, {"model_name", "c.model_name", ESP_COL_TEXT, BOTH},                \
+        {"model_version", "c.model_version", ESP_COL_INTEGER, BOTH}, {"reference", "c.reference", ESP_COL_TEXT, BOTH},                               \
+        {"kind", "c.kind", ESP_COL_TEXT, BOTH}, {"relu", "c.relu", ESP_COL_INTEGER, BOTH}, {"sparsity", "c.sparsity", ESP_COL_REAL, BOTH},           \
+        {"norm", "c.norm", ESP_COL_TEXT, BOTH}, {"domain_sha256", "nullif(c.domain_sha256, '')", ESP_COL_TEXT, BOTH},                                \
+        {"value", "c.value", ESP_COL_REAL, BOTH}, {"lower", "c.lower", ESP_COL_REAL, BOTH}, {"method", "c.method", ESP_COL_TEXT, BOTH},              \
+        {"strength", "c.strength", ESP_COL_TEXT, BOTH}, {"tolerance", "c.tolerance", ESP_COL_REAL, BOTH},                                            \
+        {"status", "c.status", ESP_COL_TEXT, BOTH}, {"seconds", "c.seconds", ESP_COL_REAL, BOTH}, {"job", "c.job", ESP_COL_TEXT, BOTH}, {            \
         "created_at", "c.created_ms", ESP_COL_TIME, BOTH                                                                                             \
     }
 
-#define FROM "certificate c JOIN model m ON m.id = c.model"
+#define FROM "certificate c"
 
 static const esp_column columns[] = {COLUMNS, {NULL, NULL, ESP_COL_TEXT, 0}};
 /* with the record: domain, witness, constants, versions */
 static const esp_column whole_columns[] = {COLUMNS, {"record", "c.record", ESP_COL_JSON, 0}, {NULL, NULL, ESP_COL_TEXT, 0}};
 
-const esp_list esp_list_bounds = {FROM, "c.id", "-created_at", columns};
-static const esp_list whole = {FROM, "c.id", "-created_at", whole_columns};
+const esp_list esp_list_bounds = {FROM, "c.rowid", NULL, columns, true};
+static const esp_list whole = {FROM, "c.rowid", NULL, whole_columns, true};
 
 void esp_api_bounds_list(struct esp_server *server, esp_call *call) {
     esp_list_reply(server, call, &esp_list_bounds, NULL, NULL);

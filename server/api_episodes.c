@@ -34,7 +34,8 @@ static const esp_column totals_columns[] = {
     {"last_at", "e.last_ms", ESP_COL_TIME, BOTH},
     {NULL, NULL, ESP_COL_TEXT, 0},
 };
-static const esp_list totals = {"episode_total e JOIN model m ON m.id = e.model JOIN task t ON t.id = e.task", "e.seq", "relu", totals_columns};
+static const esp_list totals = {"episode_total e JOIN model m ON m.id = e.model JOIN task t ON t.id = e.task", "e.seq", "relu", totals_columns,
+                                false};
 
 static const esp_column columns[] = {
     {"id", "e.id", ESP_COL_TEXT, 0},
@@ -48,7 +49,7 @@ static const esp_column columns[] = {
     {"created_at", "e.created_ms", ESP_COL_TIME, ESP_COL_SORT},
     {NULL, NULL, ESP_COL_TEXT, 0},
 };
-static const esp_list one = {"episode e", "e.id", "-created_at", columns};
+static const esp_list one = {"episode e", "e.rowid", NULL, columns, false};
 
 /* ---- POST ----------------------------------------------------------------------------------------------------------- */
 

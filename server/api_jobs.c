@@ -240,7 +240,7 @@ void esp_api_jobs_list(esp_server *server, esp_call *call) {
         {"error", "job.error", ESP_COL_JSON, 0},
         {NULL, NULL, ESP_COL_TEXT, 0},
     };
-    static const esp_list list = {"job", "job.id", "-created_at", columns};
+    static const esp_list list = {"job", "job.rowid", NULL, columns, false};
     esp_list_reply(server, call, &list, NULL, NULL);
 }
 

@@ -41,7 +41,7 @@ static const esp_column columns[] = {
     {"tag", "m.id IN (SELECT t.model FROM tag t WHERE t.tag", ESP_COL_SET, ESP_COL_FILTER},
     {NULL, NULL, ESP_COL_TEXT, 0},
 };
-const esp_list esp_list_models = {"model m", "m.id", "-created_at", columns};
+const esp_list esp_list_models = {"model m", "m.rowid", NULL, columns, true};
 
 /* ---- upload --------------------------------------------------------------------------------------------------------- */
 

@@ -27,7 +27,7 @@ static const esp_column columns[] = {
     {"created_at", "t.created_ms", ESP_COL_TIME, BOTH},
     {NULL, NULL, ESP_COL_TEXT, 0},
 };
-static const esp_list list = {"task t JOIN model m ON m.id = t.model", "t.id", "-created_at", columns};
+static const esp_list list = {"task t JOIN model m ON m.id = t.model", "t.rowid", NULL, columns, false};
 
 /* ---- the task as it is shown: what the row knows, then the members as they were given ---------------------------------- */
 

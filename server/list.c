@@ -103,12 +103,14 @@ static int page_rows(const esp_list_query *query, esp_stmt *stmt, int64_t limit,
     return step;
 }
 
-static esp_code page(esp_db *db, const esp_list_query *query, esp_buf *out, esp_buf *cursor, esp_error *reterr) {
+static esp_code page(esp_db *db, esp_list_query *query, esp_buf *out, esp_buf *cursor, esp_error *reterr) {
     int64_t limit = query->limit ? query->limit : ESP_LIST_LIMIT;
     esp_buf sql = {0};
     esp_stmt *stmt = NULL;
-    esp_list_sql(query, true, &sql);
-    esp_code code = sql.failed ? esp_fail(reterr, ESP_NOMEM, "no memory for a list") : esp_stmt_open(db, &stmt, reterr, esp_buf_text(&sql), "");
+    esp_code code = esp_list_plan(db, query, reterr);
+    if (code) return code;
+    esp_list_sql(query, &sql);
+    code = sql.failed ? esp_fail(reterr, ESP_NOMEM, "no memory for a list") : esp_stmt_open(db, &stmt, reterr, esp_buf_text(&sql), "");
     if (!code) {
         esp_list_bind(query, stmt, limit + 1);
         if (query->format == ESP_LIST_JSON) esp_buf_puts(out, "{\"items\":[");
@@ -126,7 +128,7 @@ static esp_code page(esp_db *db, const esp_list_query *query, esp_buf *out, esp_
     return code;
 }
 
-static void reply_page(esp_server *server, esp_call *call, const esp_list_query *query, uint64_t changes, const char *etag) {
+static void reply_page(esp_server *server, esp_call *call, esp_list_query *query, uint64_t changes, const char *etag) {
     esp_error error = {0};
     esp_buf out = {0}, cursor = {0};
     esp_db *db = NULL;
@@ -194,15 +196,17 @@ static esp_code export_open(esp_server *server, const esp_list_query *query, exp
     if (query->resumes) e->query.after.text = e->query.after_text;
     if (query->where_value && !(e->query.where_value = e->where_value = strdup(query->where_value))) sql.failed = true;
     e->head_due = query->format == ESP_LIST_CSV;
-    esp_list_sql(query, false, &sql);
     esp_code code = sql.failed ? esp_fail(reterr, ESP_NOMEM, "no memory for a list") : esp_registry_read_begin(server->registry, &e->db, reterr);
+    if (!code) code = esp_list_plan(e->db, &e->query, reterr);
+    if (!code) esp_list_sql(&e->query, &sql);
+    if (!code && sql.failed) code = esp_fail(reterr, ESP_NOMEM, "no memory for a list");
     if (!code) code = esp_stmt_open(e->db, &e->stmt, reterr, esp_buf_text(&sql), "");
     esp_buf_done(&sql);
     if (code) {
         export_end(e);
         return code;
     }
-    esp_list_bind(&e->query, e->stmt, 0);
+    esp_list_bind(&e->query, e->stmt, -1);
     esp_db_deadline(e->db, esp_clock_now_ns() + EXPORT_NS);
     *ret_state = e;
     return ESP_OK;
@@ -239,10 +243,10 @@ void esp_list_reply(struct esp_server *server, esp_call *call, const esp_list *l
 
 static esp_code rows_open(esp_db *db, const esp_list_query *query, esp_stmt **ret_stmt, esp_error *reterr) {
     esp_buf sql = {0};
-    esp_list_sql(query, false, &sql);
+    esp_list_sql(query, &sql);
     esp_code code = sql.failed ? esp_fail(reterr, ESP_NOMEM, "no memory for a list") : esp_stmt_open(db, ret_stmt, reterr, esp_buf_text(&sql), "");
     esp_buf_done(&sql);
-    if (!code) esp_list_bind(query, *ret_stmt, 0);
+    if (!code) esp_list_bind(query, *ret_stmt, -1);
     return code;
 }
 

@@ -25,12 +25,13 @@ typedef struct esp_column {
 
 typedef struct esp_list {
     const char *from; /* "model m LEFT JOIN ..." */
-    const char *key; /* unique, time-ordered: "m.id" */
-    const char *sort; /* default, e.g. "-created_at" */
+    const char *key; /* unique, in the order of creation: "m.rowid" */
+    const char *sort; /* default, e.g. "relu"; NULL: newest first, by the key */
     const esp_column *columns; /* ends with field NULL */
+    bool indexed; /* `from` is one table, and every filter and sort has an index (schema/db/0003_lists.sql) */
 } esp_list;
 
-/* Answers the call. `where`, may be NULL, is a fixed extra condition with one text parameter. */
+/* Answers the call. `where`, may be NULL, is a fixed extra condition that ends with its one text parameter: "c.model = ?". */
 void esp_list_reply(struct esp_server *server, esp_call *call, const esp_list *list, const char *where, const char *where_value);
 
 /* One row's members, without braces, for a GET of one thing; NOT_FOUND when there is none. */

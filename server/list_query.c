@@ -16,8 +16,8 @@
 static const struct {
     const char *suffix, *sql;
 } ops[] = {
-    [ESP_OP_EQ] = {"", " IS ?"},     [ESP_OP_LT] = {"lt", " < ?"},      [ESP_OP_LTE] = {"lte", " <= ?"},     [ESP_OP_GT] = {"gt", " > ?"},
-    [ESP_OP_GTE] = {"gte", " >= ?"}, [ESP_OP_NE] = {"ne", " IS NOT ?"}, [ESP_OP_GLOB] = {"glob", " GLOB ?"},
+    [ESP_OP_EQ] = {"", " IS "},     [ESP_OP_LT] = {"lt", " < "},      [ESP_OP_LTE] = {"lte", " <= "},     [ESP_OP_GT] = {"gt", " > "},
+    [ESP_OP_GTE] = {"gte", " >= "}, [ESP_OP_NE] = {"ne", " IS NOT "}, [ESP_OP_GLOB] = {"glob", " GLOB "},
 };
 
 /* ---- parameters ----------------------------------------------------------------------------------------------------- */
@@ -189,7 +189,7 @@ static uint64_t fingerprint(const esp_list_query *query) {
     char number[40];
     mix(&hash, query->list->from);
     mix(&hash, query->where_value);
-    mix(&hash, query->sort->field);
+    mix(&hash, query->sort ? query->sort->field : "");
     mix(&hash, query->descending ? "-" : "+");
     for (int i = 0; i < query->n_filters; i++) {
         const esp_list_filter *f = &query->filters[i];
@@ -252,10 +252,13 @@ static bool parse_cursor(esp_list_query *query, const char *cursor) {
 }
 
 esp_code esp_list_settle(esp_list_query *query, const char *cursor, esp_error *reterr) {
-    if (!query->sort) {
+    query->driver = -1;
+    if (!query->sort && query->list->sort) {
         esp_code code = take_sort(query, query->list->sort, reterr);
         assert(!code);
         if (code) return code;
+    } else if (!query->sort) {
+        query->descending = true;
     }
     query->fingerprint = fingerprint(query);
     query->resumes = cursor != NULL;
@@ -273,50 +276,95 @@ int esp_list_width(const esp_list *list) {
     return n;
 }
 
-/* Rows after (value, key) in the order of the sort. NULL sorts first going up and last going down. */
-static void resume_sql(const esp_list_query *query, esp_buf *out) {
-    const char *sort = query->sort->sql, *key = query->list->key;
-    bool null = query->after.type == 'n';
-    if (null && query->descending) {
-        esp_buf_printf(out, "(%s IS ? AND %s < ?)", sort, key);
-    } else if (null) {
-        esp_buf_printf(out, "(%s IS NOT ? OR %s > ?)", sort, key);
-    } else if (query->descending) {
-        esp_buf_printf(out, "(%s < ? OR %s IS NULL OR (%s = ? AND %s < ?))", sort, sort, sort, key);
+/* The parameters are numbered: where, filters three apart, the cursor's value and key, the limit. */
+static int filter_at(const esp_list_query *query, int i) {
+    return (query->where ? 2 : 1) + 3 * i;
+}
+
+static int after_at(const esp_list_query *query) {
+    return filter_at(query, query->n_filters);
+}
+
+static void filter_sql(const esp_list_query *query, int i, esp_buf *out) {
+    const esp_list_filter *filter = &query->filters[i];
+    const char *sql = filter->column->sql;
+    bool own_order = query->driver < 0 && filter->column == query->sort; /* the index of the sort is narrowed by it */
+    const char *hide = query->list->indexed && !own_order ? "+" : "";
+    int at = filter_at(query, i);
+    if (query->driver == i) {
+        esp_list_driver_sql(query->list, filter, at, out);
+    } else if (filter->column->type == ESP_COL_SET) {
+        esp_buf_printf(out, "%s%s%s %s ?%d)", filter->op == ESP_OP_NE ? "NOT " : "", hide, sql, filter->op == ESP_OP_GLOB ? "GLOB" : "=", at);
     } else {
-        esp_buf_printf(out, "%s >= ? AND (%s > ? OR %s > ?)", sort, sort, key); /* the first part is for the index */
+        esp_buf_printf(out, "%s(%s)%s?%d", hide, sql, ops[filter->op].sql, at);
     }
 }
 
-static void filter_sql(const esp_list_filter *filter, esp_buf *out) {
-    const char *sql = filter->column->sql;
-    if (filter->column->type == ESP_COL_SET)
-        esp_buf_printf(out, "%s%s%s)", filter->op == ESP_OP_NE ? "NOT " : "", sql, filter->op == ESP_OP_GLOB ? " GLOB ?" : " = ?");
-    else
-        esp_buf_printf(out, "(%s)%s", sql, ops[filter->op].sql);
+/* A filter drives and its index has another order: SQLite is kept from reading by the order after all. */
+static bool sorts(const esp_list_query *query) {
+    if (query->driver < 0) return false;
+    const esp_list_filter *driver = &query->filters[query->driver];
+    return query->sort || driver->op != ESP_OP_EQ || driver->column->type == ESP_COL_SET;
 }
 
-void esp_list_sql(const esp_list_query *query, bool with_limit, esp_buf *out) {
+/* The run in which the sort's column is NULL, of the two that follow each other: NULL sorts first going up and last going down. */
+static bool null_run(const esp_list_query *query, int run) {
+    return query->resumes && query->sort && (run == 1 ? query->descending : query->after.type == 'n');
+}
+
+/* Rows after (value, key) in the order of the sort; an index gives only one of the two runs at a time. */
+static void run_sql(const esp_list_query *query, int run, esp_buf *out) {
+    const char *sort = query->sort ? query->sort->sql : NULL, *key = query->list->key, *past = query->descending ? "<" : ">";
+    const char *hide = sorts(query) ? "+" : "";
+    int value = after_at(query);
+    if (!sort) {
+        esp_buf_printf(out, "%s%s %s ?%d", hide, key, past, value + 1);
+    } else if (run == 1) {
+        esp_buf_printf(out, query->descending ? "%s%s IS NULL" : "%s%s IS NOT NULL", hide, sort);
+    } else if (query->after.type == 'n') {
+        esp_buf_printf(out, "%s%s IS NULL AND %s%s %s ?%d", hide, sort, hide, key, past, value + 1);
+    } else { /* the first part is for the index */
+        esp_buf_printf(out, "%s%s %s= ?%d AND (+%s %s ?%d OR +%s %s ?%d)", hide, sort, past, value, sort, past, value, key, past, value + 1);
+    }
+}
+
+static void select_sql(const esp_list_query *query, int run, esp_buf *out) {
     const esp_list *list = query->list;
-    const char *glue = " WHERE ", *direction = query->descending ? "DESC" : "ASC";
+    const char *glue = " WHERE ", *direction = query->descending ? "DESC" : "ASC", *sort = query->sort ? query->sort->sql : list->key;
+    const char *hide = sorts(query) ? "+" : "";
     esp_buf_puts(out, "SELECT ");
     for (const esp_column *c = list->columns; c->field; c++) esp_buf_printf(out, "%s, ", c->type == ESP_COL_SET ? "NULL" : c->sql);
-    esp_buf_printf(out, "%s, %s FROM %s", query->sort->sql, list->key, list->from);
+    esp_buf_printf(out, "%s, %s FROM %s", sort, list->key, list->from);
     if (query->where) {
-        esp_buf_printf(out, "%s(%s)", glue, query->where);
+        esp_buf_printf(out, "%s(%s1)", glue, query->where);
         glue = " AND ";
     }
     for (int i = 0; i < query->n_filters; i++) {
-        esp_buf_puts(out, glue);
-        filter_sql(&query->filters[i], out);
+        esp_buf_printf(out, "%s(", glue);
+        filter_sql(query, i, out);
+        esp_buf_puts(out, ")");
         glue = " AND ";
     }
     if (query->resumes) {
         esp_buf_puts(out, glue);
-        resume_sql(query, out);
+        run_sql(query, run, out);
     }
-    esp_buf_printf(out, " ORDER BY %s %s, %s %s", query->sort->sql, direction, list->key, direction);
-    if (with_limit) esp_buf_puts(out, " LIMIT ?");
+    esp_buf_puts(out, " ORDER BY ");
+    if (query->sort && !null_run(query, run)) esp_buf_printf(out, "%s%s %s, ", hide, sort, direction);
+    esp_buf_printf(out, "%s%s %s LIMIT ?%d", hide, list->key, direction, after_at(query) + 2);
+}
+
+void esp_list_sql(const esp_list_query *query, esp_buf *out) {
+    bool two = query->resumes && query->sort && (query->after.type == 'n') != query->descending;
+    if (!two) {
+        select_sql(query, 0, out);
+        return;
+    }
+    for (int run = 0; run < 2; run++) {
+        esp_buf_puts(out, run ? ") UNION ALL SELECT * FROM (" : "SELECT * FROM (");
+        select_sql(query, run, out);
+    }
+    esp_buf_printf(out, ") LIMIT ?%d", after_at(query) + 2);
 }
 
 static void bind_value(esp_stmt *stmt, int index, const esp_list_value *value) {
@@ -327,14 +375,28 @@ static void bind_value(esp_stmt *stmt, int index, const esp_list_value *value) {
     }
 }
 
+void esp_list_bind_filter(const esp_list_filter *filter, esp_stmt *stmt, int at, bool range) {
+    bind_value(stmt, at, &filter->value);
+    if (!range) return;
+    esp_stmt_bind_text(stmt, at + 1, filter->prefix);
+    esp_stmt_bind_text(stmt, at + 2, filter->prefix_end);
+}
+
 void esp_list_bind(const esp_list_query *query, esp_stmt *stmt, int64_t limit) {
-    int index = 1;
-    if (query->where) esp_stmt_bind_text(stmt, index++, query->where_value);
-    for (int i = 0; i < query->n_filters; i++) bind_value(stmt, index++, &query->filters[i].value);
-    if (query->resumes) {
-        bind_value(stmt, index++, &query->after);
-        if (query->after.type != 'n') bind_value(stmt, index++, &query->after);
-        esp_stmt_bind_text(stmt, index++, query->after_key);
+    int64_t key = 0;
+    int at = after_at(query);
+    if (query->where) esp_stmt_bind_text(stmt, 1, query->where_value);
+    for (int i = 0; i < query->n_filters; i++) {
+        const esp_list_filter *f = &query->filters[i];
+        bool range = query->driver == i && f->op == ESP_OP_GLOB && f->column->type != ESP_COL_SET;
+        esp_list_bind_filter(f, stmt, filter_at(query, i), range);
     }
-    if (limit > 0) esp_stmt_bind_int(stmt, index, limit);
+    if (query->resumes) {
+        if (query->sort && query->after.type != 'n') bind_value(stmt, at, &query->after);
+        if (parse_integer(query->after_key, &key))
+            esp_stmt_bind_int(stmt, at + 1, key);
+        else
+            esp_stmt_bind_text(stmt, at + 1, query->after_key);
+    }
+    esp_stmt_bind_int(stmt, at + 2, limit);
 }

@@ -6,6 +6,6 @@
 #include "list.h"
 
 extern const esp_list esp_list_models; /* api_models.c; rows "m" */
-extern const esp_list esp_list_bounds; /* api_bounds.c; rows "c", the model of each as "m" */
+extern const esp_list esp_list_bounds; /* api_bounds.c; rows "c" */
 
 #endif

@@ -24,7 +24,7 @@ static const esp_column columns[] = {
     {"part", "r.part", ESP_COL_REAL, BOTH},   {"text", "r.text", ESP_COL_TEXT, BOTH}, {"odd", "r.i % 2", ESP_COL_BOOL, ESP_COL_FILTER},
     {"at", "r.i * 1000", ESP_COL_TIME, BOTH}, {"hidden", "'[1,2]'", ESP_COL_JSON, 0}, {NULL, NULL, ESP_COL_TEXT, 0},
 };
-static const esp_list list = {ROWS, "r.key", "-at", columns};
+static const esp_list list = {ROWS, "r.key", "-at", columns, false};
 
 static char dir[64];
 static esp_registry *registry;
@@ -71,7 +71,7 @@ static int page(const char *params, const char *cursor, int limit, char keys[64]
     esp_stmt *stmt = NULL;
     int n = 0;
     ck_assert_msg(take(&query, params, cursor, &error) == ESP_OK, "%s %s", error.pointer, error.message);
-    esp_list_sql(&query, true, &sql);
+    esp_list_sql(&query, &sql);
     ck_assert_msg(esp_stmt_open(db, &stmt, &error, esp_buf_text(&sql), "") == ESP_OK, "%s", error.message);
     esp_list_bind(&query, stmt, limit);
     while (esp_stmt_step(stmt, &error) == 1) {
@@ -208,9 +208,9 @@ START_TEST(list__csv_is_quoted_and_guarded) {
     esp_buf sql = {0}, out = {0};
     esp_stmt *stmt = NULL;
     ck_assert_int_eq(take(&query, "i__lt=4&sort=i", NULL, &error), ESP_OK);
-    esp_list_sql(&query, false, &sql);
+    esp_list_sql(&query, &sql);
     ck_assert_int_eq(esp_stmt_open(db, &stmt, &error, esp_buf_text(&sql), ""), ESP_OK);
-    esp_list_bind(&query, stmt, 0);
+    esp_list_bind(&query, stmt, -1);
     esp_list_head_csv(&list, &out);
     while (esp_stmt_step(stmt, &error) == 1) esp_list_row_csv(&list, stmt, &out);
     esp_stmt_close(stmt);
