@@ -19,6 +19,9 @@
 
 #include "metrics.h"
 
+/* What failed once may fail again. */
+#define AFTER_FAILURE_NS (1 * ESP_NS_PER_S)
+
 int share_limit(const esp_config *config) {
     cpu_set_t set;
     if (config->share_workers > 0) return config->share_workers;
@@ -77,15 +80,20 @@ static void detach(process *helper) {
     helper->helps = NULL;
 }
 
-/* Two plans that alternate should not spend their time on giving: the next share is a while off. */
+/* The item's next share is a while off. */
+static void put_off(item *i, int64_t wait_ns) {
+    i->share_from_ns = esp_clock_now_ns() + wait_ns;
+    if (i->process->state == PROCESS_BUSY) i->process->timer_ns = i->share_from_ns;
+}
+
+/* Two plans that alternate should not spend their time on giving. */
 static void call_off(esp_pool *pool, process *helper) {
     item *i = helper->helps;
     detach(helper);
     helper->called_off = true;
     process_stop_task(pool, helper, pool->config.worker_grace_ms * ESP_NS_PER_MS);
     tell_lost(pool, i, helper->task);
-    i->share_from_ns = esp_clock_now_ns() + pool->config.share_after_ms * ESP_NS_PER_MS;
-    if (i->process->state == PROCESS_BUSY) i->process->timer_ns = i->share_from_ns;
+    put_off(i, pool->config.share_after_ms * ESP_NS_PER_MS);
     esp_metric_add(ESP_METRIC_SHARES_YIELDED, 1);
 }
 
@@ -114,6 +122,7 @@ void share_lost(esp_pool *pool, process *helper) {
     if (!i) return;
     detach(helper);
     tell_lost(pool, i, helper->task);
+    put_off(i, AFTER_FAILURE_NS);
 }
 
 /* The first has answered what it was asked: to an idle worker, if there still is one, and back otherwise. */
@@ -147,8 +156,10 @@ static void from_first(esp_pool *pool, item *i, const esp_frame_header *header, 
 
 /* Its last frame ends its part in the plan. */
 static void from_helper(esp_pool *pool, process *p, const esp_frame_header *header, const char *payload) {
-    process_send(pool, p->helps->process, (esp_frame_type)header->type, p->task, payload, header->length);
+    item *i = p->helps;
+    process_send(pool, i->process, (esp_frame_type)header->type, p->task, payload, header->length);
     if (header->type == ESP_FRAME_DONE || header->type == ESP_FRAME_ERROR) detach(p);
+    if (header->type == ESP_FRAME_ERROR) put_off(i, AFTER_FAILURE_NS);
 }
 
 void share_frame(esp_pool *pool, process *p, const esp_frame_header *header, const char *payload) {

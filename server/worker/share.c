@@ -10,6 +10,7 @@
 
 #define BALANCE_NS (20 * ESP_NS_PER_MS)
 #define TELL_NS    (5 * ESP_NS_PER_MS)
+#define SILENCE_NS (2 * ESP_NS_PER_S) /* a share that does not answer for so long is searched here */
 
 /* A number of the frame's payload, left as it is when it is not there. */
 static bool read_number(const esp_reader *payload, const char *key, double *ret) {
@@ -102,6 +103,7 @@ static void on_frame(worker_share *s, esp_tree *tree, const esp_frame_header *he
 static void pull(worker_share *s, uint64_t number, double below) {
     if (s->pulled || !number) return;
     s->pulled = number;
+    s->pulled_ns = esp_clock_now_ns();
     esp_buf_clear(&s->out);
     esp_jsonw json = esp_jsonw_on(&s->out);
     esp_jsonw_object(&json, NULL);
@@ -170,6 +172,7 @@ void worker_share_look(void *user, esp_tree *tree) {
 /* Nothing is open here: some of the share that has most to do. */
 void worker_share_wait(void *user, esp_tree *tree) {
     worker_share *s = user;
+    if (s->pulled && esp_clock_now_ns() - s->pulled_ns > SILENCE_NS) lose(s, tree, s->pulled);
     pull(s, esp_tree_share_least(tree), INFINITY);
     worker_wait(s->w, s->deadline_ns);
 }

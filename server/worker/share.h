@@ -16,6 +16,7 @@ typedef struct worker_share {
     /* a plan's */
     uint64_t asked; /* number of a new share that is to be given; 0: none */
     uint64_t pulled; /* the share of which some was asked back; 0: none */
+    int64_t pulled_ns; /* when */
     int64_t balanced_ns;
     /* a share's */
     int lots; /* taken; 0: this is a plan */

@@ -135,7 +135,7 @@ static long long ran_ns(pid_t pid) {
 }
 
 /* The same plan alone and with a helper that is killed: both prove the gap, so their costs are that near. */
-static void kill_one(bool helper) {
+static void hit_one(bool helper, int sig) {
     pid_t pids[PIDS] = {0};
     long long before[2];
     double lost = metric("worker_restarts_total{cause=\"lost\"}");
@@ -146,9 +146,11 @@ static void kill_one(bool helper) {
     int fd = call("solve", 0.3, 20000);
     await_metric("workers_helping", 1);
     int first = ran_ns(pids[0]) - before[0] > ran_ns(pids[1]) - before[1] ? 0 : 1;
-    kill(pids[helper ? 1 - first : first], SIGKILL);
+    pid_t hit = pids[helper ? 1 - first : first];
+    kill(hit, sig);
     http_reply reply = await(fd);
-    ck_assert_double_ge(metric("worker_restarts_total{cause=\"lost\"}"), lost + 1);
+    kill(hit, SIGKILL); /* one that only hangs */
+    if (sig == SIGKILL) ck_assert_double_ge(metric("worker_restarts_total{cause=\"lost\"}"), lost + 1);
     ck_assert_msg(strcmp(reply_text(&reply, "/status"), "optimal") == 0, "%s", reply.body);
     expect_sound(&reply);
     await_rest();
@@ -161,12 +163,17 @@ static void kill_one(bool helper) {
 }
 
 START_TEST(share__a_dead_helper_costs_no_proof) {
-    kill_one(true);
+    hit_one(true, SIGKILL);
 }
 END_TEST
 
 START_TEST(share__a_dead_first_is_replaced) {
-    kill_one(false);
+    hit_one(false, SIGKILL);
+}
+END_TEST
+
+START_TEST(share__a_helper_that_hangs_is_not_waited_for) {
+    hit_one(true, SIGSTOP);
 }
 END_TEST
 
@@ -181,6 +188,7 @@ int main(void) {
     tcase_add_test(tc, share__a_helper_goes_when_another_robot_plans);
     tcase_add_test(tc, share__a_dead_helper_costs_no_proof);
     tcase_add_test(tc, share__a_dead_first_is_replaced);
+    tcase_add_test(tc, share__a_helper_that_hangs_is_not_waited_for);
     suite_add_tcase(suite, tc);
     daemon_start(&d, options);
     return daemon_finish(&d, run_suite(suite));
