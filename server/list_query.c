@@ -328,13 +328,8 @@ static void run_sql(const esp_list_query *query, int run, esp_buf *out) {
     }
 }
 
-static void select_sql(const esp_list_query *query, int run, esp_buf *out) {
-    const esp_list *list = query->list;
-    const char *glue = " WHERE ", *direction = query->descending ? "DESC" : "ASC", *sort = query->sort ? query->sort->sql : list->key;
-    const char *hide = sorts(query) ? "+" : "";
-    esp_buf_puts(out, "SELECT ");
-    for (const esp_column *c = list->columns; c->field; c++) esp_buf_printf(out, "%s, ", c->type == ESP_COL_SET ? "NULL" : c->sql);
-    esp_buf_printf(out, "%s, %s FROM %s", sort, list->key, list->from);
+static void where_sql(const esp_list_query *query, int run, esp_buf *out) {
+    const char *glue = " WHERE ";
     if (query->where) {
         esp_buf_printf(out, "%s(%s1)", glue, query->where);
         glue = " AND ";
@@ -345,13 +340,31 @@ static void select_sql(const esp_list_query *query, int run, esp_buf *out) {
         esp_buf_puts(out, ")");
         glue = " AND ";
     }
-    if (query->resumes) {
-        esp_buf_puts(out, glue);
-        run_sql(query, run, out);
-    }
+    if (!query->resumes) return;
+    esp_buf_puts(out, glue);
+    run_sql(query, run, out);
+}
+
+static void order_sql(const esp_list_query *query, int run, esp_buf *out) {
+    const char *direction = query->descending ? "DESC" : "ASC", *hide = sorts(query) ? "+" : "";
     esp_buf_puts(out, " ORDER BY ");
-    if (query->sort && !null_run(query, run)) esp_buf_printf(out, "%s%s %s, ", hide, sort, direction);
-    esp_buf_printf(out, "%s%s %s LIMIT ?%d", hide, list->key, direction, after_at(query) + 2);
+    if (query->sort && !null_run(query, run)) esp_buf_printf(out, "%s%s %s, ", hide, query->sort->sql, direction);
+    esp_buf_printf(out, "%s%s %s LIMIT ?%d", hide, query->list->key, direction, after_at(query) + 2);
+}
+
+/* What must be sorted is sorted by its keys alone; only the page's rows are made whole. */
+static void select_sql(const esp_list_query *query, int run, esp_buf *out) {
+    const esp_list *list = query->list;
+    bool keys_first = sorts(query);
+    esp_buf_puts(out, "SELECT ");
+    for (const esp_column *c = list->columns; c->field; c++) esp_buf_printf(out, "%s, ", c->type == ESP_COL_SET ? "NULL" : c->sql);
+    esp_buf_printf(out, "%s, %s FROM %s", query->sort ? query->sort->sql : list->key, list->key, list->from);
+    if (keys_first) esp_buf_printf(out, " WHERE %s IN (SELECT %s FROM %s", list->key, list->key, list->from);
+    where_sql(query, run, out);
+    order_sql(query, run, out);
+    if (!keys_first) return;
+    esp_buf_puts(out, ")");
+    order_sql(query, run, out);
 }
 
 void esp_list_sql(const esp_list_query *query, esp_buf *out) {

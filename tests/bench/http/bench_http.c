@@ -63,6 +63,26 @@ static void sql(sqlite3 *db, const char *text, long a, long b) {
     sqlite3_finalize(s);
 }
 
+/* Indexes and triggers of the two tables, out of the way while they are filled: their names or their statements, one a line. */
+static void parts(sqlite3 *db, const char *what, esp_buf *out) {
+    char query[400];
+    sqlite3_stmt *s = NULL;
+    snprintf(query, sizeof query,
+             "SELECT %s || char(10) || ';' FROM sqlite_schema WHERE sql NOT NULL AND tbl_name IN ('model', 'certificate') AND type IN ('index', "
+             "'trigger')",
+             what);
+    if (sqlite3_prepare_v2(db, query, -1, &s, NULL) != SQLITE_OK) exit(1);
+    while (sqlite3_step(s) == SQLITE_ROW) esp_buf_puts(out, (const char *)sqlite3_column_text(s, 0));
+    sqlite3_finalize(s);
+}
+
+static void script(sqlite3 *db, const char *text) {
+    char *message = NULL;
+    if (sqlite3_exec(db, text, NULL, NULL, &message) == SQLITE_OK) return;
+    fprintf(stderr, "%s\n", message);
+    exit(1);
+}
+
 static void fill(void) {
     char data[80], path[100];
     esp_error error = {0};
@@ -84,8 +104,17 @@ static void fill(void) {
     sql(db, "PRAGMA cache_size=-200000", 0, 0);
     sql(db, "BEGIN", 0, 0);
     sql(db, "INSERT INTO dataset VALUES ('dat_bench', 'bench', 1, printf('%064d', 0), 'csv', 1, 2, 2, 1, 10, 1700000000000)", 0, 0);
+    esp_buf drop = {0}, make = {0};
+    parts(db, "'DROP ' || type || ' ' || name", &drop);
+    parts(db, "sql", &make);
+    script(db, esp_buf_text(&drop));
     sql(db, fill_models, opts.models, 0);
     sql(db, fill_certificates, opts.certificates, opts.models);
+    script(db, "UPDATE certificate SET (model_name, model_version, relu, sparsity) ="
+               " (SELECT m.name, m.version, m.relu, 1.0 - 1.0 * m.nonzero / m.parameters FROM model m WHERE m.id = certificate.model)");
+    script(db, esp_buf_text(&make));
+    esp_buf_done(&drop);
+    esp_buf_done(&make);
     sql(db, "COMMIT", 0, 0);
     sql(db, "PRAGMA wal_checkpoint(TRUNCATE)", 0, 0);
     sqlite3_close(db);
