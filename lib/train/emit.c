@@ -142,20 +142,22 @@ static size_t first_validation(const esp_windows *windows) {
 static esp_code measure(evaluation *e, size_t steps, size_t cap, esp_code (*pulse)(void *user, esp_error *reterr), void *user, double *ret_rmse,
                         esp_error *reterr) {
     const esp_windows *w = e->windows;
-    size_t rows = 0, row = 0, used = 0;
+    size_t rows = 0, row = 0;
     for (size_t o = first_validation(w); o < w->n_order; o++) rows += transitions(e, o) >= steps ? transitions(e, o) - steps + 1 : 0;
     size_t stride = rows > cap ? (rows + cap - 1) / cap : 1;
     double sum = 0;
     for (size_t o = first_validation(w); o < w->n_order; o++)
         for (size_t r = 0; r + steps <= transitions(e, o); r++, row++) {
             if (row % stride != 0) continue;
-            sum += rollout(e, e->dataset->start[w->order[o]], r + (size_t)w->history - 1, steps);
-            esp_code code = pulse && ++used % 16 == 0 ? pulse(user, reterr) : ESP_OK;
+            esp_code code = pulse ? pulse(user, reterr) : ESP_OK;
             if (code != ESP_OK) return code;
+            sum += rollout(e, e->dataset->start[w->order[o]], r + (size_t)w->history - 1, steps);
         }
     size_t counted = (rows + stride - 1) / stride;
     *ret_rmse = sqrt(sum / ((double)counted * (double)steps * (double)w->ny));
-    if (!isfinite(*ret_rmse)) return esp_fail(reterr, ESP_NUMERIC, "the model's prediction over %zu steps is not finite", steps);
+    if (!isfinite(*ret_rmse))
+        return esp_fail(reterr, ESP_NUMERIC, "the model's prediction over %zu steps is not finite: lower /learning_rate, set /clip to 1%s", steps,
+                        steps > 1 ? ", or train over a longer /rollout" : "");
     return ESP_OK;
 }
 

@@ -29,7 +29,7 @@ ESP_MUST_CHECK esp_code esp_emit_model(const esp_mlp *mlp, const float *params, 
 #define ESP_EMIT_ROLLOUT_ROWS  2000
 
 /* Root mean square error over all outputs in data units on the validation rows, by the model itself in double: one
- * step, and open loop over all of the first min(10, longest) steps. `pulse` (may be NULL) is called every few rows and
+ * step, and open loop over all of the first min(10, longest) steps. `pulse` (may be NULL) is called before each window and
  * stops the work when it fails. Errors: NOMEM, NUMERIC when a prediction is not finite, those of pulse. */
 ESP_MUST_CHECK esp_code esp_emit_errors(const esp_model *model, const esp_dataset *dataset, const esp_windows *windows,
                                         esp_code (*pulse)(void *user, esp_error *reterr), void *user, double *ret_one_step, double *ret_rollout,

@@ -3,6 +3,7 @@
 #include "train/rollout.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -148,16 +149,24 @@ static double total(const double *values, size_t n) {
     return sum;
 }
 
+static bool goes_on(const esp_rollout_call *call) {
+    return !call->go_on || call->go_on(call->user);
+}
+
 double esp_rollout_loss(esp_rollout *r, const esp_rollout_call *call, double *ret_squares) {
     assert(call->steps >= 1 && call->steps <= r->steps);
     double count = (double)call->n * (double)call->steps * (double)r->ny, squares[ESP_MAX_WIDTH_Y] = {0};
     for (size_t done = 0; done < call->n; done += CHUNK) {
         size_t n = call->n - done < CHUNK ? call->n - done : CHUNK;
         for (int k = 0; k < call->steps; k++) {
+            if (!goes_on(call)) return NAN;
             forward(r, call, call->starts + done, n, k);
             square(r, n, k, (float)(2 / count), squares);
         }
-        for (int k = call->steps - 1; call->grads && k >= 0; k--) backward(r, call, n, k);
+        for (int k = call->steps - 1; call->grads && k >= 0; k--) {
+            if (!goes_on(call)) return NAN;
+            backward(r, call, n, k);
+        }
     }
     if (ret_squares) memcpy(ret_squares, squares, r->ny * sizeof *squares);
     return total(squares, r->ny) / count;

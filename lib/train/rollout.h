@@ -31,6 +31,8 @@ typedef struct esp_rollout_call {
     esp_rng *rng;
     float *grads; /* n_params, added to; NULL for the loss alone */
     const esp_slope_grads *slopes; /* added to; may be NULL */
+    bool (*go_on)(void *user); /* asked before each step of each chunk, forward and back; may be NULL. false: the loss is NaN and the rest void */
+    void *user;
 } esp_rollout_call;
 
 /* Returns the loss. When ret_squares (ny) is not NULL it receives the sum of e^2 per output over windows and steps. */

@@ -15,6 +15,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "train/checkpoint.h"
 #include "train/emit.h"
 #include "train/trainer.h"
 
@@ -51,32 +52,63 @@ static int part(int whole, int i, int n) {
 
 /* Undecided neurons after wave i of n from `from` to `to`: geometric in count + 1, so that 0 can be reached. */
 static size_t left_after(size_t from, size_t to, int i, int n) {
-    if (i == n - 1) return to;
+    if (i >= n - 1) return to;
     double ratio = ((double)to + 1) / ((double)from + 1);
     return (size_t)(((double)from + 1) * pow(ratio, (double)(i + 1) / n) - 0.5);
 }
 
-static esp_code run_rung(esp_trainer *t, size_t relu, const char *stage, esp_error *reterr) {
-    int epochs = t->rung_epochs, search = (int)(SEARCH_SHARE * epochs + 0.5), settle = (int)(SETTLE_SHARE * epochs), waves = MAX_WAVES;
-    size_t from = t->ladder->n_undecided, to_freeze = from > relu ? from - relu : 0;
-    if (search < 1) search = 1;
-    if ((size_t)waves > to_freeze) waves = (int)to_freeze;
-    if (waves > search) waves = search;
-    esp_phase phase = {.stage = stage, .stage_epochs = epochs, .rate = t->rate, .logit_rate = t->opts->logit_rate};
-    for (int i = 0; i < waves; i++) {
-        phase.search = true;
-        phase.epochs = part(search, i, waves);
-        esp_code code = esp_trainer_phase(t, &phase, reterr);
+/* ---- the order ---- */
+
+/* A rung's phases: waves of search and settle. All of it follows from the options and from how many were undecided when the rung
+ * began, so that a run can be taken up at any place. */
+typedef struct rung {
+    int search, settle; /* epochs, over all waves but the last settling */
+    int waves;
+} rung;
+
+static rung rung_of(const esp_trainer *t) {
+    size_t from = (size_t)t->place.from, relu = (size_t)t->opts->ladder[t->place.rung], to_freeze = from > relu ? from - relu : 0;
+    rung r = {(int)(SEARCH_SHARE * t->rung_epochs + 0.5), (int)(SETTLE_SHARE * t->rung_epochs), MAX_WAVES};
+    if (r.search < 1) r.search = 1;
+    if ((size_t)r.waves > to_freeze) r.waves = (int)to_freeze;
+    if (r.waves > r.search) r.waves = r.search;
+    return r;
+}
+
+/* The phase that the trainer's place is in. */
+static esp_phase phase_at(const esp_trainer *t, const char *stage) {
+    if (t->place.rung < 0) return (esp_phase){.stage = stage, .epochs = t->epochs, .stage_epochs = t->epochs, .rate = t->rate};
+    const rung r = rung_of(t);
+    int wave = (int)t->place.wave;
+    esp_phase phase = {.stage = stage, .stage_epochs = t->rung_epochs, .rate = t->rate, .logit_rate = t->opts->logit_rate};
+    phase.search = !t->place.settling;
+    phase.stage_begin = r.search * wave / r.waves + r.settle * wave / r.waves;
+    phase.epochs = part(phase.search ? r.search : r.settle, wave, r.waves);
+    if (phase.search) return phase;
+    phase.stage_begin += part(r.search, wave, r.waves);
+    if (wave == r.waves - 1) phase.epochs = t->rung_epochs - phase.stage_begin;
+    return phase;
+}
+
+/* What is done at a phase's end, and the place of the next one. */
+static esp_code close_phase(esp_trainer *t, esp_error *reterr) {
+    esp_place next = {.rung = t->place.rung, .wave = t->place.wave, .from = t->place.from};
+    bool in_rung = t->place.rung >= 0;
+    const rung r = in_rung ? rung_of(t) : (rung){0};
+    if (in_rung && !t->place.settling) {
+        size_t relu = (size_t)t->opts->ladder[t->place.rung];
+        esp_ladder_freeze(t->ladder, left_after((size_t)t->place.from, relu, (int)t->place.wave, r.waves), NULL);
+        next.settling = 1;
+    } else if (in_rung && t->place.wave + 1 < r.waves) {
+        next.wave++;
+    } else {
+        esp_code code = emit(t, reterr);
         if (code != ESP_OK) return code;
-        phase.stage_begin += phase.epochs;
-        esp_ladder_freeze(t->ladder, left_after(from, relu, i, waves), NULL);
-        phase.search = false;
-        phase.epochs = i == waves - 1 ? epochs - phase.stage_begin : part(settle, i, waves);
-        code = esp_trainer_phase(t, &phase, reterr);
-        if (code != ESP_OK) return code;
-        phase.stage_begin += phase.epochs;
+        next = (esp_place){.rung = t->place.rung + 1, .from = (int64_t)t->ladder->n_undecided};
     }
-    return emit(t, reterr);
+    t->place = next;
+    esp_checkpoint_if_due(t);
+    return ESP_OK;
 }
 
 static int automatic_epochs(const esp_trainer *t) {
@@ -95,20 +127,44 @@ static void settle_lengths(esp_trainer *t) {
     t->total_epochs = t->epochs + opts->n_rungs * t->rung_epochs;
 }
 
-esp_code esp_train_run(const esp_dataset *dataset, const esp_train_opts *opts, const esp_train_hooks *hooks, const esp_stop *stop,
-                       esp_error *reterr) {
-    char stage[24];
+static esp_code resume(esp_trainer *t, esp_error *reterr) {
+    const esp_train_checkpoints *c = t->checkpoints;
+    const void *notes = NULL;
+    size_t n_notes = 0;
+    if (!c || !c->resume) return ESP_OK;
+    esp_code code = esp_checkpoint_restore(t, c->resume, c->resume_len, &notes, &n_notes, reterr);
+    return code == ESP_OK && c->resumed ? c->resumed(c->user, notes, n_notes, t->progress.fraction, reterr) : code;
+}
+
+static esp_code run(esp_trainer *t, esp_error *reterr) {
+    char stage[24] = "dense";
+    esp_code code = ESP_OK;
+    while (code == ESP_OK && t->place.rung < t->opts->n_rungs) {
+        if (t->place.rung >= 0) (void)snprintf(stage, sizeof stage, "rung %d", t->opts->ladder[t->place.rung]);
+        const esp_phase phase = phase_at(t, stage);
+        code = esp_trainer_phase(t, &phase, reterr);
+        if (code == ESP_OK) code = close_phase(t, reterr);
+    }
+    if (code == ESP_OK) esp_trainer_finish(t);
+    /* Told to stop, but perhaps not for good. */
+    if (code == ESP_CANCELLED || code == ESP_DEADLINE) esp_checkpoint_take(t);
+    return code;
+}
+
+esp_code esp_train_resume(const esp_dataset *dataset, const esp_train_opts *opts, const esp_train_hooks *hooks,
+                          const esp_train_checkpoints *checkpoints, const esp_stop *stop, esp_error *reterr) {
     esp_trainer *t = NULL;
     esp_code code = esp_trainer_create(dataset, opts, hooks, stop, &t, reterr);
     if (code != ESP_OK) return code;
+    t->checkpoints = checkpoints;
     settle_lengths(t);
-    code = esp_trainer_phase(t, &(esp_phase){.stage = "dense", .epochs = t->epochs, .stage_epochs = t->epochs, .rate = t->rate}, reterr);
-    if (code == ESP_OK) code = emit(t, reterr);
-    for (int i = 0; i < opts->n_rungs && code == ESP_OK; i++) {
-        (void)snprintf(stage, sizeof stage, "rung %d", opts->ladder[i]);
-        code = run_rung(t, (size_t)opts->ladder[i], stage, reterr);
-    }
-    if (code == ESP_OK) esp_trainer_finish(t);
+    code = resume(t, reterr);
+    if (code == ESP_OK) code = run(t, reterr);
     esp_trainer_free(t);
     return code;
+}
+
+esp_code esp_train_run(const esp_dataset *dataset, const esp_train_opts *opts, const esp_train_hooks *hooks, const esp_stop *stop,
+                       esp_error *reterr) {
+    return esp_train_resume(dataset, opts, hooks, NULL, stop, reterr);
 }

@@ -79,9 +79,26 @@ typedef struct esp_train_hooks {
     esp_code (*model)(void *user, const esp_train_model *model, esp_error *reterr);
 } esp_train_hooks;
 
+/* Where a run leaves off and goes on. A checkpoint is taken between two minibatches, when it is time to and when the run is
+ * told to stop; the models after it are those of an undisturbed run, to the bit. What is in one: train/checkpoint.h. */
+typedef struct esp_train_checkpoints {
+    void *user;
+    const char *key; /* what a checkpoint must agree in beside options and data as they are seen: build, the data's hash; NULL: "" */
+    const void *resume; /* resume_len bytes to go on from; NULL: from the start */
+    size_t resume_len;
+    int64_t every_ns; /* between two; 0: after each minibatch */
+    const esp_buf *notes; /* the caller's own bytes, put into each; may be NULL */
+    /* `resume` was taken; its notes and how much of the run it had done. Before anything is trained; a failure ends the run. */
+    esp_code (*resumed)(void *user, const void *notes, size_t len, double fraction, esp_error *reterr);
+    void (*take)(void *user, const esp_buf *bytes, double fraction); /* borrowed; may be NULL */
+} esp_train_checkpoints;
+
 /* Errors: INVALID (data too short for the history or rollout, fewer windows than a batch), NUMERIC (loss not finite:
  * says what to lower), CANCELLED, DEADLINE, NOMEM. */
 ESP_MUST_CHECK esp_code esp_train_run(const esp_dataset *dataset, const esp_train_opts *opts, const esp_train_hooks *hooks, const esp_stop *stop,
                                       esp_error *reterr);
+/* The same with checkpoints. One that cannot be gone on from is CORRUPT, before anything is trained. */
+ESP_MUST_CHECK esp_code esp_train_resume(const esp_dataset *dataset, const esp_train_opts *opts, const esp_train_hooks *hooks,
+                                         const esp_train_checkpoints *checkpoints, const esp_stop *stop, esp_error *reterr);
 
 #endif

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/checkpoint.h"
+
 #define CHECK_NS        (20 * ESP_NS_PER_MS) /* between looks at the stop request */
 #define TELL_NS         (500 * ESP_NS_PER_MS) /* between reports */
 #define VALIDATION_ROWS 2048 /* of the progress figure; the emitted models are measured in full */
@@ -43,6 +45,7 @@ static void seed(esp_trainer *t) {
     esp_rng_init(&t->mask_rng, t->opts->seed, STREAM_MASKS);
     esp_rng_init(&t->noise_rng, t->opts->seed, STREAM_NOISE);
     esp_mlp_seed(&t->mlp, t->windows->live, &weights, t->params);
+    t->place.rung = -1;
 }
 
 esp_code esp_trainer_create(const esp_dataset *dataset, const esp_train_opts *opts, const esp_train_hooks *hooks, const esp_stop *stop,
@@ -54,7 +57,7 @@ esp_code esp_trainer_create(const esp_dataset *dataset, const esp_train_opts *op
     t->opts = opts;
     t->hooks = hooks;
     t->stop = stop;
-    t->begin_ns = t->told_ns = esp_clock_now_ns();
+    t->begin_ns = t->told_ns = t->kept_ns = esp_clock_now_ns();
     t->progress = (esp_train_progress){.stage = "data", .loss = NAN, .validation_rmse = NAN, .eta_s = NAN};
     esp_code code = esp_windows_create(dataset, opts, &t->windows, reterr);
     if (code == ESP_OK) esp_mlp_init(&t->mlp, t->windows->n_in, opts->hidden, opts->n_hidden, t->windows->n_out);
@@ -78,18 +81,8 @@ void esp_trainer_free(esp_trainer *t) {
     free(t->validation);
     free(t->starts);
     free(t->memory);
+    esp_buf_done(&t->checkpoint);
     free(t);
-}
-
-/* One-step error on the validation sample in data units, by the float network with the undecided as ReLU. */
-static double validate(esp_trainer *t) {
-    double squares[ESP_MAX_WIDTH_Y], sum = 0;
-    esp_ladder_relu(t->ladder);
-    esp_rollout_call call = {
-        .params = t->params, .pos = t->ladder->pos, .neg = t->ladder->neg, .starts = t->validation, .n = t->n_validation, .steps = 1};
-    esp_rollout_loss(t->rollout, &call, squares);
-    for (int i = 0; i < t->windows->ny; i++) sum += squares[i] * t->windows->y_scale[i] * t->windows->y_scale[i];
-    return sqrt(sum / ((double)t->n_validation * (double)t->windows->ny));
 }
 
 static void tell(esp_trainer *t, int64_t now) {
@@ -122,32 +115,82 @@ esp_code esp_trainer_pulse(void *trainer, esp_error *reterr) {
     return esp_fail(reterr, ESP_CANCELLED, "training cancelled, %.0f %% done", 100 * t->progress.fraction);
 }
 
-static esp_code diverged(const esp_trainer *t, const esp_phase *phase, int epoch, esp_error *reterr) {
-    return esp_fail(reterr, ESP_NUMERIC, "the loss is no longer finite (stage %s, epoch %d): lower /learning_rate (%g)%s%s", phase->stage,
-                    phase->stage_begin + epoch + 1, t->rate, t->opts->rollout > 1 ? " or /rollout" : "",
-                    t->opts->clip > 0 ? "" : ", or set /clip to 1");
+/* For a pass over the network that takes long: the pulse in the middle of it. */
+static bool go_on(void *user) {
+    esp_trainer *t = user;
+    return esp_trainer_pulse(t, &t->stopped) == ESP_OK;
+}
+
+/* The error of a pass that was broken off, moved on. */
+static esp_code stopped(esp_trainer *t, esp_error *reterr) {
+    esp_code code = t->stopped.code;
+    if (code != ESP_OK && reterr) *reterr = t->stopped;
+    t->stopped = (esp_error){0};
+    return code;
+}
+
+/* One-step error on the validation sample in data units, by the float network with the undecided as ReLU. */
+static esp_code validate(esp_trainer *t, esp_error *reterr) {
+    double squares[ESP_MAX_WIDTH_Y], sum = 0;
+    esp_ladder_relu(t->ladder);
+    esp_rollout_call call = {.params = t->params,
+                             .pos = t->ladder->pos,
+                             .neg = t->ladder->neg,
+                             .starts = t->validation,
+                             .n = t->n_validation,
+                             .steps = 1,
+                             .go_on = go_on,
+                             .user = t};
+    esp_rollout_loss(t->rollout, &call, squares);
+    esp_code code = stopped(t, reterr);
+    if (code != ESP_OK) return code;
+    for (int i = 0; i < t->windows->ny; i++) sum += squares[i] * t->windows->y_scale[i] * t->windows->y_scale[i];
+    t->progress.validation_rmse = sqrt(sum / ((double)t->n_validation * (double)t->windows->ny));
+    return ESP_OK;
+}
+
+/* A minibatch as the network of the moment sees it; the loss of `steps` steps. */
+static esp_rollout_call batch_call(esp_trainer *t, size_t batch, int steps) {
+    size_t n = (size_t)t->opts->batch;
+    return (esp_rollout_call){.params = t->params,
+                              .pos = t->ladder->pos,
+                              .neg = t->ladder->neg,
+                              .starts = t->starts + batch * n,
+                              .n = n,
+                              .steps = steps,
+                              .go_on = go_on,
+                              .user = t};
+}
+
+/* A rollout that explodes although each step of it is fine wants another cure than weights that have run away. */
+static esp_code diverged(esp_trainer *t, const esp_phase *phase, size_t batch, esp_error *reterr) {
+    esp_rollout_call one_step = batch_call(t, batch, 1);
+    bool explodes = t->opts->rollout > 1 && isfinite(esp_rollout_loss(t->rollout, &one_step, NULL));
+    const char *clip = t->opts->clip > 0 ? "lower /clip" : "set /clip to 1";
+    int64_t epoch = phase->stage_begin + t->place.epoch + 1;
+    if (explodes)
+        return esp_fail(
+            reterr, ESP_NUMERIC,
+            "the rollouts explode (stage %s, epoch %lld): one step is finite, %d steps are not: lower /rollout or /learning_rate (%g), or %s",
+            phase->stage, (long long)epoch, t->opts->rollout, t->rate, clip);
+    return esp_fail(reterr, ESP_NUMERIC, "the loss is no longer finite (stage %s, epoch %lld): lower /learning_rate (%g)%s, or %s", phase->stage,
+                    (long long)epoch, t->rate, t->opts->rollout > 1 ? " or /rollout" : "", clip);
 }
 
 /* Gradient of one minibatch into grads and, in a search, the ladder's. Returns the loss without the penalty. */
 static double gradient(esp_trainer *t, const esp_phase *phase, size_t batch) {
-    size_t n = (size_t)t->opts->batch;
     memset(t->grads, 0, t->mlp.n_params * sizeof *t->grads);
     if (phase->search) {
         memset(t->slopes.positive, 0, 2 * t->mlp.n_neurons * sizeof *t->slopes.positive);
         esp_ladder_sample(t->ladder, &t->mask_rng);
     }
-    esp_rollout_call call = {.params = t->params,
-                             .pos = t->ladder->pos,
-                             .neg = t->ladder->neg,
-                             .starts = t->starts + batch * n,
-                             .n = n,
-                             .steps = t->opts->rollout,
-                             .noise = (float)t->opts->input_noise,
-                             .rng = &t->noise_rng,
-                             .grads = t->grads,
-                             .slopes = phase->search ? &t->slopes : NULL};
+    esp_rollout_call call = batch_call(t, batch, t->opts->rollout);
+    call.noise = (float)t->opts->input_noise;
+    call.rng = &t->noise_rng;
+    call.grads = t->grads;
+    call.slopes = phase->search ? &t->slopes : NULL;
     double loss = esp_rollout_loss(t->rollout, &call, NULL);
-    if (phase->search) (void)esp_ladder_backward(t->ladder, t->slopes.positive, t->slopes.negative);
+    if (phase->search && !t->stopped.code) (void)esp_ladder_backward(t->ladder, t->slopes.positive, t->slopes.negative);
     return loss;
 }
 
@@ -160,35 +203,58 @@ static void update(esp_trainer *t, const esp_phase *phase, double share) {
     if (phase->search) esp_adam_step(&t->logit_adam, phase->logit_rate, 0, 0, t->ladder->grads, t->ladder->logits);
 }
 
-static esp_code run_epoch(esp_trainer *t, const esp_phase *phase, int epoch, esp_error *reterr) {
+/* One that is broken off has not begun: its random numbers are drawn again by whoever goes on. */
+static esp_code run_batch(esp_trainer *t, const esp_phase *phase, size_t n_batches, esp_error *reterr) {
+    size_t batch = (size_t)t->place.batch;
+    const esp_rng masks = t->mask_rng, noise = t->noise_rng;
+    double share = ((double)t->place.epoch + (double)batch / (double)n_batches) / phase->epochs, loss = gradient(t, phase, batch);
+    esp_code code = stopped(t, reterr);
+    if (code != ESP_OK) {
+        t->mask_rng = masks;
+        t->noise_rng = noise;
+        return code;
+    }
+    if (!isfinite(loss)) return diverged(t, phase, batch, reterr);
+    update(t, phase, share);
+    t->place.batch++;
+    t->loss_sum += loss;
+    t->loss_count++;
+    t->samples += (double)t->opts->batch * t->opts->rollout;
+    t->progress.fraction = (t->epochs_done + (double)t->place.batch / (double)n_batches) / t->total_epochs;
+    esp_checkpoint_if_due(t);
+    return ESP_OK;
+}
+
+static esp_code run_epoch(esp_trainer *t, const esp_phase *phase, esp_error *reterr) {
     size_t n_batches = t->windows->n_starts / (size_t)t->opts->batch;
-    esp_rng_shuffle(&t->shuffle_rng, t->starts, t->windows->n_starts);
-    for (size_t b = 0; b < n_batches; b++) {
-        double share = ((double)epoch + (double)b / (double)n_batches) / phase->epochs, loss = gradient(t, phase, b);
-        if (!isfinite(loss)) return diverged(t, phase, epoch, reterr);
-        update(t, phase, share);
-        t->loss_sum += loss;
-        t->loss_count++;
-        t->samples += (double)t->opts->batch * t->opts->rollout;
-        t->progress.fraction = (t->epochs_done + (double)(b + 1) / (double)n_batches) / t->total_epochs;
-        esp_code code = esp_trainer_pulse(t, reterr);
+    if (!t->place.shuffled) esp_rng_shuffle(&t->shuffle_rng, t->starts, t->windows->n_starts);
+    t->place.shuffled = 1;
+    while ((size_t)t->place.batch < n_batches) {
+        esp_code code = run_batch(t, phase, n_batches, reterr);
+        if (code == ESP_OK) code = esp_trainer_pulse(t, reterr);
         if (code != ESP_OK) return code;
     }
+    esp_code code = validate(t, reterr);
+    if (code != ESP_OK) return code;
+    t->epochs_done++;
+    t->place.epoch++;
+    t->place.shuffled = t->place.batch = 0;
     return ESP_OK;
 }
 
 esp_code esp_trainer_phase(esp_trainer *t, const esp_phase *phase, esp_error *reterr) {
-    esp_adam_reset(&t->adam);
-    esp_adam_reset(&t->logit_adam);
+    if (!t->place.begun) {
+        esp_adam_reset(&t->adam);
+        esp_adam_reset(&t->logit_adam);
+        t->place.begun = 1;
+    }
     t->progress.stage = phase->stage;
     t->progress.epochs = phase->stage_epochs;
     esp_ladder_relu(t->ladder);
-    for (int epoch = 0; epoch < phase->epochs; epoch++) {
-        t->progress.epoch = phase->stage_begin + epoch + 1;
-        esp_code code = run_epoch(t, phase, epoch, reterr);
+    while (t->place.epoch < phase->epochs) {
+        t->progress.epoch = phase->stage_begin + (int)t->place.epoch + 1;
+        esp_code code = run_epoch(t, phase, reterr);
         if (code != ESP_OK) return code;
-        t->epochs_done++;
-        t->progress.validation_rmse = validate(t);
     }
     return ESP_OK;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A training run in progress: everything it needs in memory, and the loop over epochs and minibatches.
  *
- * What is trained in which order is train.c's business; here is one phase of it. Each phase has its own cosine schedule and
+ * What is trained in which order is train.c's business, what a run leaves behind for another to go on from checkpoint.c's;
+ * here is one phase of it. Each phase has its own cosine schedule and
  * starts Adam afresh. */
 #ifndef ESP_TRAIN_TRAINER_H
 #define ESP_TRAIN_TRAINER_H
@@ -12,6 +13,17 @@
 #include "train/rollout.h"
 #include "train/train.h"
 #include "train/windows.h"
+
+/* Where a run stands, between two minibatches. All of one type, so that it has no gaps and can be kept as bytes. */
+typedef struct esp_place {
+    int64_t rung; /* -1: the dense stage; opts->n_rungs: all is done */
+    int64_t wave, settling; /* of the rung: its phase; 0 in the dense stage */
+    int64_t from; /* undecided neurons when the rung began */
+    int64_t begun; /* Adam has been started afresh for this phase */
+    int64_t epoch; /* of the phase: those that are over */
+    int64_t shuffled; /* the windows are in this epoch's order */
+    int64_t batch; /* of the epoch: those that are done; when all are, what ends an epoch is still due */
+} esp_place;
 
 typedef struct esp_trainer {
     const esp_dataset *dataset;
@@ -31,6 +43,8 @@ typedef struct esp_trainer {
     esp_adam adam, logit_adam;
     float *memory;
     esp_rng shuffle_rng, mask_rng, noise_rng;
+    esp_place place;
+    esp_error stopped; /* why a pass over the network was broken off */
 
     /* the run's lengths and rate, the automatic ones worked out; set before the first phase */
     int epochs, rung_epochs, total_epochs;
@@ -44,6 +58,10 @@ typedef struct esp_trainer {
     double loss_sum; /* over the batches since the last report */
     long loss_count;
     esp_train_progress progress;
+
+    const esp_train_checkpoints *checkpoints; /* may be NULL */
+    esp_buf checkpoint; /* the last one's bytes */
+    int64_t kept_ns; /* when it was made */
 } esp_trainer;
 
 typedef struct esp_phase {
@@ -60,7 +78,8 @@ ESP_MUST_CHECK esp_code esp_trainer_create(const esp_dataset *dataset, const esp
                                            esp_trainer **ret_trainer, esp_error *reterr);
 void esp_trainer_free(esp_trainer *trainer);
 
-/* Errors: NUMERIC when the loss is not finite, CANCELLED, DEADLINE. */
+/* Goes on where trainer->place is in the phase, to its end. Errors: NUMERIC when the loss is not finite; CANCELLED,
+ * DEADLINE: then the trainer stands between two minibatches. */
 ESP_MUST_CHECK esp_code esp_trainer_phase(esp_trainer *trainer, const esp_phase *phase, esp_error *reterr);
 
 /* The last report: everything is done, with the figures as they ended. */

@@ -313,6 +313,24 @@ START_TEST(train__a_loss_that_is_not_finite_says_what_to_lower) {
 }
 END_TEST
 
+/* A frame that multiplies by a hundred at each step: the first is fine, the 29th is beyond what a float can say. */
+START_TEST(train__rollouts_that_explode_are_told_from_weights_that_do) {
+    static double a[] = {100}, b[] = {0}, c[] = {1}, d[] = {0}, g[] = {1};
+    esp_dataset *data = drive(kinked_robot, 1, 1, 30);
+    outcome out = {0};
+    esp_error error;
+    esp_train_opts opts = small_opts(8);
+    opts.frame = (esp_frame){ESP_FRAME_LINEAR, a, b, c, d, g};
+    opts.f_in = opts.f_out = 1;
+    opts.rollout = 29;
+    ck_assert_int_eq(train(data, &opts, &out, &error), ESP_NUMERIC);
+    ck_assert_msg(strstr(error.message, "explode") && strstr(error.message, "29 steps") && strstr(error.message, "/rollout"), "%s", error.message);
+    opts.rollout = 1;
+    ck_assert_int_eq(train(data, &opts, &out, &error), ESP_OK);
+    done(&out, data);
+}
+END_TEST
+
 START_TEST(train__stops_when_asked_and_at_its_deadline) {
     esp_dataset *data = drive(kinked_robot, 1, 1, 60);
     outcome out = {.cancel_after = 3};
@@ -448,6 +466,7 @@ int main(void) {
     tcase_set_timeout(stop, 30);
     tcase_add_test(stop, train__too_little_data_is_refused_with_the_numbers);
     tcase_add_test(stop, train__a_loss_that_is_not_finite_says_what_to_lower);
+    tcase_add_test(stop, train__rollouts_that_explode_are_told_from_weights_that_do);
     tcase_add_test(stop, train__stops_when_asked_and_at_its_deadline);
     tcase_add_test(stop, train__a_failing_hook_stops_the_run);
     tcase_add_test(spec, train_opts__reads_every_field_and_writes_it_back);
