@@ -10,14 +10,14 @@
 enum { BOTH = ESP_COL_FILTER | ESP_COL_SORT };
 
 #define COLUMNS                                                                                                                                      \
-    {"id", "c.id", ESP_COL_TEXT, BOTH}, {"model", "c.model", ESP_COL_TEXT, BOTH}, {"model_name", "c.model_name", ESP_COL_TEXT, BOTH},                \
+    {"id", "c.id", ESP_COL_TEXT, BOTH | ESP_COL_AGE}, {"model", "c.model", ESP_COL_TEXT, BOTH}, {"model_name", "c.model_name", ESP_COL_TEXT, BOTH},  \
         {"model_version", "c.model_version", ESP_COL_INTEGER, BOTH}, {"reference", "c.reference", ESP_COL_TEXT, BOTH},                               \
         {"kind", "c.kind", ESP_COL_TEXT, BOTH}, {"relu", "c.relu", ESP_COL_INTEGER, BOTH}, {"sparsity", "c.sparsity", ESP_COL_REAL, BOTH},           \
         {"norm", "c.norm", ESP_COL_TEXT, BOTH}, {"domain_sha256", "nullif(c.domain_sha256, '')", ESP_COL_TEXT, BOTH},                                \
         {"value", "c.value", ESP_COL_REAL, BOTH}, {"lower", "c.lower", ESP_COL_REAL, BOTH}, {"method", "c.method", ESP_COL_TEXT, BOTH},              \
         {"strength", "c.strength", ESP_COL_TEXT, BOTH}, {"tolerance", "c.tolerance", ESP_COL_REAL, BOTH},                                            \
         {"status", "c.status", ESP_COL_TEXT, BOTH}, {"seconds", "c.seconds", ESP_COL_REAL, BOTH}, {"job", "c.job", ESP_COL_TEXT, BOTH}, {            \
-        "created_at", "c.created_ms", ESP_COL_TIME, BOTH                                                                                             \
+        "created_at", "c.created_ms", ESP_COL_TIME, BOTH | ESP_COL_AGE                                                                               \
     }
 
 #define FROM "certificate c"

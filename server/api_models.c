@@ -17,7 +17,7 @@
 enum { BOTH = ESP_COL_FILTER | ESP_COL_SORT };
 
 static const esp_column columns[] = {
-    {"id", "m.id", ESP_COL_TEXT, BOTH},
+    {"id", "m.id", ESP_COL_TEXT, BOTH | ESP_COL_AGE},
     {"name", "m.name", ESP_COL_TEXT, BOTH},
     {"version", "m.version", ESP_COL_INTEGER, BOTH},
     {"aliases", "(SELECT json_group_array(a.alias) FROM alias a WHERE a.name = m.name AND a.version = m.version)", ESP_COL_JSON, 0},
@@ -37,7 +37,7 @@ static const esp_column columns[] = {
     {"metrics", "m.metrics", ESP_COL_JSON, 0},
     {"validation_rmse", "json_extract(m.metrics, '$.validation_rmse')", ESP_COL_REAL, BOTH},
     {"sha256", "m.sha256", ESP_COL_TEXT, BOTH},
-    {"created_at", "m.created_ms", ESP_COL_TIME, BOTH},
+    {"created_at", "m.created_ms", ESP_COL_TIME, BOTH | ESP_COL_AGE},
     {"tag", "m.id IN (SELECT t.model FROM tag t WHERE t.tag", ESP_COL_SET, ESP_COL_FILTER},
     {NULL, NULL, ESP_COL_TEXT, 0},
 };

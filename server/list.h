@@ -12,7 +12,8 @@
 #include "registry/registry.h"
 
 typedef enum esp_column_type { ESP_COL_TEXT, ESP_COL_INTEGER, ESP_COL_REAL, ESP_COL_BOOL, ESP_COL_TIME, ESP_COL_JSON, ESP_COL_SET } esp_column_type;
-enum { ESP_COL_FILTER = 1, ESP_COL_SORT = 2 };
+/* AGE: rises with the order of creation, but for a clock that was set back. */
+enum { ESP_COL_FILTER = 1, ESP_COL_SORT = 2, ESP_COL_AGE = 4 };
 
 typedef struct esp_column {
     const char *field; /* name in the reply and in query parameters */

@@ -10,7 +10,12 @@
 
 #include "list_query.h"
 
-enum { FEW = 5000 };
+/* As many as are sorted in a few milliseconds: alone and newest first, the index itself has all that the order needs. */
+enum { FEW = 5000, FEW_ALONE = 50000 };
+
+static int64_t few(const esp_list_query *query) {
+    return query->n_filters == 1 && !query->sort ? FEW_ALONE : FEW;
+}
 
 /* The texts that a pattern can match lie in [prefix, end); false when it begins with a wildcard. */
 static bool glob_range(const char *pattern, char ret_prefix[ESP_GLOB_PREFIX], char ret_end[ESP_GLOB_PREFIX]) {
@@ -48,7 +53,7 @@ void esp_list_driver_sql(const esp_list *list, const esp_list_filter *f, int at,
     }
 }
 
-/* How many rows the filter leaves, FEW + 1 for more; -1: no index tells. */
+/* How many rows the filter leaves, one more than few for more; -1: no index tells. */
 static esp_code count(esp_db *db, const esp_list_query *query, int i, int64_t *ret, esp_error *reterr) {
     const esp_list_filter *f = &query->filters[i];
     bool set = f->column->type == ESP_COL_SET;
@@ -63,7 +68,7 @@ static esp_code count(esp_db *db, const esp_list_query *query, int i, int64_t *r
         esp_buf_printf(&sql, "SELECT 1 FROM %s WHERE ", query->list->from);
         esp_list_driver_sql(query->list, f, 1, &sql);
     }
-    esp_buf_printf(&sql, " LIMIT %d)", FEW + 1);
+    esp_buf_printf(&sql, " LIMIT %lld)", (long long)few(query) + 1);
     esp_code code = sql.failed ? esp_fail(reterr, ESP_NOMEM, "no memory for a list") : esp_stmt_open(db, &s, reterr, esp_buf_text(&sql), "");
     if (!code) esp_list_bind_filter(f, s, 1, !set && f->op == ESP_OP_GLOB);
     int step = code ? code : esp_stmt_step(s, reterr);
@@ -74,7 +79,7 @@ static esp_code count(esp_db *db, const esp_list_query *query, int i, int64_t *r
 }
 
 esp_code esp_list_plan(esp_db *db, esp_list_query *query, esp_error *reterr) {
-    int64_t least = FEW + 1;
+    int64_t least = few(query) + 1;
     query->driver = -1;
     if (!query->list->indexed) return ESP_OK;
     for (int i = 0; i < query->n_filters; i++) {

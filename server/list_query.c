@@ -251,6 +251,16 @@ static bool parse_cursor(esp_list_query *query, const char *cursor) {
     return cursor_value(query, text[16]);
 }
 
+/* Newest first, and a range of ages asked for: sorted by that age instead of by the key, the index begins where the range does.
+ * By the key, a page of old rows would be found behind all newer ones. */
+static const esp_column *by_age(const esp_list_query *query) {
+    for (int i = 0; query->list->indexed && i < query->n_filters; i++) {
+        const esp_list_filter *f = &query->filters[i];
+        if (f->column->flags & ESP_COL_AGE && f->op >= ESP_OP_LT && f->op <= ESP_OP_GTE) return f->column;
+    }
+    return NULL;
+}
+
 esp_code esp_list_settle(esp_list_query *query, const char *cursor, esp_error *reterr) {
     query->driver = -1;
     if (!query->sort && query->list->sort) {
@@ -259,6 +269,7 @@ esp_code esp_list_settle(esp_list_query *query, const char *cursor, esp_error *r
         if (code) return code;
     } else if (!query->sort) {
         query->descending = true;
+        query->sort = by_age(query);
     }
     query->fingerprint = fingerprint(query);
     query->resumes = cursor != NULL;

@@ -166,7 +166,8 @@ START_TEST(list_plan__drivers_change_no_row) {
         int bounds, driver; /* -1: many rows are left by each */
     } asked[] = {
         {"value__lt=3", 1, 0},
-        {"value__gte=0", 1, -1},
+        {"value__gte=0", 1, 0},
+        {"value__gte=0&tolerance=0&sort=-lower", 1, -1},
         {"kind=difference", 1, 0},
         {"kind=difference&sort=value", 1, -1},
         {"kind=range&sort=value", 1, 0},
@@ -178,7 +179,10 @@ START_TEST(list_plan__drivers_change_no_row) {
         {"model_name__glob=net-1*", 1, 0},
         {"model_name__glob=*-1&sort=value", 1, -1},
         {"id__glob=cer_0000*", 1, 0},
-        {"method__glob=cr*", 1, -1},
+        {"method__glob=cr*", 1, 0},
+        {"method__glob=cr*&sort=-created_at", 1, -1},
+        {"created_at__gte=1000500", 1, -1},
+        {"id__lt=cer_011000&method=crown", 1, -1},
         {"domain_sha256__gt=0&sort=-domain_sha256", 1, -1},
         {"sparsity__gt=0.995&sort=relu", 1, 0},
         {"value__gt=1200&sort=-value", 1, 0},

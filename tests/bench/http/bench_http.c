@@ -6,7 +6,8 @@
  * The registry is made by direct SQL in a directory under /tmp: ladders of a hundred versions a name, ten certificates a model,
  * values spread over decades. First the load: health, the table of bounds with 100 rows, one model. Then every filter and
  * every sort that the lists of models and bounds take, both ways, and the page after the first: the longest of three each, of
- * which each is a different page, so that none is answered from memory. */
+ * which each is a different page, so that none is answered from memory. Times are the daemon's processor time, which other
+ * programs on the machine do not change. */
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -135,15 +136,17 @@ static void load(const char *what, const char *path) {
 /* ---- every filter and sort ------------------------------------------------------------------------------------------ */
 
 typedef struct worst {
-    double ms;
+    double ms, wall_ms;
     char path[400];
     long requests, late;
 } worst;
 
-static double one(const char *path, char ret_next[300]) {
+/* Processor time of the daemon for the page; the clock's in ret_wall_ms. */
+static double one(const char *path, char ret_next[300], double *ret_wall_ms) {
     const char *body = NULL;
-    double ms = 0;
-    int status = load_get(d.port, path, &body, &ms);
+    double before = load_cpu_ms(d.pid);
+    int status = load_get(d.port, path, &body, ret_wall_ms);
+    double ms = load_cpu_ms(d.pid) - before;
     if (status != 200) printf("%s: %d %.300s\n", path, status, body);
     const char *next = strstr(body, "\"next\":\"");
     ret_next[0] = '\0';
@@ -157,7 +160,8 @@ static void look(worst *w, const char *list, const char *query) {
     for (int i = 0; i < 3; i++) {
         snprintf(path, sizeof path, i == 1 ? "%s?%s&limit=%d&cursor=%s" : "%s?%s&limit=%d", list, query, i == 2 ? 99 : 100, next);
         if (i == 1 && !*next) continue;
-        double ms = one(path, i == 0 ? next : again);
+        double wall_ms = 0, ms = one(path, i == 0 ? next : again, &wall_ms);
+        if (wall_ms > w->wall_ms) w->wall_ms = wall_ms;
         w->requests++;
         w->late += ms > 20;
         if (ms > 20) printf("    %8.1f ms  %.160s\n", ms, path);
@@ -216,7 +220,8 @@ static void survey(const char *list, const esp_list *described) {
             }
         }
     }
-    printf("%-12s %ld pages, %ld over 20 ms; the longest %.1f ms: %s\n", list, w.requests, w.late, w.ms, w.path);
+    printf("%-12s %ld pages, %ld over 20 ms of processor; the longest %.1f ms: %s (by the clock %.0f ms, of whichever page)\n", list, w.requests,
+           w.late, w.ms, w.path, w.wall_ms);
     fflush(stdout);
 }
 

@@ -3,6 +3,7 @@
 #include "load.h"
 
 #include <arpa/inet.h>
+#include <glob.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -171,4 +172,20 @@ int load_get(int port, const char *path, const char **ret_body, double *ret_ms) 
     }
     *ret_ms = esp_clock_seconds_since(start) * 1e3;
     return atoi(text + 9);
+}
+
+double load_cpu_ms(int pid) {
+    char path[64];
+    glob_t tasks;
+    double ns = 0;
+    snprintf(path, sizeof path, "/proc/%d/task/*/schedstat", pid);
+    if (glob(path, GLOB_NOSORT, NULL, &tasks) != 0) return 0;
+    for (size_t i = 0; i < tasks.gl_pathc; i++) {
+        unsigned long long on = 0;
+        FILE *file = fopen(tasks.gl_pathv[i], "re");
+        if (file && fscanf(file, "%llu", &on) == 1) ns += (double)on;
+        if (file) fclose(file);
+    }
+    globfree(&tasks);
+    return ns * 1e-6;
 }

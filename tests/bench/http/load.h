@@ -15,6 +15,8 @@ typedef struct load_result {
 /* Repeats "GET path" on `connections` connections for `seconds`. Ends the program when the daemon does not answer. */
 load_result load_run(int port, int daemon_pid, const char *path, const char *headers, int connections, double seconds);
 
+/* Processor time of all threads of a process so far, in milliseconds. */
+double load_cpu_ms(int pid);
 /* One GET on a connection that is kept: its status; the body is valid until the next one. */
 int load_get(int port, const char *path, const char **ret_body, double *ret_ms);
 
