@@ -80,6 +80,17 @@ void esp_ladder_relu(esp_ladder *ladder) {
             set_frozen_slopes(ladder, i);
 }
 
+void esp_ladder_begin(esp_ladder *ladder, const uint8_t *acts) {
+    ladder->n_undecided = 0;
+    for (size_t i = 0; i < ladder->n; i++) {
+        bool relu = acts[i] == ESP_ACT_RELU;
+        ladder->state[i] = relu ? ESP_UNDECIDED : acts[i];
+        ladder->n_undecided += relu;
+    }
+    esp_ladder_reset(ladder);
+    esp_ladder_relu(ladder);
+}
+
 static int largest(const double z[ESP_CLASSES]) {
     int best = 0;
     for (int k = 1; k < ESP_CLASSES; k++)

@@ -63,6 +63,8 @@ typedef struct esp_ladder_opts {
 ESP_MUST_CHECK esp_code esp_ladder_create(size_t n, const esp_ladder_opts *opts, esp_ladder **ret_ladder, esp_error *reterr);
 void esp_ladder_free(esp_ladder *ladder);
 
+/* Neurons that are ReLU in `acts` (n of esp_act) are undecided, the others frozen as they are; logits are reset. */
+void esp_ladder_begin(esp_ladder *ladder, const uint8_t *acts);
 /* All logits back to the start. */
 void esp_ladder_reset(esp_ladder *ladder);
 /* pi of neuron i. */

@@ -95,6 +95,20 @@ static void add_frame(esp_hash *hash, const esp_trainer *t) {
     add_doubles(hash, f->g, ny, w->n_out);
 }
 
+/* What a run starts from; nothing when it trains a dense model. */
+static void add_start(esp_hash *hash, const esp_trainer *t) {
+    const esp_model *start = t->opts->start;
+    if (!start) return;
+    esp_hash_add(hash, &t->opts->method, sizeof t->opts->method);
+    esp_hash_add(hash, &t->opts->distill_weight, sizeof t->opts->distill_weight);
+    for (int l = 0; l < start->net->n_layers; l++) {
+        const esp_layer *layer = &start->net->layers[l];
+        add_doubles(hash, layer->w, layer->n_out, layer->n_in);
+        add_doubles(hash, layer->b, 1, layer->n_out);
+        esp_hash_add(hash, layer->act, (size_t)layer->n_out);
+    }
+}
+
 static esp_code identify(const esp_trainer *t, char ret_hex[ESP_HASH_HEX], esp_error *reterr) {
     const esp_windows *w = t->windows;
     const size_t sizes[] = {w->n_rows, w->n_train_rows, w->n_starts, t->mlp.n_params, t->mlp.n_neurons, (size_t)t->dataset->nu};
@@ -109,6 +123,7 @@ static esp_code identify(const esp_trainer *t, char ret_hex[ESP_HASH_HEX], esp_e
         esp_hash_add(hash, opts.data, opts.len);
         esp_hash_add(hash, sizes, sizeof sizes);
         add_frame(hash, t);
+        add_start(hash, t);
         add_doubles(hash, w->in_mean, 1, w->n_in);
         add_doubles(hash, w->in_scale, 1, w->n_in);
         add_doubles(hash, w->out_mean, 1, w->n_out);
@@ -194,7 +209,8 @@ static bool are_masks(const esp_ladder *ladder) {
 static bool is_place(const esp_trainer *t) {
     const esp_place *p = &t->place;
     int64_t batches = (int64_t)(t->windows->n_starts / (size_t)t->opts->batch), neurons = (int64_t)t->mlp.n_neurons, n_rungs = t->opts->n_rungs;
-    bool inside = p->rung >= -1 && p->rung <= n_rungs && p->epoch >= 0 && p->epoch <= t->total_epochs && p->batch >= 0 && p->batch <= batches;
+    bool inside = p->rung >= (t->opts->start ? 0 : -1) && p->rung <= n_rungs && p->epoch >= 0 && p->epoch <= t->total_epochs && p->batch >= 0 &&
+                  p->batch <= batches;
     bool flags = (p->settling | p->begun | p->shuffled) >> 1 == 0;
     if (!inside || !flags || t->epochs_done < 0 || t->epochs_done > t->total_epochs || t->adam.step < 0 || t->logit_adam.step < 0) return false;
     if (p->rung < 0 || p->rung == n_rungs) return p->wave == 0 && p->settling == 0;

@@ -2,7 +2,7 @@
  * The options of training: defaults, from a job's spec, and back to JSON. */
 #include <string.h>
 
-#include "train/train.h"
+#include "train/opts_parts.h"
 
 #define MAX_EPOCHS  100000
 #define MAX_ROLLOUT 1000
@@ -65,25 +65,29 @@ static esp_code check_size(const esp_reader *spec, const esp_train_opts *opts, i
     return esp_refuse(&hidden, reterr, "makes %lld parameters, more than %d", (long long)parameters, ESP_MAX_PARAMETERS);
 }
 
-static esp_code parse_ladder(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
+esp_code esp_ladder_parse(const esp_reader *spec, int above, const char *what, esp_train_opts *opts, esp_error *reterr) {
     esp_reader ladder = esp_read_member(spec, "ladder");
-    int total = 0;
     size_t n;
     if (!ladder.value) return ESP_OK;
     esp_code code = esp_read_array(&ladder, 0, ESP_MAX_RUNGS, &n, reterr);
     if (code != ESP_OK) return code;
-    for (int i = 0; i < opts->n_hidden; i++) total += opts->hidden[i];
     opts->n_rungs = (int)n;
     for (size_t i = 0; i < n; i++) {
         esp_reader rung = esp_read_element(&ladder, i);
-        int above = i == 0 ? total : opts->ladder[i - 1];
+        if (i > 0) above = opts->ladder[i - 1];
         code = esp_read_int(&rung, 0, ESP_MAX_WIDTH * ESP_MAX_HIDDEN, &opts->ladder[i], reterr);
         if (code != ESP_OK) return code;
-        if (opts->ladder[i] >= above && i == 0)
-            return esp_refuse(&rung, reterr, "must be below %d, the number of hidden neurons, is %d", above, opts->ladder[i]);
+        if (opts->ladder[i] >= above && i == 0) return esp_refuse(&rung, reterr, "must be below %d, %s, is %d", above, what, opts->ladder[i]);
         if (opts->ladder[i] >= above) return esp_refuse(&rung, reterr, "the ladder must fall: %d does not lie below %d", opts->ladder[i], above);
     }
     return ESP_OK;
+}
+
+/* The rungs lie below the number of hidden neurons. */
+static esp_code parse_ladder(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
+    int total = 0;
+    for (int i = 0; i < opts->n_hidden; i++) total += opts->hidden[i];
+    return esp_ladder_parse(spec, total, "the number of hidden neurons", opts, reterr);
 }
 
 typedef struct number_field {
@@ -115,8 +119,12 @@ static const number_field number_fields[] = {
 };
 #define N_NUMBER_FIELDS (sizeof number_fields / sizeof *number_fields)
 
-static esp_code parse_numbers(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
-    esp_code code = ESP_OK;
+esp_code esp_numbers_parse(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
+    int64_t seed = (int64_t)opts->seed;
+    esp_reader other = esp_read_member(spec, "seed");
+    esp_code code = esp_read_integer(&other, 0, INT64_MAX, &seed, reterr);
+    other = esp_read_member(spec, "straight_through");
+    if (code == ESP_OK) code = esp_read_bool(&other, &opts->straight_through, reterr);
     for (size_t i = 0; i < N_NUMBER_FIELDS && code == ESP_OK; i++) {
         const number_field *f = &number_fields[i];
         esp_reader member = esp_read_member(spec, f->name);
@@ -124,29 +132,23 @@ static esp_code parse_numbers(const esp_reader *spec, esp_train_opts *opts, esp_
         code =
             f->integer ? esp_read_int(&member, (int)f->lower, (int)f->upper, at, reterr) : esp_read_number(&member, f->lower, f->upper, at, reterr);
     }
+    if (code == ESP_OK) opts->seed = (uint64_t)seed;
     return code;
 }
 
 esp_code esp_train_opts_parse(const esp_reader *spec, int ny, int nu, esp_arena *arena, esp_train_opts *ret_opts, esp_error *reterr) {
     esp_train_opts opts;
-    int64_t seed = 0;
     esp_reader member;
     esp_train_opts_init(&opts);
     esp_code code = esp_read_object(spec, esp_train_fields, reterr);
     if (code == ESP_OK) code = parse_model(spec, &opts, reterr);
-    if (code == ESP_OK) code = parse_numbers(spec, &opts, reterr);
-    member = esp_read_member(spec, "seed");
-    if (code == ESP_OK) code = esp_read_integer(&member, 0, INT64_MAX, &seed, reterr);
-    member = esp_read_member(spec, "straight_through");
-    if (code == ESP_OK) code = esp_read_bool(&member, &opts.straight_through, reterr);
+    if (code == ESP_OK) code = esp_numbers_parse(spec, &opts, reterr);
     if (code == ESP_OK) code = parse_ladder(spec, &opts, reterr);
     member = esp_read_member(spec, "frame");
     if (code == ESP_OK) code = esp_frame_parse(&member, ny, nu, opts.history, arena, &opts.frame, &opts.f_in, &opts.f_out, reterr);
     if (code == ESP_OK) code = check_size(spec, &opts, opts.f_in, opts.f_out, reterr);
-    if (code != ESP_OK) return code;
-    opts.seed = (uint64_t)seed;
-    *ret_opts = opts;
-    return ESP_OK;
+    if (code == ESP_OK) *ret_opts = opts;
+    return code;
 }
 
 static void format_integers(esp_jsonw *w, const char *key, const int *values, int n) {
@@ -155,16 +157,13 @@ static void format_integers(esp_jsonw *w, const char *key, const int *values, in
     esp_jsonw_array_end(w);
 }
 
-void esp_train_opts_format(const esp_train_opts *opts, esp_jsonw *w) {
-    esp_jsonw_object(w, NULL);
-    esp_jsonw_object(w, "model");
-    esp_jsonw_string(w, "type", "mlp");
-    format_integers(w, "hidden", opts->hidden, opts->n_hidden);
-    esp_jsonw_object_end(w);
+void esp_numbers_format(const esp_train_opts *opts, esp_jsonw *w) {
+    bool masks = opts->method == ESP_SPARSIFY_GUMBEL;
     for (size_t i = 0; i < N_NUMBER_FIELDS; i++) {
         const number_field *f = &number_fields[i];
         const void *at = (const char *)opts + f->offset;
         double value;
+        if (!masks && f->offset >= offsetof(esp_train_opts, lambda)) continue; /* lambda and what follows it */
         if (f->integer)
             value = *(const int *)at;
         else
@@ -172,7 +171,16 @@ void esp_train_opts_format(const esp_train_opts *opts, esp_jsonw *w) {
         esp_jsonw_number(w, f->name, value);
     }
     esp_jsonw_integer(w, "seed", (int64_t)opts->seed);
-    esp_jsonw_bool(w, "straight_through", opts->straight_through);
+    if (masks) esp_jsonw_bool(w, "straight_through", opts->straight_through);
     format_integers(w, "ladder", opts->ladder, opts->n_rungs);
+}
+
+void esp_train_opts_format(const esp_train_opts *opts, esp_jsonw *w) {
+    esp_jsonw_object(w, NULL);
+    esp_jsonw_object(w, "model");
+    esp_jsonw_string(w, "type", "mlp");
+    format_integers(w, "hidden", opts->hidden, opts->n_hidden);
+    esp_jsonw_object_end(w);
+    esp_numbers_format(opts, w);
     esp_jsonw_object_end(w);
 }

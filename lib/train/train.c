@@ -8,6 +8,8 @@
  *     search   masks drawn anew for each minibatch, weights and logits trained (section 3.3)
  *     freeze   the top of the ranking, so that the numbers left fall geometrically from n to k (section 3.4)
  *     settle   masks fixed, the undecided as ReLU; after the last wave for longer, and then the model is handed out.
+ * With the baseline, channel pruning, a rung is one settling after the neurons are gone (sparsify/channel.h). A run may also
+ * start from a model that is given (start.h): then its first rung is its first stage.
  * Many small waves because pi is measured inside the network of the moment: freeze thirty neurons on one reading and the
  * reading is out of date after the first ten. lib/train/README.md has the measurements behind the shares and the start. */
 #include "train/train.h"
@@ -15,6 +17,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "sparsify/channel.h"
 #include "train/checkpoint.h"
 #include "train/emit.h"
 #include "train/trainer.h"
@@ -35,6 +38,7 @@
 static esp_code emit(esp_trainer *t, esp_error *reterr) {
     esp_train_model out = {0};
     esp_code code = esp_emit_model(&t->mlp, t->params, t->ladder, t->windows, &t->opts->frame, t->dataset->nu, &out.model, reterr);
+    if (code == ESP_OK && t->hooks && t->hooks->refine) code = t->hooks->refine(t->hooks->user, &out.model, reterr);
     if (code == ESP_OK)
         code = esp_emit_errors(out.model, t->dataset, t->windows, esp_trainer_pulse, t, &out.validation_rmse, &out.rollout_rmse, reterr);
     if (code == ESP_OK && t->hooks && t->hooks->model) {
@@ -68,6 +72,7 @@ typedef struct rung {
 
 static rung rung_of(const esp_trainer *t) {
     size_t from = (size_t)t->place.from, relu = (size_t)t->opts->ladder[t->place.rung], to_freeze = from > relu ? from - relu : 0;
+    if (t->opts->method == ESP_SPARSIFY_CHANNEL) return (rung){.waves = 1};
     rung r = {(int)(SEARCH_SHARE * t->rung_epochs + 0.5), (int)(SETTLE_SHARE * t->rung_epochs), MAX_WAVES};
     if (r.search < 1) r.search = 1;
     if ((size_t)r.waves > to_freeze) r.waves = (int)to_freeze;
@@ -90,6 +95,22 @@ static esp_phase phase_at(const esp_trainer *t, const char *stage) {
     return phase;
 }
 
+/* The baseline's whole choice: neurons go at once, by the norms of their weights as they are now. */
+static void prune_channels(esp_trainer *t, size_t relu) {
+    esp_channel_layer layers[ESP_MAX_HIDDEN];
+    const esp_mlp *mlp = &t->mlp;
+    for (int l = 0; l < mlp->n_layers - 1; l++)
+        layers[l] = (esp_channel_layer){mlp->neuron[l], (size_t)mlp->width[l + 1], (size_t)mlp->width[l], t->params + mlp->weight[l]};
+    esp_channel_prune(t->ladder, layers, mlp->n_layers - 1, relu, NULL);
+}
+
+/* Channel pruning has nothing to search: its rungs settle from their beginning. */
+static void begin_rung(esp_trainer *t, int64_t number) {
+    bool channel = t->opts->method == ESP_SPARSIFY_CHANNEL && number < t->opts->n_rungs;
+    t->place = (esp_place){.rung = number, .from = (int64_t)t->ladder->n_undecided, .settling = channel};
+    if (channel) prune_channels(t, (size_t)t->opts->ladder[number]);
+}
+
 /* What is done at a phase's end, and the place of the next one. */
 static esp_code close_phase(esp_trainer *t, esp_error *reterr) {
     esp_place next = {.rung = t->place.rung, .wave = t->place.wave, .from = t->place.from};
@@ -104,7 +125,8 @@ static esp_code close_phase(esp_trainer *t, esp_error *reterr) {
     } else {
         esp_code code = emit(t, reterr);
         if (code != ESP_OK) return code;
-        next = (esp_place){.rung = t->place.rung + 1, .from = (int64_t)t->ladder->n_undecided};
+        begin_rung(t, t->place.rung + 1);
+        next = t->place;
     }
     t->place = next;
     esp_checkpoint_if_due(t);
@@ -124,6 +146,7 @@ static void settle_lengths(esp_trainer *t) {
     t->rung_epochs = opts->rung_epochs > 0 ? opts->rung_epochs : automatic_epochs(t);
     if (t->rung_epochs < 2) t->rung_epochs = 2; /* one to search, one to settle */
     t->rate = opts->learning_rate > 0 ? opts->learning_rate : widest > AUTO_RATE_WIDTH ? AUTO_RATE * AUTO_RATE_WIDTH / widest : AUTO_RATE;
+    if (opts->start) t->epochs = 0; /* it is the dense model */
     t->total_epochs = t->epochs + opts->n_rungs * t->rung_epochs;
 }
 
@@ -158,6 +181,7 @@ esp_code esp_train_resume(const esp_dataset *dataset, const esp_train_opts *opts
     if (code != ESP_OK) return code;
     t->checkpoints = checkpoints;
     settle_lengths(t);
+    if (opts->start) begin_rung(t, 0);
     code = resume(t, reterr);
     if (code == ESP_OK) code = run(t, reterr);
     esp_trainer_free(t);

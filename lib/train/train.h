@@ -6,7 +6,7 @@
  * in the units of the data. Same seed, same model.
  *
  * esp_train_run goes from a dataset to the dense model and then down the ladder (sparsify/ladder.h), handing every
- * model out as soon as it exists. Long and cancellable: returns CANCELLED or DEADLINE through `stop`. */
+ * model out as soon as it exists; or, from a model that is given, down the ladder only. Long and cancellable: returns CANCELLED or DEADLINE through `stop`. */
 #ifndef ESP_TRAIN_TRAIN_H
 #define ESP_TRAIN_TRAIN_H
 
@@ -19,6 +19,11 @@
 
 #define ESP_MAX_HIDDEN 16
 #define ESP_MAX_RUNGS  32
+
+/* How a rung chooses the neurons that go: by the Gumbel ladder (sparsify/ladder.h), or whole ones by the L1 norm of their
+ * weights (sparsify/channel.h). */
+typedef enum esp_sparsify_method { ESP_SPARSIFY_GUMBEL, ESP_SPARSIFY_CHANNEL } esp_sparsify_method;
+extern const char *const esp_sparsify_method_names[]; /* "gumbel", "channel", NULL */
 
 /* Every field of a `train` job's spec but the dataset and the name. Defaults: esp_train_opts_init. */
 typedef struct esp_train_opts {
@@ -44,6 +49,10 @@ typedef struct esp_train_opts {
     bool straight_through; /* true */
     esp_frame frame; /* matrices borrowed */
     int f_in, f_out; /* the network's inputs and outputs as a LINEAR frame has them; unread otherwise */
+    /* of a `sparsify` job */
+    esp_sparsify_method method; /* GUMBEL */
+    const esp_model *start; /* borrowed; the ladder goes down from its weights and masks, and no dense model is trained. NULL */
+    double distill_weight; /* 0 .. 1: how far targets are moved to what `start` predicts (train/start.h). 0 */
 } esp_train_opts;
 
 void esp_train_opts_init(esp_train_opts *opts);
@@ -53,6 +62,15 @@ extern const char *const esp_train_fields[];
 ESP_MUST_CHECK esp_code esp_train_opts_parse(const esp_reader *spec, int ny, int nu, esp_arena *arena, esp_train_opts *ret_opts, esp_error *reterr);
 /* The parsed options in full, defaults included, for lineage. */
 void esp_train_opts_format(const esp_train_opts *opts, esp_jsonw *w);
+
+/* The same for a `sparsify` job: all but model, dataset and name, listed in esp_sparsify_fields too. relu is the number of
+ * ReLUs of its model; *ret_stable says whether "stable" asks for neurons to be resolved over the data box. */
+extern const char *const esp_sparsify_fields[];
+ESP_MUST_CHECK esp_code esp_sparsify_opts_parse(const esp_reader *spec, int relu, esp_train_opts *ret_opts, bool *ret_stable, esp_error *reterr);
+/* What the options take from the model: sizes, history, frame, and the start itself; borrowed. UNPROCESSABLE, naming the
+ * spec's "model", when training cannot hold it. */
+ESP_MUST_CHECK esp_code esp_sparsify_opts_start(const esp_reader *spec, const esp_model *model, esp_train_opts *opts, esp_error *reterr);
+void esp_sparsify_opts_format(const esp_train_opts *opts, bool stable, esp_jsonw *w);
 
 typedef struct esp_train_progress {
     double fraction; /* of the whole run, 0 .. 1 */
@@ -77,6 +95,9 @@ typedef struct esp_train_hooks {
     void (*progress)(void *user, const esp_train_progress *progress);
     /* dense first, then each rung; a failure code stops the run */
     esp_code (*model)(void *user, const esp_train_model *model, esp_error *reterr);
+    /* before a model is measured and handed out: may put another in its place, which is the run's then; training goes on from
+     * what it had. A failure code stops the run. May be NULL, like the others */
+    esp_code (*refine)(void *user, esp_model **model, esp_error *reterr);
 } esp_train_hooks;
 
 /* Where a run leaves off and goes on. A checkpoint is taken between two minibatches, when it is time to and when the run is

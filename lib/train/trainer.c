@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "train/checkpoint.h"
+#include "train/start.h"
 
 #define CHECK_NS        (20 * ESP_NS_PER_MS) /* between looks at the stop request */
 #define TELL_NS         (500 * ESP_NS_PER_MS) /* between reports */
@@ -69,6 +70,11 @@ esp_code esp_trainer_create(const esp_dataset *dataset, const esp_train_opts *op
         return code;
     }
     seed(t);
+    if (opts->start) code = esp_start_load(opts->start, opts->distill_weight, &t->mlp, t->windows, t->params, t->ladder, reterr);
+    if (code != ESP_OK) {
+        esp_trainer_free(t);
+        return code;
+    }
     *ret_trainer = t;
     return ESP_OK;
 }

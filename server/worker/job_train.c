@@ -94,7 +94,7 @@ static esp_code find_box(training *t, const esp_dataset *data, esp_arena *arena,
 esp_code worker_job_train(worker *w, const esp_reader *payload, esp_error *reterr) {
     esp_train_opts opts;
     training t = {.w = w, .opts = &opts};
-    const esp_train_hooks hooks = {&t, on_progress, on_model};
+    const esp_train_hooks hooks = {.user = &t, .progress = on_progress, .model = on_model};
     const esp_stop stop = {ESP_NEVER, worker_cancelled, w};
     const esp_buf nothing = {.data = (char[]){"{}"}, .len = 2};
     esp_dataset *data = NULL;

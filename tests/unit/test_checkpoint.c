@@ -111,7 +111,7 @@ static bool look(void *user) {
 
 static esp_code run_from(const esp_dataset *data, const esp_train_opts *opts, const char *key, const esp_buf *from, int64_t every_ns, result *r,
                          esp_error *error) {
-    const esp_train_hooks hooks = {r, NULL, receive};
+    const esp_train_hooks hooks = {.user = r, .model = receive};
     const esp_stop stop = {.deadline_ns = ESP_NEVER, .cancelled = look, .user = r};
     const esp_train_checkpoints checkpoints = {r, key, from ? from->data : NULL, from ? from->len : 0, every_ns, &r->notes, resumed, take};
     *error = (esp_error){0};

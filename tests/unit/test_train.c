@@ -116,7 +116,7 @@ static esp_train_opts small_opts(int hidden) {
 }
 
 static esp_code train(const esp_dataset *data, const esp_train_opts *opts, outcome *out, esp_error *error) {
-    esp_train_hooks hooks = {out, report, receive};
+    esp_train_hooks hooks = {.user = out, .progress = report, .model = receive};
     *error = (esp_error){0};
     return esp_train_run(data, opts, &hooks, NULL, error);
 }
@@ -334,7 +334,7 @@ END_TEST
 START_TEST(train__stops_when_asked_and_at_its_deadline) {
     esp_dataset *data = drive(kinked_robot, 1, 1, 60);
     outcome out = {.cancel_after = 3};
-    esp_train_hooks hooks = {&out, report, receive};
+    esp_train_hooks hooks = {.user = &out, .progress = report, .model = receive};
     esp_stop stop = {.deadline_ns = ESP_NEVER, .cancelled = look, .user = &out};
     esp_error error = {0};
     esp_train_opts opts = small_opts(32);

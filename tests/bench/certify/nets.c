@@ -81,7 +81,7 @@ static esp_code train(const shape *s, uint64_t seed, esp_net **ret_net, esp_erro
     opts.batch = 128;
     esp_dataset *data = imitation(s, seed);
     if (!data) return esp_fail(reterr, ESP_NOMEM, "no memory for samples");
-    const esp_train_hooks hooks = {ret_net, NULL, keep};
+    const esp_train_hooks hooks = {.user = ret_net, .model = keep};
     esp_code code = esp_train_run(data, &opts, &hooks, NULL, reterr);
     esp_dataset_free(data);
     return code;

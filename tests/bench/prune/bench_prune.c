@@ -163,7 +163,7 @@ static subject pendulum(size_t n) {
     opts.epochs = 200;
     opts.frame.kind = ESP_FRAME_RESIDUAL;
     subject s = {.name = "a pendulum, 3-64-64-2, trained here", .n = n, .inputs = room((n + HELD_OUT) * 3)};
-    const esp_train_hooks hooks = {&s.net, on_progress, on_model};
+    const esp_train_hooks hooks = {.user = &s.net, .progress = on_progress, .model = on_model};
     esp_dataset *data = swing();
     esp_rng rng;
     esp_rng_init(&rng, 1, 5);

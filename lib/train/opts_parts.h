@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the options of a `train` and of a `sparsify` job share. Private to opts.c and sparsify_opts.c. */
+#ifndef ESP_TRAIN_OPTS_PARTS_H
+#define ESP_TRAIN_OPTS_PARTS_H
+
+#include "train/train.h"
+
+/* Those numbers, the seed and straight_through that the spec gives, into opts. */
+ESP_MUST_CHECK esp_code esp_numbers_parse(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr);
+/* All of them, and the ladder, into the object that is open; for channel pruning without those of the masks. */
+void esp_numbers_format(const esp_train_opts *opts, esp_jsonw *w);
+/* `ladder`, falling, its first rung below `above`, which is `what`. */
+ESP_MUST_CHECK esp_code esp_ladder_parse(const esp_reader *spec, int above, const char *what, esp_train_opts *opts, esp_error *reterr);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Unfolding of a model's weights into those of the network in training, and the teacher's targets. */
+#include "train/start.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/linalg.h"
+
+#define CHUNK 256 /* rows of a forward pass */
+
+/* Row i of layer l: weights in units of the network in training, and its bias. */
+static void unfold_row(const esp_layer *layer, const esp_windows *w, int i, bool first, bool last, float *ret_w, float *ret_b) {
+    double b = layer->b[i], scale = last ? w->out_scale[i] : 1, mean = last ? w->out_mean[i] : 0;
+    for (int j = 0; j < layer->n_in; j++) {
+        double weight = layer->w[(size_t)i * (size_t)layer->n_in + (size_t)j];
+        if (first) b += weight * w->in_mean[j];
+        if (first) weight *= w->in_scale[j];
+        ret_w[j] = scale > 0 ? (float)(weight / scale) : 0;
+    }
+    *ret_b = scale > 0 ? (float)((b - mean) / scale) : 0;
+}
+
+static esp_code unfold(const esp_net *net, const esp_mlp *mlp, const esp_windows *w, float *params, esp_error *reterr) {
+    for (int l = 0; l < net->n_layers; l++) {
+        const esp_layer *layer = &net->layers[l];
+        assert(layer->n_in == mlp->width[l] && layer->n_out == mlp->width[l + 1]);
+        for (int i = 0; i < layer->n_out; i++)
+            unfold_row(layer, w, i, l == 0, l == net->n_layers - 1, params + mlp->weight[l] + (size_t)i * (size_t)layer->n_in,
+                       params + mlp->bias[l] + i);
+    }
+    for (size_t i = 0; i < mlp->n_params; i++)
+        if (!isfinite(params[i])) return esp_fail(reterr, ESP_NUMERIC, "the model's weights are too large to be trained in single precision");
+    return ESP_OK;
+}
+
+static esp_code begin_ladder(const esp_net *net, const esp_mlp *mlp, esp_ladder *ladder, esp_error *reterr) {
+    uint8_t *acts = malloc(mlp->n_neurons + 1);
+    if (!acts) return esp_fail(reterr, ESP_NOMEM, "masks of %zu neurons", mlp->n_neurons);
+    for (int l = 0; l < net->n_layers - 1; l++) memcpy(acts + mlp->neuron[l], net->layers[l].act, (size_t)net->layers[l].n_out);
+    esp_ladder_begin(ladder, acts);
+    free(acts);
+    return ESP_OK;
+}
+
+/* t = (1 - weight) t + weight g f0(v) on the training rows. */
+static esp_code move_targets(double weight, const esp_mlp *mlp, const float *params, const esp_ladder *ladder, esp_windows *w, esp_error *reterr) {
+    size_t n_in = (size_t)w->n_in, n_out = (size_t)w->n_out, ny = (size_t)w->ny;
+    esp_tape tape;
+    float *memory = malloc(esp_tape_floats(mlp, CHUNK) * sizeof *memory);
+    if (!memory) return esp_fail(reterr, ESP_NOMEM, "the teacher's predictions");
+    esp_tape_init(&tape, mlp, CHUNK, memory);
+    for (size_t row = 0; row < w->n_train_rows; row += CHUNK) {
+        size_t n = w->n_train_rows - row < CHUNK ? w->n_train_rows - row : CHUNK;
+        memcpy(tape.x, w->features + row * n_in, n * n_in * sizeof *tape.x);
+        esp_mlp_forward(mlp, params, ladder->pos, ladder->neg, n, &tape);
+        esp_sgemm(ESP_NO, ESP_T, n, ny, n_out, (float)weight, tape.h[mlp->n_layers - 1], n_out, w->g, n_out, (float)(1 - weight),
+                  w->targets + row * ny, ny);
+    }
+    free(memory);
+    return ESP_OK;
+}
+
+esp_code esp_start_load(const esp_model *model, double distill_weight, const esp_mlp *mlp, esp_windows *windows, float *ret_params,
+                        esp_ladder *ladder, esp_error *reterr) {
+    assert(model->net->n_layers == mlp->n_layers);
+    esp_code code = unfold(model->net, mlp, windows, ret_params, reterr);
+    if (code == ESP_OK) code = begin_ladder(model->net, mlp, ladder, reterr);
+    if (code == ESP_OK && distill_weight > 0) code = move_targets(distill_weight, mlp, ret_params, ladder, windows, reterr);
+    return code;
+}
