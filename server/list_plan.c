@@ -11,10 +11,11 @@
 #include "list_query.h"
 
 /* As many as are sorted in a few milliseconds: alone and newest first, the index itself has all that the order needs. */
-enum { FEW = 5000, FEW_ALONE = 50000 };
+enum { FEW = 5000, FEW_ALONE = 15000 };
 
 static int64_t few(const esp_list_query *query) {
-    return query->n_filters == 1 && !query->sort ? FEW_ALONE : FEW;
+    bool ranged = query->n_filters == 1 && query->filters[0].op != ESP_OP_NE && query->filters[0].column->type != ESP_COL_SET;
+    return ranged && !query->sort ? FEW_ALONE : FEW;
 }
 
 /* The texts that a pattern can match lie in [prefix, end); false when it begins with a wildcard. */
@@ -36,6 +37,12 @@ static void others_sql(const esp_list *list, const char *what, const char *sql, 
                    what, list->from, sql, at, what, list->from, sql, at, what, list->from, sql);
 }
 
+/* A pattern that is a prefix and a star. */
+static bool is_prefix(const esp_list_filter *f) {
+    size_t n = strlen(f->prefix);
+    return f->value.text && strncmp(f->value.text, f->prefix, n) == 0 && strcmp(f->value.text + n, "*") == 0;
+}
+
 /* The condition of a filter that drives; its parameter is number `at`, and for a range of texts the next two. */
 void esp_list_driver_sql(const esp_list *list, const esp_list_filter *f, int at, esp_buf *out) {
     static const char *const signs[] = {[ESP_OP_EQ] = "IS", [ESP_OP_LT] = "<", [ESP_OP_LTE] = "<=", [ESP_OP_GT] = ">", [ESP_OP_GTE] = ">="};
@@ -43,7 +50,8 @@ void esp_list_driver_sql(const esp_list *list, const esp_list_filter *f, int at,
     if (f->column->type == ESP_COL_SET) {
         esp_buf_printf(out, "%s %s ?%d)", sql, f->op == ESP_OP_GLOB ? "GLOB" : "=", at);
     } else if (f->op == ESP_OP_GLOB) {
-        esp_buf_printf(out, "%s >= ?%d AND %s < ?%d AND +%s GLOB ?%d", sql, at + 1, sql, at + 2, sql, at);
+        esp_buf_printf(out, "%s >= ?%d AND %s < ?%d", sql, at + 1, sql, at + 2);
+        if (!is_prefix(f)) esp_buf_printf(out, " AND +%s GLOB ?%d", sql, at); /* else the range is all of it, and the index enough */
     } else if (f->op == ESP_OP_NE) {
         esp_buf_printf(out, "%s IN (", list->key);
         others_sql(list, list->key, sql, at, out);
