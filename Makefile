@@ -68,7 +68,7 @@ PUSHING := $(B)/espalier-pushing
 CHECK := $(B)/espalier-check
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-deadline bench-http bench-share bench-certify policy-to-c c-size
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-deadline bench-http bench-share bench-certify bench-session policy-to-c c-size
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) $(CHECK) ## build the daemon, the worker, the simulated robots and the checker of certificates
@@ -169,6 +169,12 @@ $(B)/tests/bench/bench_http: $(call obj,$(HTTP_BENCH_SRC) $(SUPPORT_SRC) $(CLIEN
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_DAEMON) $(LIBS_NUMERIC) $(LIBS_BASE)
 
+# The benchmark of sessions, on CPU time for a clock.
+SESSION_BENCH_SRC := $(sort $(wildcard tests/bench/session/*.c))
+$(B)/tests/bench/session/bench_session: $(call obj,$(SESSION_BENCH_SRC) $(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC)) $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -Wl,--wrap=esp_clock_now_ns $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
+
 # More, each one file beside the shared ones: rollouts/bench_rollouts, loop/bench_loop, share/bench_share, ladder/draw.
 BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c tests/bench/share/*.c tests/bench/ladder/*.c)
 $(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC) $(filter-out %/main.c,$(PUSHING_SRC))) $(LIB)
@@ -176,7 +182,7 @@ $(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_pla
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
 .PRECIOUS: $(B)/%.o
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(CHECK_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(BENCH_MORE) $(CERTIFY_BENCH_SRC) $(DEADLINE_SRC) $(HTTP_BENCH_SRC) $(TEST_SRC)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(CHECK_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(BENCH_MORE) $(CERTIFY_BENCH_SRC) $(DEADLINE_SRC) $(HTTP_BENCH_SRC) $(SESSION_BENCH_SRC) $(TEST_SRC)))
 
 # ---- what people type ------------------------------------------------------------------------------------------------
 JOBS ?= $(shell nproc)
@@ -244,6 +250,9 @@ c-size: all ## C artifacts: self-tests, and flash, RAM and stack on a Cortex-M4 
 
 bench-loop: $(B)/tests/bench/loop/bench_loop ## plans of 100 ms in a closed loop against the optimum, minutes: [LOOP="--episodes 4 --steps 12 --world physics ..."]
 	@OPENBLAS_NUM_THREADS=1 $< $(LOOP)
+
+bench-session: $(B)/tests/bench/session/bench_session ## what the last solve of a closed loop is worth to the next, minutes: [SESSION="--sizes 15x3 --episodes 2 --steps 4 --noise 0 ..."]
+	@OPENBLAS_NUM_THREADS=1 $< $(SESSION)
 
 bench-peers: ## HiGHS, Gurobi (its size-limited licence) and SCIP from PyPI for bench-plan, PyTorch for bench-rollouts, in build/bench-venv
 	@python3 -m venv $(BENCH_VENV)
