@@ -7,11 +7,11 @@
  * Every state is solved several times over, each time to 1 % or for so many seconds, and with 50, 100 and 200 ms:
  *
  *     scratch      nothing is known
- *     start        the last plan, shifted by a step, is offered first: what the service does; the others have it too
+ *     start        the last plan, shifted by a step, is offered first; the ways below have it too
  *     leaves N     the tree begins with the leaves of the last one instead of the root (leaves.h), N at most
- *     brief        as start, but descent from it, and from 64 other points; from 1024 up to ten times over, and CEM, only when those
- *                  found something better than the plan at hand
  *     order        it begins with the root, and branches where the last tree did as long as that says something
+ *     brief        as start, but descent from it, and from 64 other points; from 1024 up to ten times over, and CEM, only when those
+ *                  found something better than the plan at hand: what the library does
  *
  * and the multipliers of the last tree's leaves, shifted, are put to the new leaves: what they prove without any LP.
  * The last tree is always that of `start` with all of its seconds, however short the time of the solve that uses it; the last plan of a
