@@ -57,6 +57,23 @@ START_TEST(plan__proves_the_optimum_of_a_kinked_cost) {
 }
 END_TEST
 
+START_TEST(plan__is_not_held_by_its_start) {
+    static const double starts[][2] = {{-0.2, -0.2}, {0.5, 0.5}, {1, -1}, {9, -9}};
+    plan_case c = case_of(
+        absolute_model(),
+        "{'horizon':2,'cost':{'stage':[{'on':'y','index':[0],'weight':1,'norm':'l1','target':[0.5]},{'on':'y','index':[1],'weight':2,'norm':'l1',"
+        "'target':[-0.2]}]},'input':{'lower':[-1],'upper':[1]},'planner':{'engine':'tree','gap':0.0001}}");
+    for (size_t k = 0; k < sizeof starts / sizeof *starts; k++) {
+        esp_plan_request request = {.y = origin, .start = starts[k]};
+        esp_plan_result r;
+        run(&c, &request, INFINITY, &r);
+        expect_optimal(&r, 0.6, 1e-4);
+        esp_plan_result_done(&r);
+    }
+    case_done(&c);
+}
+END_TEST
+
 START_TEST(plan__proves_the_optimum_of_a_square) {
     /* (u0 - 1)^2 + (u0 + u1 - 1)^2 + 2 (u0^2 + u1^2): stationary at u0 = 5/11, u1 = 2/11 */
     plan_case c = case_of(linear_model(1, 1, 1, adder),
@@ -413,6 +430,7 @@ END_TEST
 
 static void add_answers(TCase *tc) {
     tcase_add_test(tc, plan__proves_the_optimum_of_a_kinked_cost);
+    tcase_add_test(tc, plan__is_not_held_by_its_start);
     tcase_add_test(tc, plan__proves_the_optimum_of_a_square);
     tcase_add_test(tc, plan__proves_the_optimum_of_a_square_over_kinks);
     tcase_add_test(tc, plan__without_time_says_what_the_starts_give);
