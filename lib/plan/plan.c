@@ -145,7 +145,8 @@ static esp_code improve_briefly(esp_planner *planner, esp_track *track, esp_erro
     uint64_t seed = track->problem->task->seed;
     double left = esp_track_left(track);
     bool hurry = left < UNHURRIED, confirmed = false;
-    if (track->found && strcmp(track->best.found_by, "start") == 0) {
+    bool smooth = esp_tree_takes(track->problem) && !esp_problem_limits_y(track->problem); /* else sampling is worth its time */
+    if (smooth && track->found && strcmp(track->best.found_by, "start") == 0) {
         esp_code done = confirm_start(planner, track, &confirmed, reterr);
         if (done != ESP_OK || confirmed) return done;
     }
