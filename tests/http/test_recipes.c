@@ -183,7 +183,7 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("recipes");
     TCase *tcase = tcase_create("curl");
-    tcase_set_timeout(tcase, 60);
+    tcase_set_timeout(tcase, 300);
     tcase_add_test(tcase, recipes__run_in_order);
     tcase_add_test(tcase, recipes__say_what_was_refused);
     suite_add_tcase(suite, tcase);
