@@ -332,6 +332,7 @@ static void submit(job_run *run) {
         .class = ESP_CLASS_BATCH,
         .type = ESP_FRAME_JOB,
         .attached = true,
+        .shared = strcmp(run->kind, "distill") == 0,
         .arrived_ns = now,
         .deadline_ns = run->run_limit_s > 0 ? now + (int64_t)(run->run_limit_s * 1e9) : ESP_NEVER,
         .ops = &job_ops,

@@ -56,7 +56,7 @@ typedef struct esp_work {
     esp_class class;
     esp_frame_type type; /* PLAN, PREDICT, QUERY or JOB */
     bool attached;
-    bool shared; /* a PLAN that idle workers may help with */
+    bool shared; /* a PLAN or JOB that idle plan workers may help with */
     int retries; /* fresh workers to try on after a lost one */
     int64_t arrived_ns; /* monotonic; the wait is counted from here */
     int64_t deadline_ns; /* monotonic; ESP_NEVER for none */

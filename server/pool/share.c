@@ -9,7 +9,10 @@
  *
  * The first keeps a copy of what it gave. So a helper may be called off, hang or die at any moment: the first is told
  * (CANCEL with the share's number) and goes on from its copy. Work that waits while a worker helps calls a helper off at
- * once. Replies are made of the first's frames alone, so that no deadline waits for a helper. */
+ * once. Replies are made of the first's frames alone, so that no deadline waits for a helper.
+ *
+ * A job that says so (distill) is helped with in the same way, what it gives away being states to plan from; but only when
+ * no plan wants help, and no longer than there is a processor for everybody: plans have theirs first. */
 #include "pool/supervisor.h"
 
 #include <assert.h>
@@ -28,28 +31,44 @@ int share_limit(const esp_config *config) {
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-/* Workers that are idle and have a processor to run on, less those that were promised already. */
-static int spare_workers(const esp_pool *pool) {
-    int idle = 0, busy = 0, promised = 0;
+/* Processors in use by plans and all helpers; as a job sees it, also those of jobs that are helped with. */
+static int busy_workers(const esp_pool *pool, esp_class class) {
+    int busy = 0;
+    for (int k = 0; k < pool->n_processes; k++) {
+        const process *p = &pool->processes[k];
+        bool counts = p->class == ESP_CLASS_PLAN || (class == ESP_CLASS_BATCH && p->item && p->item->work.shared);
+        busy += counts && (p->state == PROCESS_BUSY || p->state == PROCESS_STOPPING);
+    }
+    return busy;
+}
+
+/* Workers that are idle and have a processor to run on, less those that were promised to plans already. */
+static int spare_workers(const esp_pool *pool, esp_class class) {
+    int idle = 0, promised = 0;
     for (int k = 0; k < pool->n_processes; k++) {
         const process *p = &pool->processes[k];
         if (p->class != ESP_CLASS_PLAN) continue;
         idle += p->state == PROCESS_IDLE && !p->doomed && !p->pinged;
-        busy += p->state == PROCESS_BUSY || p->state == PROCESS_STOPPING;
         promised += p->item && p->item->asked;
     }
-    int room = pool->share_limit - busy;
+    int room = pool->share_limit - busy_workers(pool, class);
     return (idle < room ? idle : room) - promised;
 }
 
-/* The plan with the fewest helpers among those that have run long enough. */
+/* Rather a plan than a job. */
+static bool needs_more(const item *i, const item *than) {
+    if (!than || i->work.class != than->work.class) return !than || i->work.class == ESP_CLASS_PLAN;
+    return i->helpers < than->helpers;
+}
+
+/* The one with the fewest helpers among those that have run long enough. */
 static item *neediest(const esp_pool *pool) {
     int64_t now = esp_clock_now_ns();
     item *best = NULL;
     for (int k = 0; k < pool->n_processes; k++) {
         item *i = pool->processes[k].item;
         if (!i || pool->processes[k].state != PROCESS_BUSY || i->asked || i->share_from_ns > now) continue;
-        if (!best || i->helpers < best->helpers) best = i;
+        if (needs_more(i, best)) best = i;
     }
     return best;
 }
@@ -63,9 +82,9 @@ static void ask(esp_pool *pool, item *i) {
 
 void share_idle(esp_pool *pool) {
     if (pool->config.share_after_ms == 0 || pool->head[ESP_CLASS_PLAN]) return;
-    for (int spare = spare_workers(pool); spare > 0; spare--) {
+    for (;;) {
         item *i = neediest(pool);
-        if (!i) return;
+        if (!i || spare_workers(pool, i->work.class) < 1) return;
         ask(pool, i);
     }
 }
@@ -105,6 +124,15 @@ void share_yield(esp_pool *pool) {
         call_off(pool, &pool->processes[k]);
         waiting--;
     }
+    /* A plan that found a worker has its processor too. */
+    int over = busy_workers(pool, ESP_CLASS_BATCH) - pool->share_limit;
+    for (int k = 0; k < pool->n_processes; k++) over -= pool->processes[k].called_off;
+    for (int k = 0; k < pool->n_processes && over > 0; k++) {
+        process *p = &pool->processes[k];
+        if (!p->helps || p->helps->work.class != ESP_CLASS_BATCH) continue;
+        call_off(pool, p);
+        over--;
+    }
 }
 
 void share_end(esp_pool *pool, item *i) {
@@ -129,8 +157,9 @@ void share_lost(esp_pool *pool, process *helper) {
 static void start(esp_pool *pool, item *i, const char *payload, size_t len) {
     uint64_t share = i->asked;
     process *p = pool->head[ESP_CLASS_PLAN] ? NULL : idle_process(pool, ESP_CLASS_PLAN, i->work.affinity);
+    bool room = i->work.class == ESP_CLASS_PLAN || spare_workers(pool, ESP_CLASS_BATCH) > 0; /* a job may answer late */
     i->asked = 0;
-    if (!p || pool->stopping) {
+    if (!p || !room || pool->stopping) {
         tell_lost(pool, i, share);
         return;
     }

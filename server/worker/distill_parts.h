@@ -3,6 +3,7 @@
  *
  *     job_distill.c    the spec, the order of things, the model and the result
  *     distill_plan.c   states into answers: what the planner would do there
+ *     distill_share.c  states given to idle plan workers, and the helper's side of it
  *     distill_loop.c   closed loops on the learned model: states that the policy meets, and its regret */
 #ifndef ESP_WORKER_DISTILL_PARTS_H
 #define ESP_WORKER_DISTILL_PARTS_H
@@ -37,6 +38,29 @@ typedef struct distill_regret {
     double policy_cost, planner_cost, plan_objective; /* means: the two loops, and the planner's first plans */
 } distill_regret;
 
+/* A run of states that a helper has, by its share's number. */
+typedef struct distill_given {
+    uint64_t number;
+    size_t first, n;
+} distill_given;
+
+enum { DISTILL_GIVEN = 64 };
+enum { DISTILL_OPEN, DISTILL_UNPLANNED, DISTILL_PLANNED, DISTILL_OPTIMAL };
+
+/* The states that are being planned from: before `next` answered, from `end` on given away or answered. */
+typedef struct distill_share {
+    const double *x; /* n x present.n */
+    size_t n, next, end, left;
+    uint8_t *answered; /* n of DISTILL_...; room for a round's most */
+    double *u; /* n x nu */
+    double *row; /* nu */
+    distill_given given[DISTILL_GIVEN];
+    int n_given;
+    uint64_t asked; /* the share that was asked for and not given yet; 0: none */
+    double seconds; /* that `own` plans took here */
+    size_t own;
+} distill_share;
+
 typedef struct distilling {
     distill_planner p;
     const char *blob_dir, *task_id, *model_sha256;
@@ -47,7 +71,8 @@ typedef struct distilling {
     esp_rng rng, split; /* states drawn; answers kept out */
     size_t n, n_held; /* answers to train on and kept out; room for all */
     double *x, *u, *held_x, *held_u; /* inputs (present.n) and answers (nu) */
-    size_t unplanned, optimal; /* states without a plan; answers whose plan was proved optimal */
+    size_t unplanned, optimal, helped; /* states without a plan; answers whose plan was proved optimal; answers of helpers */
+    distill_share share;
     distill_round *rounds; /* opts.rounds + 1 */
     distill_regret regret;
     esp_regress *regress;
@@ -73,6 +98,17 @@ void distill_draw(distilling *d, esp_rng *rng, double *ret);
 ESP_MUST_CHECK esp_code distill_plan(distill_planner *p, const double *x, const double *start, esp_plan_result *ret, esp_error *reterr);
 /* Plans from n states (n x present.n) and adds the answers. */
 ESP_MUST_CHECK esp_code distill_answer(distilling *d, size_t n, const double *x, distill_round *round, esp_error *reterr);
+
+/* --- distill_share.c --- */
+/* Room in d->share is the caller's; x stays until the end. */
+void distill_share_begin(distilling *d, size_t n, const double *x);
+void distill_share_end(distilling *d);
+/* The next state to plan from here; false when all are answered. */
+bool distill_share_next(distilling *d, size_t *ret_at);
+/* Its answer, u NULL for none; the first one counts. */
+void distill_share_answer(distilling *d, size_t at, const double *u, bool optimal);
+/* Takes what helpers sent and gives what was asked for; at any time during the job. */
+void distill_share_look(distilling *d);
 
 /* --- distill_loop.c --- */
 /* States that the policy's loops meet inside the domain, at most `most`, into ret (most x present.n). */

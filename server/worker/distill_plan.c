@@ -23,6 +23,17 @@ esp_code distill_plan(distill_planner *p, const double *x, const double *start, 
     return code;
 }
 
+static esp_code plan_here(distilling *d, size_t at, esp_error *reterr) {
+    esp_plan_result result = {0};
+    int64_t begin = esp_clock_now_ns();
+    esp_code code = distill_plan(&d->p, d->share.x + at * (size_t)d->p.present.n, NULL, &result, reterr);
+    d->share.seconds += esp_clock_seconds_since(begin);
+    d->share.own++;
+    if (!code) distill_share_answer(d, at, result.best.inputs, result.status == ESP_PLAN_OPTIMAL);
+    esp_plan_result_done(&result);
+    return code;
+}
+
 /* Every so many answers, by a seeded draw, are kept out of training; the first is not. */
 static void keep(distilling *d, const double *x, const double *u) {
     size_t n = (size_t)d->p.present.n, nu = (size_t)d->p.present.nu;
@@ -32,22 +43,29 @@ static void keep(distilling *d, const double *x, const double *u) {
     memcpy((held ? d->held_u : d->u) + at * nu, u, nu * sizeof *u);
 }
 
-esp_code distill_answer(distilling *d, size_t n, const double *x, distill_round *round, esp_error *reterr) {
-    esp_code code = ESP_OK;
-    for (size_t i = 0; !code && i < n; i++) {
-        const double *state = x + i * (size_t)d->p.present.n;
-        esp_plan_result result = {0};
-        code = distill_plan(&d->p, state, NULL, &result, reterr);
-        if (!code && result.best.inputs) keep(d, state, result.best.inputs);
-        if (!code) {
-            round->answers += result.best.inputs != NULL;
-            round->unplanned += result.best.inputs == NULL;
-            d->optimal += result.status == ESP_PLAN_OPTIMAL;
-        }
-        esp_plan_result_done(&result);
-        d->done++;
-        distill_pulse(d);
+/* In the order of the states, whoever answered. */
+static void keep_all(distilling *d, distill_round *round) {
+    const distill_share *s = &d->share;
+    for (size_t i = 0; i < s->n; i++) {
+        bool planned = s->answered[i] != DISTILL_UNPLANNED;
+        if (planned) keep(d, s->x + i * (size_t)d->p.present.n, s->u + i * (size_t)d->p.present.nu);
+        round->answers += planned;
+        round->unplanned += !planned;
+        d->optimal += s->answered[i] == DISTILL_OPTIMAL;
     }
     d->unplanned += round->unplanned;
+}
+
+esp_code distill_answer(distilling *d, size_t n, const double *x, distill_round *round, esp_error *reterr) {
+    esp_code code = ESP_OK;
+    size_t at = 0;
+    distill_share_begin(d, n, x);
+    while (!code && distill_share_next(d, &at)) {
+        code = plan_here(d, at, reterr);
+        distill_share_look(d);
+        distill_pulse(d);
+    }
+    if (!code) keep_all(d, round);
+    distill_share_end(d);
     return code;
 }

@@ -53,9 +53,10 @@ static void stage(distilling *d, const char *name) {
     tell(d);
 }
 
-/* For esp_stop: a plan of many seconds tells how far the job is too. */
+/* For esp_stop: during a plan of many seconds too the job tells how far it is, and helpers are listened to. */
 static bool look(void *user) {
     distilling *d = user;
+    distill_share_look(d);
     distill_pulse(d);
     return worker_cancelled(d->p.w);
 }
@@ -72,6 +73,10 @@ esp_code distill_planner_read(worker *w, const esp_reader *payload, esp_arena *a
     return code;
 }
 
+static size_t most_at_once(const distilling *d) {
+    return (size_t)(d->opts.samples > d->opts.round_samples ? d->opts.samples : d->opts.round_samples);
+}
+
 static esp_code take_room(distilling *d, esp_error *reterr) {
     size_t all = esp_distill_most(&d->opts), n = (size_t)d->p.present.n, nu = (size_t)d->p.present.nu;
     d->x = ESP_NEW(d->arena, double, all *n);
@@ -79,7 +84,11 @@ static esp_code take_room(distilling *d, esp_error *reterr) {
     d->held_x = ESP_NEW(d->arena, double, all *n);
     d->held_u = ESP_NEW(d->arena, double, all *nu);
     d->rounds = ESP_NEW(d->arena, distill_round, d->opts.rounds + 1);
+    d->share.answered = ESP_NEW(d->arena, uint8_t, most_at_once(d));
+    d->share.u = ESP_NEW(d->arena, double, most_at_once(d) * nu);
+    d->share.row = ESP_NEW(d->arena, double, nu);
     if (!d->x || !d->u || !d->held_x || !d->held_u || !d->rounds) return no_memory(reterr);
+    if (!d->share.answered || !d->share.u || !d->share.row) return no_memory(reterr);
     memset(d->rounds, 0, (size_t)(d->opts.rounds + 1) * sizeof *d->rounds);
     return ESP_OK;
 }
@@ -145,7 +154,7 @@ static esp_code take_policy(distilling *d, esp_error *reterr) {
 
 static esp_code train(distilling *d, distill_round *round, esp_error *reterr) {
     const esp_pairs pairs = {d->n, d->x, d->u}, held = {d->n_held, d->held_x, d->held_u};
-    const esp_stop stop = {ESP_NEVER, worker_cancelled, d->p.w};
+    const esp_stop stop = {ESP_NEVER, look, d};
     training t = {d, d->done, d->total * TRAIN_SHARE / (1 + TRAIN_SHARE) / (d->opts.rounds + 1)};
     if (!d->n)
         return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/spec/domain", "none of %zu states has a plan within %g ms", d->unplanned, d->opts.plan_ms);
@@ -179,8 +188,7 @@ static esp_code run_round(distilling *d, int k, double *states, esp_error *reter
 }
 
 static esp_code run_rounds(distilling *d, esp_error *reterr) {
-    size_t most = (size_t)(d->opts.samples > d->opts.round_samples ? d->opts.samples : d->opts.round_samples);
-    double *states = ESP_NEW(d->arena, double, most *(size_t)d->p.present.n);
+    double *states = ESP_NEW(d->arena, double, most_at_once(d) * (size_t)d->p.present.n);
     esp_code code = states ? ESP_OK : no_memory(reterr);
     for (int k = 0; !code && k <= d->opts.rounds; k++) code = run_round(d, k, states, reterr);
     if (code || !d->opts.regret_states) return code;
@@ -271,6 +279,7 @@ static void send_result(distilling *d) {
     esp_jsonw_integer(&json, "answers", (int64_t)(d->n + d->n_held));
     esp_jsonw_integer(&json, "unplanned", (int64_t)d->unplanned);
     esp_jsonw_integer(&json, "optimal", (int64_t)d->optimal);
+    esp_jsonw_integer(&json, "helped", (int64_t)d->helped);
     esp_jsonw_array(&json, "rounds");
     for (int k = 0; k <= d->opts.rounds; k++) {
         const distill_round *round = &d->rounds[k];

@@ -176,8 +176,8 @@ esp_code worker_plan(worker *w, const esp_reader *payload, esp_error *reterr) {
     return code;
 }
 
-/* The frame behind HELP, copied: the search reads more of them. */
-static esp_code receive_nodes(worker *w, esp_buf *ret, esp_error *reterr) {
+/* A search reads more of them. */
+esp_code worker_receive_nodes(worker *w, esp_buf *ret, esp_error *reterr) {
     esp_frame_header header;
     const char *payload = NULL;
     if (!worker_receive(w, &header, &payload) || header.type != ESP_FRAME_NODES || header.task != w->task)
@@ -202,10 +202,11 @@ esp_code worker_help(worker *w, const esp_reader *payload, esp_error *reterr) {
     plan_task t;
     esp_share_result result = {0};
     esp_buf nodes = {0};
+    if (esp_read_member(payload, "kind").value) return worker_help_distill(w, payload, reterr); /* a job's */
     esp_code code = plan_task_init(w, payload, &t, reterr);
     t.hooks.bound = NULL; /* the track's is no share's, see plan/share.h */
     t.share.lots = 1;
-    if (!code) code = receive_nodes(w, &nodes, reterr);
+    if (!code) code = worker_receive_nodes(w, &nodes, reterr);
     if (!code) code = esp_plan_help(t.planner, t.task, &t.request, nodes.data, nodes.len, &t.hooks, &t.stop, &result, reterr);
     if (!code && !result.exhausted) code = esp_fail(reterr, w->cancelled ? ESP_CANCELLED : ESP_DEADLINE, "the share was not searched to its end");
     if (!code) send_share(w, &result, t.share.lots, &t.s.text);

@@ -7,7 +7,7 @@
  *     task_plan.c    PLAN, HELP    task_predict.c  PREDICT, QUERY          task_artifact.c  ARTIFACT
  *     share.c        frames about shares of a plan's search, while it runs
  *     job.c          JOB: what all kinds share; job_train.c, job_certify.c, job_evaluate.c,
- *                    job_prune.c (with prune_inputs.c and prune_search.c), job_distill.c (with distill_plan.c and distill_loop.c)
+ *                    job_prune.c (with prune_inputs.c and prune_search.c), job_distill.c (with distill_plan.c, distill_share.c and distill_loop.c)
  *
  * A task function answers with exactly one DONE itself and returns OK, or returns the error that main.c sends. */
 #ifndef ESP_WORKER_H
@@ -60,6 +60,9 @@ void worker_send_error(worker *w, const esp_error *error);
 /* For esp_stop: has a CANCEL come, or is the daemon gone? Looks at the socket at most once a millisecond. */
 bool worker_cancelled(void *worker);
 
+/* The NODES that come behind HELP, copied. */
+ESP_MUST_CHECK esp_code worker_receive_nodes(worker *w, esp_buf *ret, esp_error *reterr);
+
 /* --- cache.c --- */
 /* The model that {"path","sha256","data_box"?} names; borrowed until the next get. */
 ESP_MUST_CHECK esp_code worker_model_get(worker *w, const esp_reader *reader, worker_model **ret_model, esp_error *reterr);
@@ -70,7 +73,7 @@ void worker_cache_done(worker *w);
 
 /* --- tasks --- */
 typedef esp_code worker_task(worker *w, const esp_reader *payload, esp_error *reterr);
-worker_task worker_plan, worker_help, worker_predict, worker_query, worker_artifact, worker_job;
+worker_task worker_plan, worker_help, worker_predict, worker_query, worker_artifact, worker_job, worker_help_distill;
 /* `spec` and what comes with it are members of `job`. */
 worker_task worker_job_train, worker_job_certify, worker_job_evaluate, worker_job_prune, worker_job_distill;
 
