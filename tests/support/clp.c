@@ -7,6 +7,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct clp {
     Clp_Simplex *model;
@@ -58,4 +59,8 @@ clp_status clp_solve(clp *c) {
 
 double clp_value(clp *c) {
     return Clp_objectiveValue(c->model);
+}
+
+void clp_point(clp *c, double *ret_x) {
+    memcpy(ret_x, Clp_getColSolution(c->model), (size_t)Clp_numberColumns(c->model) * sizeof *ret_x);
 }

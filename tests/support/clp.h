@@ -15,5 +15,6 @@ void clp_cost(clp *c, const double *cost);
 void clp_coefficient(clp *c, int row, int col, double value);
 clp_status clp_solve(clp *c);
 double clp_value(clp *c);
+void clp_point(clp *c, double *ret_x); /* columns, of the last solve */
 
 #endif

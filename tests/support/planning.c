@@ -193,7 +193,7 @@ static double slopes(const esp_task *task, const esp_term *term, const double *p
     return sum;
 }
 
-static double penalty_of(const esp_task *task, const double *present, const double *goal) {
+double oracle_penalty(const esp_task *task, const double *present, const double *goal) {
     double sum = 0;
     for (int k = 0; k < task->n_stage; k++) sum += task->horizon * slopes(task, &task->stage[k], present, goal);
     for (int k = 0; k < task->n_terminal; k++) sum += slopes(task, &task->terminal[k], present, goal);
@@ -214,7 +214,7 @@ double oracle_plan(const esp_model *model, const esp_task *task, const esp_plan_
             *ret_excess = largest(*ret_excess, fabs(r.du[t * r.nu + i]) - task->rate[i]);
     }
     for (int k = 0; k < task->n_terminal; k++) cost += term_cost(&task->terminal[k], &r, task->horizon - 1, request->goal);
-    if (violated > 0) cost += penalty_of(task, present, request->goal) * violated;
+    if (violated > 0) cost += oracle_penalty(task, present, request->goal) * violated;
     free(r.y);
     free(r.u);
     free(r.du);

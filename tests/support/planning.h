@@ -33,5 +33,7 @@ esp_code task_of(const char *text, int ny, int nu, esp_json **ret_json, esp_aren
  * recomputed. The cost has the penalty of every limit on y that the present violates, by the task's `penalty` or the
  * documented default. Data ranges are not known here. */
 double oracle_plan(const esp_model *model, const esp_task *task, const esp_plan_request *request, const double *inputs, double *ret_excess);
+/* What a unit outside a limit costs that the present (ny) violates: the task's, or the documented default. */
+double oracle_penalty(const esp_task *task, const double *present, const double *goal);
 
 #endif

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The exact planner against enumeration of every phase pattern (support/phases.h), on odd problems (support/odd.h): the
+ * whole planner with either engine, CBC on the model of the problem under two settings, and the tree search with each of
+ * its helpers on or off, also stopped anywhere. A bound lies below a plan that enumeration found, always; what is called
+ * optimal or infeasible is; and given time, nearly everything is settled.
+ *
+ * ESP_SEED=n replays one problem; ESP_SEEDS=first-last runs others than the usual. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/cbc.h"
+#include "plan/tree.h"
+#include "support/models.h"
+#include "support/odd.h"
+#include "support/phases.h"
+
+enum { RELUS = 16, PATTERNS = 300, SEEDS = 150 };
+
+#define INSIDE  2e-7 /* limits drawn in by this much hold for the planner too */
+#define OUTSIDE 1e-5 /* and let out by this much, no plan that it takes is outside them */
+#define ROUNDED 1e-9 /* share by which a proved bound may pass a plan's cost, which is rounded */
+#define CHARGED 1e-6 /* the same, where a solver's tolerances are in it */
+#define SECONDS 10.0 /* nothing hangs */
+
+typedef struct reference {
+    odd o;
+    phases_optimum inside, outside;
+    bool known;
+} reference;
+
+static seed_range chosen(void) {
+    seed_range range = seeds(SEEDS);
+    const char *text = getenv("ESP_SEEDS");
+    if (text) {
+        char *end;
+        range.first = strtoull(text, &end, 10);
+        range.last = *end == '-' ? strtoull(end + 1, NULL, 10) : range.first;
+    }
+    return range;
+}
+
+static bool open_reference(reference *r, uint64_t seed, const char *engine) {
+    odd_draw(&r->o, seed, RELUS, engine);
+    r->inside = phases_enumerate(r->o.c.model, r->o.c.task, &r->o.request, INSIDE, PATTERNS);
+    r->outside = phases_enumerate(r->o.c.model, r->o.c.task, &r->o.request, -OUTSIDE, PATTERNS);
+    return r->inside.whole && r->outside.whole;
+}
+
+static double share(double of, double value) {
+    return of * (1 + fabs(value));
+}
+
+#define CLAIM(truth, ...)                                                                                                                            \
+    do {                                                                                                                                             \
+        char claim_text[400];                                                                                                                        \
+        (void)snprintf(claim_text, sizeof claim_text, __VA_ARGS__);                                                                                  \
+        ck_assert_msg(truth, "seed %llu, %s: %s\n%s", (unsigned long long)seed, what, claim_text, r->o.text);                                        \
+    } while (0)
+
+/* What is found and bounded is so, whenever the search ended. */
+static void check_claims(const reference *r, uint64_t seed, const char *what, const double *inputs, double objective, double bound,
+                         double tolerance) {
+    const phases_optimum *in = &r->inside, *out = &r->outside;
+    if (isfinite(in->cost)) CLAIM(bound <= in->cost + share(tolerance, in->cost), "bound %.12g, a plan costs %.12g", bound, in->cost);
+    if (!inputs) return;
+    double excess, cost = oracle_plan(r->o.c.model, r->o.c.task, &r->o.request, inputs, &excess);
+    CLAIM(fabs(cost - objective) <= share(1e-8, cost), "costs %.12g, said to cost %.12g", cost, objective);
+    CLAIM(excess <= 4e-6 || !isfinite(excess), "outside by %g", excess);
+    CLAIM(bound <= objective, "bound %.12g above the plan's %.12g", bound, objective);
+    CLAIM(out->least <= objective + share(1e-6, objective), "%.12g, enumeration finds no less than %.12g", objective, out->least);
+}
+
+static void check_result(const reference *r, uint64_t seed, const char *what, const esp_plan_result *result, double tolerance) {
+    check_claims(r, seed, what, result->best.inputs, result->best.objective, result->lower_bound, tolerance);
+    double gap = fmax(r->o.c.task->gap * fabs(result->best.objective), r->o.c.task->absolute_gap);
+    if (result->status == ESP_PLAN_OPTIMAL)
+        CLAIM(result->best.inputs && result->best.objective - result->lower_bound <= gap * (1 + 1e-9), "called optimal, %.12g over %.12g",
+              result->best.objective, result->lower_bound);
+    if (result->status == ESP_PLAN_INFEASIBLE)
+        CLAIM(!result->best.inputs && !isfinite(r->inside.cost), "called infeasible, a plan costs %.12g", r->inside.cost);
+}
+
+/* Set ESP_SHOW to see what stays open. */
+static bool settled(const reference *r, uint64_t seed, const char *what, const esp_plan_result *result) {
+    bool ok = result->status == ESP_PLAN_OPTIMAL || result->status == ESP_PLAN_INFEASIBLE;
+    if (!ok && getenv("ESP_SHOW"))
+        (void)fprintf(stderr, "seed %llu, %s: %s, %.12g over %.12g; %.12g inside, %.12g outside\n", (unsigned long long)seed, what,
+                      esp_plan_status_names[result->status], result->best.inputs ? result->best.objective : (double)INFINITY, result->lower_bound,
+                      r->inside.cost, r->outside.least);
+    return ok;
+}
+
+typedef struct tally {
+    int known, settled, infeasible, all;
+} tally;
+
+static void plan_with(const char *engine, double tolerance, tally *t) {
+    seed_range range = chosen();
+    for (uint64_t seed = range.first; seed <= range.last; seed++) {
+        reference known, *r = &known;
+        const char *what = engine;
+        esp_plan_result result = {0};
+        esp_error error = {0};
+        if (open_reference(r, seed, engine)) {
+            CLAIM(case_run(&r->o.c, &r->o.request, SECONDS, &result, &error) == ESP_OK, "%s", error.message);
+            check_result(r, seed, what, &result, tolerance);
+            t->known++;
+            t->settled += settled(r, seed, what, &result);
+            t->infeasible += result.status == ESP_PLAN_INFEASIBLE;
+            esp_plan_result_done(&result);
+        }
+        t->all++;
+        odd_done(&r->o);
+    }
+    if (t->all > 20)
+        ck_assert_msg(2 * t->known > t->all && 20 * t->settled >= 19 * t->known && t->infeasible > 0, "%s: %d known, %d settled, %d infeasible of %d",
+                      engine, t->known, t->settled, t->infeasible, t->all);
+}
+
+START_TEST(oracle__planner_finds_what_enumeration_finds) {
+    tally t = {0};
+    plan_with("auto", ROUNDED, &t);
+}
+END_TEST
+
+START_TEST(oracle__planner_with_cbc_finds_what_enumeration_finds) {
+    tally t = {0};
+    plan_with("cbc", CHARGED, &t);
+}
+END_TEST
+
+/* ---- parts ------------------------------------------------------------------------------------------------------- */
+
+/* A planner's insides, without what comes before a search. */
+typedef struct parts {
+    esp_program *step;
+    esp_problem *problem;
+    esp_track track;
+    esp_tightened tightened;
+    esp_stop stop;
+    int looks; /* left until it is told to stop; -1: never */
+} parts;
+
+static bool look(void *user) {
+    parts *p = user;
+    if (p->looks > 0) p->looks--;
+    return p->looks == 0;
+}
+
+/* False when there are no ranges, or no input at all. */
+static bool open_parts(parts *p, const reference *r) {
+    *p = (parts){.looks = -1, .stop = {esp_clock_now_ns() + (int64_t)(SECONDS * 1e9), look, p}};
+    ck_assert_int_eq(esp_program_lower(r->o.c.model, &p->step, NULL), ESP_OK);
+    ck_assert_int_eq(esp_problem_create(r->o.c.task, p->step, r->o.c.model->history, NULL, NULL, &r->o.request, &p->problem, NULL), ESP_OK);
+    ck_assert_int_eq(esp_track_init(p->problem, NULL, &p->stop, &p->track, NULL), ESP_OK);
+    return !p->problem->empty && esp_tighten(p->problem, true, &p->tightened, NULL) == ESP_OK;
+}
+
+static void close_parts(parts *p) {
+    esp_tightened_done(&p->tightened);
+    esp_track_done(&p->track);
+    esp_problem_free(p->problem);
+    esp_program_free(p->step);
+}
+
+/* Both settings of CBC on the big-M model; squares only from below. */
+static void check_cbc(const reference *r, uint64_t seed, parts *p, bool second_look) {
+    const char *what = second_look ? "CBC's second look" : "CBC";
+    esp_tangents tangents = {0};
+    esp_encoding e = {0};
+    esp_cbc_result answer = {0};
+    ck_assert_int_eq(esp_encode_tangents(p->problem, p->tightened.ranges, p->problem->horizon, &tangents, NULL), ESP_OK);
+    ck_assert_int_eq(esp_encode(p->problem, p->tightened.ranges, p->problem->horizon, true, &tangents, &e, NULL), ESP_OK);
+    double *x = malloc((size_t)e.lp.n_cols * sizeof *x);
+    ck_assert_ptr_nonnull(x);
+    esp_cbc_options options = {.cutoff = INFINITY, .gap = 1e-7, .absolute_gap = 1e-9, .seconds = SECONDS, .second_look = second_look};
+    ck_assert_int_eq(esp_cbc_solve(&e.lp, &options, x, &answer, NULL), ESP_OK);
+    double cost = r->inside.cost, least = r->outside.least;
+    if (isfinite(cost)) {
+        CLAIM(answer.status != ESP_CBC_INFEASIBLE, "no point, a plan costs %.12g", cost);
+        if (isfinite(answer.bound)) CLAIM(answer.bound <= cost + share(CHARGED, cost), "bound %.12g, a plan costs %.12g", answer.bound, cost);
+    }
+    if (answer.status == ESP_CBC_COMPLETE && e.n_squares == 0)
+        CLAIM(answer.objective >= least - share(1e-5, least), "%.12g, enumeration %.12g", answer.objective, least);
+    free(x);
+    esp_encoding_done(&e);
+    esp_tangents_done(&tangents);
+}
+
+START_TEST(oracle__cbc_has_one_optimum_under_two_settings) {
+    seed_range range = chosen();
+    for (uint64_t seed = range.first; seed <= range.last; seed++) {
+        reference r;
+        parts p;
+        if (open_reference(&r, seed, "cbc")) {
+            if (open_parts(&p, &r)) {
+                check_cbc(&r, seed, &p, false);
+                check_cbc(&r, seed, &p, true);
+            }
+            close_parts(&p);
+        }
+        odd_done(&r.o);
+    }
+}
+END_TEST
+
+/* ---- the tree, bare and dressed ---------------------------------------------------------------------------------- */
+
+typedef struct dress {
+    const char *name;
+    bool start, relax, polish, tighten;
+    esp_tree_options options;
+} dress;
+
+#define MEMORY ((size_t)1 << 26)
+static const dress dresses[] = {
+    {"bare", false, false, false, false, {MEMORY, -1, 0, 1000000}},     {"from a start", true, false, false, false, {MEMORY, -1, 0, 1000000}},
+    {"squeezed", false, false, false, false, {MEMORY, 6, 10, 1000000}}, {"lazy", true, true, false, false, {MEMORY, 6, 10, 0}},
+    {"tightened", true, true, false, true, {MEMORY, -1, 0, 1000000}},   {"all on", true, true, true, true, {MEMORY, 2, 10, 6}},
+    {"short of memory", false, true, false, false, {2000, 2, 10, 6}},
+};
+
+/* True when the search is over and leaves nothing. */
+static bool search(const reference *r, parts *p, const dress *d) {
+    esp_root *root = NULL;
+    bool exhausted = false;
+    ck_assert_int_eq(esp_root_create(&p->track, &p->tightened, &root, NULL), ESP_OK);
+    esp_track_bound(&p->track, 0);
+    if (d->start) (void)esp_track_offer(&p->track, r->o.start, "start");
+    if (d->relax) ck_assert_int_eq(esp_root_relax(root, NULL), ESP_OK);
+    if (d->polish && p->track.found) ck_assert_int_eq(esp_root_polish(root, p->track.best.inputs, 40, NULL), ESP_OK);
+    if (d->tighten && p->track.found && !root->infeasible)
+        ck_assert_int_eq(esp_root_tighten(root, esp_root_cutoff(&p->track), SECONDS, NULL), ESP_OK);
+    if (!root->infeasible && !root->nothing_below)
+        ck_assert_int_eq(esp_tree_search(root, &d->options, &exhausted, NULL), ESP_OK);
+    else
+        exhausted = true;
+    esp_root_free(root);
+    return exhausted;
+}
+
+static bool wear(const reference *r, uint64_t seed, const dress *d, int looks) {
+    parts p;
+    bool over = true;
+    char what[64];
+    (void)snprintf(what, sizeof what, "tree %s, %d looks", d->name, looks);
+    if (open_parts(&p, r)) {
+        p.looks = looks;
+        over = search(r, &p, d);
+        const double *inputs = p.track.found ? p.track.best.inputs : NULL;
+        check_claims(r, seed, what, inputs, p.track.best.objective, p.track.lower_bound, ROUNDED);
+        if (over && !inputs) CLAIM(!isfinite(r->inside.cost), "nothing left, a plan costs %.12g", r->inside.cost);
+        if (over && inputs && isfinite(r->inside.cost)) {
+            double best = p.track.best.objective, gap = fmax(r->o.c.task->gap * best, r->o.c.task->absolute_gap);
+            CLAIM(best <= r->inside.cost + gap + share(CHARGED, best), "nothing left below %.12g, a plan costs %.12g", best, r->inside.cost);
+        }
+        if (!over && looks < 0 && getenv("ESP_SHOW"))
+            (void)fprintf(stderr, "seed %llu, %s: open, %.12g over %.12g; %.12g inside, %.12g outside, %lld nodes\n", (unsigned long long)seed, what,
+                          inputs ? p.track.best.objective : (double)INFINITY, p.track.lower_bound, r->inside.cost, r->outside.least,
+                          (long long)p.track.nodes);
+    }
+    close_parts(&p);
+    return over;
+}
+
+START_TEST(oracle__tree_needs_none_of_its_helpers) {
+    int over = 0, all = 0;
+    seed_range range = chosen();
+    for (uint64_t seed = range.first; seed <= range.last; seed++) {
+        reference r;
+        esp_rng rng;
+        esp_rng_init(&rng, seed, 42);
+        if (open_reference(&r, seed, "tree")) {
+            for (size_t k = 0; k < sizeof dresses / sizeof *dresses; k++) {
+                bool done = wear(&r, seed, &dresses[k], -1);
+                over += done || dresses[k].options.memory < MEMORY;
+                all++;
+                (void)wear(&r, seed, &dresses[k], 1 + (int)esp_rng_below(&rng, 1u << esp_rng_below(&rng, 8)));
+            }
+        }
+        odd_done(&r.o);
+    }
+    if (all > 100) ck_assert_msg(20 * over >= 19 * all, "%d over of %d", over, all);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("oracle");
+    TCase *tc = tcase_create("oracle");
+    tcase_set_timeout(tc, 100000);
+    tcase_add_test(tc, oracle__planner_finds_what_enumeration_finds);
+    tcase_add_test(tc, oracle__planner_with_cbc_finds_what_enumeration_finds);
+    tcase_add_test(tc, oracle__cbc_has_one_optimum_under_two_settings);
+    tcase_add_test(tc, oracle__tree_needs_none_of_its_helpers);
+    suite_add_tcase(suite, tc);
+    return run_suite(suite);
+}
