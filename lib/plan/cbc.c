@@ -100,15 +100,22 @@ static bool without_integers(const esp_lp *lp) {
     return true;
 }
 
+/* The ray of an infeasible relaxation is a proof. */
+static bool refuted(const esp_lp *lp, esp_simplex *simplex, const double *zero, double *work) {
+    const double *ray = esp_simplex_ray(simplex);
+    return ray && esp_lp_safe_bound(lp, zero, lp->col_lower, lp->col_upper, ray, work) > 0.0;
+}
+
 /* Without integers CBC only runs Clp, and means other things by its answers. */
 static esp_code solve_relaxation(const esp_lp *lp, double *ret_x, esp_cbc_result *ret_result, esp_error *reterr) {
     esp_simplex *simplex = NULL;
-    double *work = malloc(((size_t)lp->n_rows + 1) * sizeof *work);
-    esp_code code = work ? esp_simplex_create(lp, 0, &simplex, reterr) : esp_fail(reterr, ESP_NOMEM, "a relaxation");
+    double *work = malloc(((size_t)lp->n_rows + 1) * sizeof *work), *zero = calloc((size_t)lp->n_cols + 1, sizeof *zero);
+    esp_code code = work && zero ? esp_simplex_create(lp, 0, &simplex, reterr) : esp_fail(reterr, ESP_NOMEM, "a relaxation");
     if (code != ESP_OK) goto out;
     esp_cbc_result result = {.bound = -(double)INFINITY, .nodes = 1};
     esp_simplex_status status = esp_simplex_dual(simplex, NULL);
-    result.status = status == ESP_SIMPLEX_OPTIMAL ? ESP_CBC_COMPLETE : status == ESP_SIMPLEX_INFEASIBLE ? ESP_CBC_INFEASIBLE : ESP_CBC_STOPPED;
+    result.status = status == ESP_SIMPLEX_OPTIMAL ? ESP_CBC_COMPLETE : ESP_CBC_STOPPED;
+    if (status == ESP_SIMPLEX_INFEASIBLE && refuted(lp, simplex, zero, work)) result.status = ESP_CBC_INFEASIBLE;
     if (status == ESP_SIMPLEX_OPTIMAL) {
         memcpy(ret_x, esp_simplex_solution(simplex), (size_t)lp->n_cols * sizeof *ret_x);
         result.found = true;
@@ -119,6 +126,7 @@ static esp_code solve_relaxation(const esp_lp *lp, double *ret_x, esp_cbc_result
 out:
     esp_simplex_free(simplex);
     free(work);
+    free(zero);
     return code;
 }
 

@@ -468,6 +468,14 @@ static void linf_piece(writer *w, const esp_piece *piece) {
     }
 }
 
+/* Rows of heavy squares are scaled, by a power of 2 and so without rounding: what a solver's tolerance lets a row miss by
+ * is then not more in cost. */
+static double tangent_scale(double weight) {
+    int exponent;
+    (void)frexp(weight, &exponent);
+    return ldexp(1.0, exponent > 0 ? exponent : 0);
+}
+
 static void cost_rows(writer *w) {
     for (int c = 0; c < w->p->n_pieces; c++) {
         const esp_piece *piece = &w->p->pieces[c];
@@ -480,6 +488,7 @@ static void cost_rows(writer *w) {
             if (piece->norm == ESP_COST_L1)
                 l1_component(w, &d, piece->weight[k]);
             else {
+                d.scale = tangent_scale(piece->weight[k]);
                 d.s = esp_lp_add_col(&w->e->lp, piece->weight[k], 0.0, fmax(d.lower * d.lower, d.upper * d.upper), false);
                 w->e->squares[w->e->n_squares++] = d;
             }
@@ -488,13 +497,15 @@ static void cost_rows(writer *w) {
 }
 
 /* s >= 2 d0 d - d0^2. */
+static void put_tangent(writer *w, const esp_square *d, double at) {
+    (void)esp_lp_add_row(&w->e->lp, -d->scale * at * at, INFINITY);
+    esp_lp_put(&w->e->lp, d->s, d->scale);
+    put_component(w, d, -2.0 * d->scale * at);
+}
+
 static void tangent_rows(writer *w, const esp_tangents *tangents) {
     for (int k = 0; tangents && k < tangents->n; k++) {
-        const esp_square *d = &w->e->squares[tangents->square[k]];
-        double at = tangents->point[k];
-        (void)esp_lp_add_row(&w->e->lp, -at * at, INFINITY);
-        esp_lp_put(&w->e->lp, d->s, 1.0);
-        put_component(w, d, -2.0 * at);
+        put_tangent(w, &w->e->squares[tangents->square[k]], tangents->point[k]);
     }
 }
 
@@ -505,12 +516,7 @@ static void ring_rows(writer *w) {
         double at = 0.5 * (d->lower + d->upper);
         if (at == 0.0) at = 0.25 * d->upper + 1e-3; /* its entries must stand in the row */
         d->ring = e->lp.n_rows;
-        d->next = 0;
-        for (int i = 0; i < ESP_SPARE_TANGENTS; i++) {
-            (void)esp_lp_add_row(&e->lp, -at * at, INFINITY);
-            esp_lp_put(&e->lp, d->s, 1.0);
-            put_component(w, d, -2.0 * at);
-        }
+        for (int i = 0; i < ESP_SPARE_TANGENTS; i++) put_tangent(w, d, at);
     }
 }
 
@@ -630,11 +636,11 @@ esp_code esp_encode_tangents(const esp_problem *p, const esp_ranges *ranges, int
 
 void esp_encoding_tangent(esp_encoding *e, const esp_square *d, int row, double point) {
     esp_lp *lp = &e->lp;
-    double slope = 2.0 * point, constant = slope * d->shift;
+    double square = d->scale * point * point, slope = 2.0 * d->scale * point, constant = slope * d->shift;
     esp_lp_set(lp, row, d->col, -slope);
     if (d->before >= 0) esp_lp_set(lp, row, d->before, slope);
-    lp->row_lower[row] = -point * point - constant;
-    lp->row_error[row] = DBL_EPSILON * (2.0 * fabs(constant) + 2.0 * point * point + fabs(lp->row_lower[row]));
+    lp->row_lower[row] = -square - constant;
+    lp->row_error[row] = DBL_EPSILON * (2.0 * fabs(constant) + 2.0 * square + fabs(lp->row_lower[row]));
 }
 
 void esp_encoding_faces(const esp_encoding *e, const double *predicted, double *x) {

@@ -28,7 +28,7 @@
 #include "plan/lp.h"
 #include "plan/tighten.h"
 
-/* Rows per square for tangents where the plan lands, in the relaxed form: overwritten in turn, so that the LP keeps its
+/* Rows per square for tangents where the plan lands, in the relaxed form: overwritten, so that the LP keeps its
  * size. At first they repeat a tangent in the middle. */
 #define ESP_SPARE_TANGENTS 8
 
@@ -41,7 +41,8 @@ typedef struct esp_square {
     int col, before; /* before -1: none */
     double shift; /* d = x[col] - x[before] - shift */
     int s; /* column of the square */
-    int ring, next; /* relaxed form: first of ESP_SPARE_TANGENTS rows to be overwritten, and the one whose turn it is */
+    double scale; /* of the rows of its tangents */
+    int ring; /* relaxed form: first of ESP_SPARE_TANGENTS rows to be overwritten */
     double lower, upper; /* range of d */
 } esp_square;
 
@@ -100,7 +101,7 @@ void esp_encoding_faces(const esp_encoding *encoding, const double *predicted, d
 /* The first tangents of every square of the first `horizon` steps: ends, middle and quarters of its range. */
 ESP_MUST_CHECK esp_code esp_encode_tangents(const esp_problem *problem, const esp_ranges *ranges, int horizon, esp_tangents *ret_tangents,
                                             esp_error *reterr);
-/* Row `row` becomes the square's tangent at d = point: s >= 2 point d - point^2. A ring row of the relaxed form. */
+/* Row `row` becomes the square's tangent at d = point: s >= 2 point d - point^2, scaled. A ring row of the relaxed form. */
 void esp_encoding_tangent(esp_encoding *encoding, const esp_square *square, int row, double point);
 /* d of a square at a point x (n_cols). */
 double esp_square_at(const esp_square *square, const double *x);

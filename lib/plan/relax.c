@@ -9,6 +9,7 @@
 #include "certify/rounding.h"
 
 #define SHELF_BYTES ((size_t)1 << 27)
+#define UNSEEN      2e-8 /* a tangent's row that a point misses by less is one that the simplex method does not see */
 
 /* How the bound treats a column: an input (the region's range), half of a ReLU or of an output, or by its own limits. */
 enum col_kind { COL_OTHER, COL_INPUT, COL_HALF };
@@ -107,15 +108,35 @@ void esp_relax_faces(esp_relax *relax, const double *predicted) {
     esp_encoding_faces(&relax->e, predicted, relax->lower);
 }
 
+/* How far a square's column lies above the tangent in a row, scaled. */
+static double above_tangent(const esp_relax *relax, int row, const double *z) {
+    const esp_lp *lp = &relax->e.lp;
+    double sum = -lp->row_lower[row];
+    for (int k = lp->row_start[row]; k < lp->row_start[row + 1]; k++) sum += lp->value[k] * z[lp->col[k]];
+    return sum;
+}
+
+/* The ring row that binds least at a point. To give up one that binds would lower the bound, and go in circles. */
+static int idlest(const esp_relax *relax, const esp_square *square, const double *z) {
+    int best = square->ring;
+    double most = -INFINITY;
+    for (int row = square->ring; row < square->ring + ESP_SPARE_TANGENTS; row++) {
+        double above = above_tangent(relax, row, z);
+        if (above <= most) continue;
+        most = above;
+        best = row;
+    }
+    return best;
+}
+
 int esp_relax_refine(esp_relax *relax, double least) {
     const double *z = esp_simplex_solution(relax->simplex);
     int n = 0;
     for (int k = 0; k < relax->e.n_squares; k++) {
-        esp_square *square = &relax->e.squares[k];
-        double d = esp_square_at(square, z);
-        if (relax->e.lp.cost[square->s] * (d * d - z[square->s]) <= least) continue;
-        int row = square->ring + square->next;
-        square->next = (square->next + 1) % ESP_SPARE_TANGENTS;
+        const esp_square *square = &relax->e.squares[k];
+        double d = esp_square_at(square, z), below = d * d - z[square->s];
+        if (square->scale * below <= UNSEEN || relax->e.lp.cost[square->s] * below <= least) continue;
+        int row = idlest(relax, square, z);
         esp_encoding_tangent(&relax->e, square, row, d);
         esp_simplex_row(relax->simplex, row);
         n++;

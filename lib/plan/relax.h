@@ -39,7 +39,7 @@ void esp_relax_output(esp_relax *relax, int k, double low, double high);
 void esp_relax_faces(esp_relax *relax, const double *predicted);
 void esp_relax_restore(esp_relax *relax);
 /* Squares get a tangent at the LP's point where that lies below them by more than `least` in cost; how many did. Every
- * tangent holds everywhere; those of eight refinements ago are given up. */
+ * tangent holds everywhere; those that bind least make room. */
 int esp_relax_refine(esp_relax *relax, double least);
 /* The LP's limits from a region. */
 void esp_relax_apply(esp_relax *relax, const esp_region *region);

@@ -288,12 +288,14 @@ static ratio_result ratio_test(esp_simplex *s, double out, int n, int *ret_flips
     candidate *list = s->candidates;
     int k = 0;
     for (double slope = out;; k++) {
-        if (k == n) return slope > FEASIBLE ? RATIO_UNBOUNDED : RATIO_NONE;
+        if (k == n && slope > FEASIBLE) return RATIO_UNBOUNDED;
+        if (k == n) break; /* all of them together take the row just to its limit: the last one enters, at its own */
         select_next(list, k, n);
         int v = t->col_var[list[k].col];
         slope -= list[k].size * (t->upper[v] - t->lower[v]);
         if (slope <= 0.0) break;
     }
+    if (k == n) k--;
     while (k >= 0 && list[k].size < PIVOT) k--; /* an earlier one is as valid, only shorter */
     if (k < 0) return RATIO_NONE;
     *ret_flips = k;

@@ -100,13 +100,12 @@ static double least_square(const tree *t) {
     return fmax(1e-9, SQUARES_SHARE * gap) / (esp_relax_encoding(t->relax)->n_squares + 1);
 }
 
-/* Solves the node's LP from the basis in place, squares refined where it lands; raises its bound; offers its plan. */
-static verdict solve(tree *t, node *n) {
+/* One round of solve, `most` refinements at most. */
+static verdict solve_once(tree *t, node *n, int most) {
     esp_region region = region_of(t, n);
     double cutoff = cutoff_of(t);
     esp_simplex_limit(esp_relax_simplex(t->relax), cutoff);
     esp_simplex_status status = ESP_SIMPLEX_OPTIMAL;
-    int most = widest(t, &region) < 0 ? LEAF_REFINEMENTS : REFINEMENTS;
     for (int round = 0; round < most; round++) {
         status = esp_simplex_dual(esp_relax_simplex(t->relax), t->track->stop);
         if (status != ESP_SIMPLEX_OPTIMAL || esp_relax_refine(t->relax, least_square(t)) == 0) break;
@@ -119,6 +118,17 @@ static verdict solve(tree *t, node *n) {
     esp_relax_inputs(t->relax, t->u);
     (void)esp_track_offer(t->track, t->u, "tree");
     return n->bound >= cutoff_of(t) ? DROPPED : OPEN;
+}
+
+/* Solves the node's LP from the basis in place, squares refined where it lands; raises its bound; offers its plan. What
+ * is near enough for the plan known before may not be for a better one, and a leaf has nothing else to close it. */
+static verdict solve(tree *t, node *n) {
+    esp_region region = region_of(t, n);
+    bool leaf = widest(t, &region) < 0;
+    verdict v = solve_once(t, n, leaf ? LEAF_REFINEMENTS : REFINEMENTS);
+    for (int again = 0; leaf && again < LEAF_REFINEMENTS && v == OPEN && esp_relax_refine(t->relax, least_square(t)) > 0; again++)
+        v = solve_once(t, n, LEAF_REFINEMENTS);
+    return v;
 }
 
 /* The dearest ReLUs of the LP's point, into pick. */

@@ -177,12 +177,31 @@ START_TEST(simplex__stops_past_its_limit) {
 }
 END_TEST
 
+/* One column reaches the row's limit but for less than the tolerance: feasible, so there is an optimum. */
+START_TEST(simplex__takes_a_row_just_to_its_limit) {
+    for (int k = 0; k < 2; k++) {
+        esp_lp lp = {0};
+        esp_simplex *s = NULL;
+        (void)esp_lp_add_col(&lp, 1, 0, k ? 1 - 1e-6 : 1 - 5e-9, false);
+        (void)esp_lp_add_row(&lp, 1, INFINITY);
+        esp_lp_put(&lp, 0, 1);
+        ck_assert_int_eq(esp_lp_finish(&lp, NULL), ESP_OK);
+        ck_assert_int_eq(esp_simplex_create(&lp, 0, &s, NULL), ESP_OK);
+        ck_assert_int_eq(esp_simplex_dual(s, NULL), k ? ESP_SIMPLEX_INFEASIBLE : ESP_SIMPLEX_OPTIMAL);
+        if (k == 0) ck_assert_double_eq_tol(esp_simplex_value(s), 1, 1e-8);
+        esp_simplex_free(s);
+        esp_lp_done(&lp);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("prop_simplex");
     TCase *tc = tcase_create("clp");
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, simplex__finds_what_clp_finds);
     tcase_add_test(tc, simplex__stops_past_its_limit);
+    tcase_add_test(tc, simplex__takes_a_row_just_to_its_limit);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }

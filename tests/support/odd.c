@@ -13,7 +13,8 @@ typedef struct draft {
     esp_model *model;
     int ny, nu, history, horizon;
     odd *o;
-    double reached[ODD_ROWS], lower[2], upper[2]; /* y after the first step of the start; the input box */
+    double reached[ODD_ROWS], around[ODD_ROWS]; /* y after the first step of the start; what limits are drawn around */
+    double lower[2], upper[2]; /* the input box */
     esp_buf text;
 } draft;
 
@@ -71,7 +72,24 @@ static void first_window(const draft *d, double *x) {
     memcpy(x + h * d->ny + past, d->o->start, (size_t)d->nu * sizeof *x);
 }
 
-static void draw_model(draft *d, int relus) {
+/* The start's outputs stay where rounding is no matter; without this, some of the models with huge weights reach 1e16. */
+static bool calm(const draft *d) {
+    int h = d->history, ny = d->ny, nu = d->nu;
+    double x[4 * ODD_ROWS], y[ODD_ROWS];
+    first_window(d, x);
+    for (int t = 0; t < d->horizon; t++) {
+        memcpy(x + h * ny + (h - 1) * nu, d->o->start + t * nu, (size_t)nu * sizeof *x);
+        oracle_step(d->model, x, y, NULL);
+        memmove(x, x + ny, (size_t)((h - 1) * ny) * sizeof *x);
+        memcpy(x + (h - 1) * ny, y, (size_t)ny * sizeof *x);
+        memmove(x + h * ny, x + h * ny + nu, (size_t)((h - 1) * nu) * sizeof *x);
+        for (int i = 0; i < ny; i++)
+            if (!(fabs(y[i]) < 1e4)) return false;
+    }
+    return true;
+}
+
+static void draw_net(draft *d, int relus) {
     do {
         esp_model_free(d->model);
         d->model = random_dynamics(&d->rng, d->ny, d->nu, d->history);
@@ -79,11 +97,19 @@ static void draw_model(draft *d, int relus) {
     esp_net *net = d->model->net;
     for (int l = 0; l + 1 < net->n_layers; l++)
         for (int i = 0; i < net->layers[l].n_out; i++) bend(d, &net->layers[l], i);
-    while (esp_net_relus(net) * d->horizon > relus)
-        net->layers[0].act[between(d, 0, net->layers[0].n_out - 1)] = ESP_ACT_IDENTITY; /* twins of ReLUs */
+    while (esp_net_relus(net) * d->horizon > relus) { /* twins of ReLUs */
+        esp_layer *layer = &net->layers[between(d, 0, net->n_layers - 1)];
+        layer->act[between(d, 0, layer->n_out - 1)] = ESP_ACT_IDENTITY;
+    }
+}
+
+static void draw_model(draft *d, int relus) {
     double x[4 * ODD_ROWS];
     first_window(d, x);
-    if (chance(d, 0.3)) put_on_kink(d, x);
+    do {
+        draw_net(d, relus);
+        if (chance(d, 0.3)) put_on_kink(d, x);
+    } while (!calm(d));
     oracle_step(d->model, x, d->reached, NULL);
 }
 
@@ -160,7 +186,7 @@ static void put_input(draft *d) {
 static void put_box(draft *d) {
     double lower[ODD_ROWS], upper[ODD_ROWS];
     for (int i = 0; i < d->ny; i++) {
-        double around = chance(d, 0.8) ? d->reached[i] : esp_rng_normal(&d->rng);
+        double around = d->around[i];
         lower[i] = chance(d, 0.4) ? -(double)INFINITY : around - esp_rng_range(&d->rng, 0, 1);
         upper[i] = chance(d, 0.4) ? (double)INFINITY : fmax(around, lower[i]) + (chance(d, 0.1) ? 1e-3 : esp_rng_range(&d->rng, 0, 1));
     }
@@ -171,6 +197,7 @@ static void put_box(draft *d) {
 }
 
 static void put_state(draft *d) {
+    for (int i = 0; i < d->ny; i++) d->around[i] = chance(d, 0.8) ? d->reached[i] : esp_rng_normal(&d->rng);
     put(d, ",'state':{");
     bool box = chance(d, 0.7);
     if (box) put_box(d);

@@ -223,6 +223,65 @@ START_TEST(relax__any_multipliers_bound_every_sampled_plan) {
 }
 END_TEST
 
+/* A problem of squares alone: y+ = y + u. */
+static void open_squares(fixture *f, const char *text) {
+    double w[] = {1, 1};
+    static const double y[] = {0.4};
+    static const esp_plan_request here = {.y = y, .u = u_last, .n_u = 1};
+    *f = (fixture){.c = case_of(linear_model(1, 1, 1, w), text)};
+    ck_assert_int_eq(esp_program_lower(f->c.model, &f->step, NULL), ESP_OK);
+    ck_assert_int_eq(esp_problem_create(f->c.task, f->step, 1, NULL, NULL, &here, &f->problem, NULL), ESP_OK);
+    ck_assert_int_eq(esp_track_init(f->problem, NULL, NULL, &f->track, NULL), ESP_OK);
+    ck_assert_int_eq(esp_tighten(f->problem, true, &f->tightened, NULL), ESP_OK);
+}
+
+#define SQUARES                                                                                                                                      \
+    "{'horizon':3,'cost':{'stage':[{'on':'u','norm':'l2sq','weight':50,'target':[0.3]},{'on':'y','norm':'l2sq',"                                     \
+    "'weight':7,'target':[-0.6]},{'on':'u','norm':'l1','weight':3}]},'input':{'lower':[-1],'upper':[1]},"                                            \
+    "'planner':{'gap':1e-5,'engine':'tree'}}"
+
+/* A tangent more never lowers the relaxation, also when it takes the place of another; and it comes to an end. */
+START_TEST(relax__tangents_close_in_on_the_optimum) {
+    fixture f;
+    esp_relax *relax = NULL;
+    int rounds = 0, added = 1;
+    open_squares(&f, SQUARES);
+    ck_assert_int_eq(esp_relax_create(f.problem, f.tightened.ranges, 3, &relax, NULL), ESP_OK);
+    esp_simplex *simplex = esp_relax_simplex(relax);
+    for (double before = 0; added > 0; rounds++) {
+        ck_assert_int_lt(rounds, 60);
+        ck_assert_int_eq(esp_simplex_dual(simplex, NULL), ESP_SIMPLEX_OPTIMAL);
+        ck_assert_msg(esp_simplex_value(simplex) >= before - 1e-6, "round %d: %.12g after %.12g", rounds, esp_simplex_value(simplex), before);
+        before = esp_simplex_value(simplex);
+        added = esp_relax_refine(relax, 1e-9);
+    }
+    ck_assert_int_gt(rounds, ESP_SPARE_TANGENTS);
+    double u[3];
+    esp_relax_inputs(relax, u);
+    ck_assert(esp_track_offer(&f.track, u, "relaxation"));
+    ck_assert_double_eq_tol(f.track.best.objective, esp_simplex_value(simplex), 1e-6 * f.track.best.objective);
+    esp_relax_free(relax);
+    close_fixture(&f);
+}
+END_TEST
+
+/* From a plan that is far from the optimum, nothing to branch on. */
+START_TEST(tree__closes_a_leaf_of_squares) {
+    fixture f;
+    double poor[] = {-1, 1, -1};
+    esp_root *root = NULL;
+    bool exhausted = false;
+    esp_tree_options plain = {(size_t)1 << 26, -1, 0, INT_MAX};
+    open_squares(&f, SQUARES);
+    ck_assert(esp_track_offer(&f.track, poor, "start"));
+    ck_assert_int_eq(esp_root_create(&f.track, &f.tightened, &root, NULL), ESP_OK);
+    ck_assert_int_eq(esp_tree_search(root, &plain, &exhausted, NULL), ESP_OK);
+    ck_assert_msg(esp_track_met(&f.track), "%.12g over %.12g", f.track.best.objective, f.track.lower_bound);
+    esp_root_free(root);
+    close_fixture(&f);
+}
+END_TEST
+
 static double width(const fixture *f) {
     double sum = 0;
     for (int q = 0; q < H * HIDDEN; q++) sum += f->region.p_upper[q] - f->region.p_lower[q];
@@ -288,6 +347,8 @@ int main(void) {
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, tree__finds_the_optimum_without_heuristics);
     tcase_add_test(tc, tree__refuses_values);
+    tcase_add_test(tc, tree__closes_a_leaf_of_squares);
+    tcase_add_test(tc, relax__tangents_close_in_on_the_optimum);
     tcase_add_test(tc, relax__any_multipliers_bound_every_sampled_plan);
     tcase_add_test(tc, squeeze__keeps_every_plan_below_the_cutoff);
     tcase_add_test(tc, squeeze__says_when_nothing_is_left);
