@@ -9,6 +9,7 @@
 #include "plan/tableau.h"
 
 #define FEASIBLE   1e-8 /* a basic variable may be outside its limits by this much */
+#define NEARLY     1e-6 /* and by this much, when there is no pivot left to move it with */
 #define PRICE      1e-9 /* a reduced cost of this size has no sign */
 #define ENTRY      1e-9 /* a smaller entry takes no part in a ratio test */
 #define PIVOT      1e-6 /* a smaller pivot is avoided */
@@ -342,6 +343,13 @@ static esp_simplex_status dual_loop(esp_simplex *s, double limit, const esp_stop
     return ESP_SIMPLEX_STOPPED;
 }
 
+/* What rounding kept from its limits is not worth losing the point for. */
+static bool nearly_feasible(const esp_simplex *s) {
+    for (int i = 0; i < s->t->m; i++)
+        if (s->beta[i] < s->row_lower[i] - NEARLY || s->beta[i] > s->row_upper[i] + NEARLY) return false;
+    return true;
+}
+
 esp_simplex_status esp_simplex_dual(esp_simplex *s, const esp_stop *stop) {
     esp_simplex_status status = ESP_SIMPLEX_STOPPED;
     double limit = s->limit + 1e-9 * fabs(s->limit);
@@ -351,6 +359,7 @@ esp_simplex_status esp_simplex_dual(esp_simplex *s, const esp_stop *stop) {
         place(s);
         evaluate(s);
         status = dual_loop(s, isfinite(limit) ? limit : (double)INFINITY, stop);
+        if (status == ESP_SIMPLEX_STOPPED && nearly_feasible(s)) status = ESP_SIMPLEX_OPTIMAL;
         if (take_point(s)) return status;
         s->made = false;
         s->doubted = true;

@@ -195,12 +195,32 @@ START_TEST(simplex__takes_a_row_just_to_its_limit) {
 }
 END_TEST
 
+/* The row can be met to within 1e-7 only by a column whose entry is too small to pivot on: that is no reason to stop. */
+START_TEST(simplex__keeps_a_point_that_is_nearly_feasible) {
+    esp_lp lp = {0};
+    esp_simplex *s = NULL;
+    (void)esp_lp_add_col(&lp, 1, 0, 1 - 1e-7, false);
+    (void)esp_lp_add_col(&lp, 1, 0, 100, false);
+    (void)esp_lp_add_row(&lp, 1, INFINITY);
+    esp_lp_put(&lp, 0, 1);
+    esp_lp_put(&lp, 1, 1e-8);
+    ck_assert_int_eq(esp_lp_finish(&lp, NULL), ESP_OK);
+    ck_assert_int_eq(esp_simplex_create(&lp, 0, &s, NULL), ESP_OK);
+    ck_assert_int_eq(esp_simplex_dual(s, NULL), ESP_SIMPLEX_OPTIMAL);
+    double work[1], bound = esp_lp_safe_bound(&lp, lp.cost, lp.col_lower, lp.col_upper, esp_simplex_duals(s), work);
+    ck_assert(bound > 1 - 1e-6 && bound <= 11 - 1e-7); /* the optimum is 1 - 1e-7 + 10 */
+    esp_simplex_free(s);
+    esp_lp_done(&lp);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("prop_simplex");
     TCase *tc = tcase_create("clp");
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, simplex__finds_what_clp_finds);
     tcase_add_test(tc, simplex__stops_past_its_limit);
+    tcase_add_test(tc, simplex__keeps_a_point_that_is_nearly_feasible);
     tcase_add_test(tc, simplex__takes_a_row_just_to_its_limit);
     suite_add_tcase(suite, tc);
     return run_suite(suite);

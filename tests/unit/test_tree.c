@@ -265,14 +265,18 @@ START_TEST(relax__tangents_close_in_on_the_optimum) {
 }
 END_TEST
 
-/* From a plan that is far from the optimum, nothing to branch on. */
+#define STEEP                                                                                                                                        \
+    "{'horizon':1,'cost':{'stage':[{'on':'u','norm':'l2sq','weight':900,'target':[0.3]},{'on':'u','norm':'l1',"                                      \
+    "'weight':0.01,'target':[-0.5]}]},'input':{'lower':[-1],'upper':[1]},'planner':{'gap':1e-4,'engine':'tree'}}"
+
+/* From a plan that costs far more than the optimum, nothing to branch on. */
 START_TEST(tree__closes_a_leaf_of_squares) {
     fixture f;
-    double poor[] = {-1, 1, -1};
+    double poor[] = {-1};
     esp_root *root = NULL;
     bool exhausted = false;
     esp_tree_options plain = {(size_t)1 << 26, -1, 0, INT_MAX};
-    open_squares(&f, SQUARES);
+    open_squares(&f, STEEP);
     ck_assert(esp_track_offer(&f.track, poor, "start"));
     ck_assert_int_eq(esp_root_create(&f.track, &f.tightened, &root, NULL), ESP_OK);
     ck_assert_int_eq(esp_tree_search(root, &plain, &exhausted, NULL), ESP_OK);
