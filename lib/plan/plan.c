@@ -205,9 +205,10 @@ static void finish(esp_track *track, const answer *a, esp_plan_result *ret_resul
     result.method = a->method;
     if (track->found) {
         double objective = track->best.objective;
+        result.lower_bound = fmin(result.lower_bound, objective); /* a plan found later may use a limit's tolerance */
         result.best = track->best;
         track->best = (esp_plan){0};
-        if (isfinite(track->lower_bound)) result.gap = (objective - track->lower_bound) / fmax(fabs(objective), 1e-9);
+        if (isfinite(result.lower_bound)) result.gap = (objective - result.lower_bound) / fmax(fabs(objective), 1e-9);
     }
     *ret_result = result;
 }

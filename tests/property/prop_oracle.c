@@ -17,7 +17,7 @@
 #include "support/odd.h"
 #include "support/phases.h"
 
-enum { RELUS = 16, PATTERNS = 300, SEEDS = 150 };
+enum { RELUS = 16, PATTERNS = 300, SEEDS = 60 };
 
 #define INSIDE  2e-7 /* limits drawn in by this much hold for the planner too */
 #define OUTSIDE 1e-5 /* and let out by this much, no plan that it takes is outside them */
@@ -69,12 +69,13 @@ static void check_claims(const reference *r, uint64_t seed, const char *what, co
     double excess, cost = oracle_plan(r->o.c.model, r->o.c.task, &r->o.request, inputs, &excess);
     CLAIM(fabs(cost - objective) <= share(1e-8, cost), "costs %.12g, said to cost %.12g", cost, objective);
     CLAIM(excess <= 4e-6 || !isfinite(excess), "outside by %g", excess);
-    CLAIM(bound <= objective, "bound %.12g above the plan's %.12g", bound, objective);
+    CLAIM(bound <= objective + share(CHARGED, objective), "bound %.12g above the plan's %.12g", bound, objective);
     CLAIM(out->least <= objective + share(1e-6, objective), "%.12g, enumeration finds no less than %.12g", objective, out->least);
 }
 
 static void check_result(const reference *r, uint64_t seed, const char *what, const esp_plan_result *result, double tolerance) {
     check_claims(r, seed, what, result->best.inputs, result->best.objective, result->lower_bound, tolerance);
+    if (result->best.inputs) CLAIM(result->lower_bound <= result->best.objective, "a gap of %g", result->gap);
     double gap = fmax(r->o.c.task->gap * fabs(result->best.objective), r->o.c.task->absolute_gap);
     if (result->status == ESP_PLAN_OPTIMAL)
         CLAIM(result->best.inputs && result->best.objective - result->lower_bound <= gap * (1 + 1e-9), "called optimal, %.12g over %.12g",
@@ -97,38 +98,48 @@ typedef struct tally {
     int known, settled, infeasible, all;
 } tally;
 
-static void plan_with(const char *engine, double tolerance, tally *t) {
-    seed_range range = chosen();
-    for (uint64_t seed = range.first; seed <= range.last; seed++) {
-        reference known, *r = &known;
-        const char *what = engine;
-        esp_plan_result result = {0};
-        esp_error error = {0};
-        if (open_reference(r, seed, engine)) {
-            CLAIM(case_run(&r->o.c, &r->o.request, SECONDS, &result, &error) == ESP_OK, "%s", error.message);
-            check_result(r, seed, what, &result, tolerance);
-            t->known++;
-            t->settled += settled(r, seed, what, &result);
-            t->infeasible += result.status == ESP_PLAN_INFEASIBLE;
-            esp_plan_result_done(&result);
-        }
-        t->all++;
-        odd_done(&r->o);
+static void plan_one(uint64_t seed, const char *engine, double tolerance, tally *t) {
+    reference known, *r = &known;
+    const char *what = engine;
+    esp_plan_result result = {0};
+    esp_error error = {0};
+    if (open_reference(r, seed, engine)) {
+        CLAIM(case_run(&r->o.c, &r->o.request, SECONDS, &result, &error) == ESP_OK, "%s", error.message);
+        check_result(r, seed, what, &result, tolerance);
+        t->known++;
+        t->settled += settled(r, seed, what, &result);
+        t->infeasible += result.status == ESP_PLAN_INFEASIBLE;
+        esp_plan_result_done(&result);
     }
-    if (t->all > 20)
-        ck_assert_msg(2 * t->known > t->all && 20 * t->settled >= 19 * t->known && t->infeasible > 0, "%s: %d known, %d settled, %d infeasible of %d",
-                      engine, t->known, t->settled, t->infeasible, t->all);
+    t->all++;
+    odd_done(&r->o);
+}
+
+static void plan_with(const char *engine, double tolerance) {
+    tally t = {0};
+    seed_range range = chosen();
+    for (uint64_t seed = range.first; seed <= range.last; seed++) plan_one(seed, engine, tolerance, &t);
+    if (t.all > 20)
+        ck_assert_msg(2 * t.known > t.all && 20 * t.settled >= 19 * t.known && t.infeasible > 0, "%s: %d known, %d settled, %d infeasible of %d",
+                      engine, t.known, t.settled, t.infeasible, t.all);
 }
 
 START_TEST(oracle__planner_finds_what_enumeration_finds) {
-    tally t = {0};
-    plan_with("auto", ROUNDED, &t);
+    plan_with("auto", ROUNDED);
 }
 END_TEST
 
 START_TEST(oracle__planner_with_cbc_finds_what_enumeration_finds) {
+    plan_with("cbc", CHARGED);
+}
+END_TEST
+
+/* A bound above the plan's cost, by what a limit may be missed by (2604); squares that did not close (386). */
+START_TEST(oracle__planner_keeps_right_what_was_wrong_once) {
+    static const uint64_t once[] = {103, 129, 386, 2604};
     tally t = {0};
-    plan_with("cbc", CHARGED, &t);
+    for (size_t k = 0; k < sizeof once / sizeof *once; k++) plan_one(once[k], "auto", ROUNDED, &t);
+    ck_assert_msg(t.known == t.all && t.settled == t.all, "%d known, %d settled of %d", t.known, t.settled, t.all);
 }
 END_TEST
 
@@ -292,9 +303,10 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("oracle");
     TCase *tc = tcase_create("oracle");
-    tcase_set_timeout(tc, 100000);
+    tcase_set_timeout(tc, 600);
     tcase_add_test(tc, oracle__planner_finds_what_enumeration_finds);
     tcase_add_test(tc, oracle__planner_with_cbc_finds_what_enumeration_finds);
+    tcase_add_test(tc, oracle__planner_keeps_right_what_was_wrong_once);
     tcase_add_test(tc, oracle__cbc_has_one_optimum_under_two_settings);
     tcase_add_test(tc, oracle__tree_needs_none_of_its_helpers);
     suite_add_tcase(suite, tc);

@@ -160,7 +160,7 @@ static void put_row(pattern *p, const form *f, double lower, double upper, int c
         p->empty = p->empty || f->k < lower - slack || f->k > upper + slack;
         return;
     }
-    double scale = most > 0 ? (double)(1 / most) : 1;
+    double scale = (double)(1 / (col >= 0 ? fmaxl(most, 1) : most));
     (void)esp_lp_add_row(&p->lp, (double)(scale * (lower - f->k)), (double)(scale * (upper - f->k)));
     for (int k = 0; k < p->w->n_u; k++) esp_lp_put(&p->lp, k, (double)(scale * f->c[k]));
     if (col >= 0) esp_lp_put(&p->lp, col, -scale);
