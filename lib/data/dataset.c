@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -23,24 +24,33 @@ void esp_dataset_free(esp_dataset *dataset) {
     free(dataset);
 }
 
-static esp_code feed_file(int fd, const char *path, esp_ingest *ingest, esp_error *reterr) {
+static esp_code feed_file(int fd, const char *path, esp_ingest *ingest, esp_load_pulse *pulse, void *user, esp_error *reterr) {
     char chunk[65536];
+    struct stat info;
+    double size = fstat(fd, &info) == 0 ? (double)info.st_size : 0, fed = 0;
     for (;;) {
         ssize_t got = read(fd, chunk, sizeof chunk);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return esp_fail_errno(reterr, ESP_IO, "read %s", path);
         if (got == 0) return esp_ingest_finish(ingest, reterr);
         esp_code code = esp_ingest_feed(ingest, chunk, (size_t)got, reterr);
+        fed += (double)got;
+        if (code == ESP_OK && pulse) code = pulse(user, fed < size ? fed / size : 1, reterr);
         if (code != ESP_OK) return code;
     }
 }
 
 esp_code esp_dataset_load(const char *path, esp_data_format format, esp_dataset **ret_dataset, esp_error *reterr) {
+    return esp_dataset_load_watched(path, format, NULL, NULL, ret_dataset, reterr);
+}
+
+esp_code esp_dataset_load_watched(const char *path, esp_data_format format, esp_load_pulse *pulse, void *user, esp_dataset **ret_dataset,
+                                  esp_error *reterr) {
     esp_ingest *ingest = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return esp_fail_errno(reterr, errno == ENOENT ? ESP_NOT_FOUND : ESP_IO, "open %s", path);
     esp_code code = esp_ingest_create(format, true, &ingest, reterr);
-    if (code == ESP_OK) code = feed_file(fd, path, ingest, reterr);
+    if (code == ESP_OK) code = feed_file(fd, path, ingest, pulse, user, reterr);
     if (code == ESP_OK) {
         esp_dataset *dataset = esp_ingest_take(ingest);
         if (dataset)

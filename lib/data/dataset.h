@@ -49,6 +49,10 @@ esp_dataset *esp_ingest_take(esp_ingest *ingest);
 
 /* Reads a stored file whole. */
 ESP_MUST_CHECK esp_code esp_dataset_load(const char *path, esp_data_format format, esp_dataset **ret_dataset, esp_error *reterr);
+/* The same with a look after each piece of the file: a pulse that fails stops it with its error. `fraction` is of the file. */
+typedef esp_code esp_load_pulse(void *user, double fraction, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_dataset_load_watched(const char *path, esp_data_format format, esp_load_pulse *pulse, void *user,
+                                                 esp_dataset **ret_dataset, esp_error *reterr);
 /* One trajectory as a line of NDJSON (with its newline) or as rows of CSV (header when index is 0). */
 void esp_dataset_format(const esp_dataset *dataset, size_t index, esp_data_format format, esp_buf *ret_text);
 

@@ -153,6 +153,7 @@ esp_code esp_checkpoint_encode(esp_trainer *t, esp_buf *ret_bytes, esp_error *re
     esp_buf_put(ret_bytes, hex, HEX);
     esp_buf_put_u64(ret_bytes, n_notes);
     if (n_notes) esp_buf_put(ret_bytes, notes->data, n_notes);
+    ret_bytes->failed |= notes && notes->failed;
     esp_buf_put_u64(ret_bytes, len);
     for (size_t i = 0; i < n; i++)
         if (fields[i].len) esp_buf_put(ret_bytes, fields[i].at, fields[i].len);

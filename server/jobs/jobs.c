@@ -175,6 +175,7 @@ esp_code esp_jobs_cancel(esp_jobs *jobs, const char *id, esp_error *reterr) {
     pthread_mutex_lock(&jobs->lock);
     if (c.became == ESP_JOB_CANCELLING) stop_runs(jobs, id);
     pthread_mutex_unlock(&jobs->lock);
+    if (c.became == ESP_JOB_CANCELLED) job_checkpoint_remove(jobs, id);
     job_changed(jobs, id);
     return ESP_OK;
 }
@@ -270,6 +271,11 @@ esp_code esp_jobs_start(esp_server *server, esp_jobs **ret_jobs, esp_error *rete
     jobs->server = server;
     jobs->kicked = true;
     init_locks(jobs);
+    code = job_checkpoints_open(jobs, reterr);
+    if (code) {
+        esp_jobs_free(jobs);
+        return code;
+    }
     int failed = pthread_create(&jobs->thread, NULL, dispatcher_main, jobs);
     jobs->thread_started = !failed;
     if (failed) {

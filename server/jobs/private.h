@@ -4,6 +4,7 @@
  *     jobs.c      the dispatcher thread; cancel, wait, drain       run.c     one run: claim, frames, end
  *     register.c  what a worker made becomes rows                  events.c  event streams
  *     spec.c      a job as asked for, checked                      format.c  a job as answered
+ *     checkpoints.c   the files that training jobs go on from
  *
  * Locks: `lock` guards the dispatcher's state and the runs' flags; `streams_lock` the event streams. Neither is held
  * while waiting for the registry; the pool's and the HTTP layer's own locks may be taken under them. */
@@ -24,7 +25,7 @@ typedef struct job_run {
     char id[ESP_ID_MAX]; /* `lock` until submitted: the claim sets it on the writer thread */
     bool stop_asked; /* `lock`: a cancel or a drain came before the pool had it */
     /* set by the claim, constant after */
-    bool claimed;
+    bool claimed, ended; /* ended: the last write moved the job to its end */
     int64_t attempt;
     double run_limit_s;
     char kind[16], name[ESP_NAME_MAX + 1], dataset[ESP_ID_MAX], model[ESP_ID_MAX], reference[ESP_ID_MAX];
@@ -86,6 +87,17 @@ void job_run_free(job_run *run);
 ESP_MUST_CHECK esp_code job_register_model(esp_db *db, job_run *run, const char *payload, size_t len, esp_error *reterr);
 /* The result of a job that is DONE: its certificates become rows. */
 ESP_MUST_CHECK esp_code job_result(esp_db *db, job_run *run, esp_buf *ret_result, esp_error *reterr);
+
+/* What a CHECKPOINT frame says: that there is a new one, or something about one for the job's events. */
+ESP_MUST_CHECK esp_code job_register_checkpoint(esp_db *db, const job_run *run, const char *payload, size_t len, esp_error *reterr);
+
+/* --- checkpoints.c --- */
+/* DIR/checkpoints/ID, which the job's worker writes and reads. */
+void job_checkpoint_path(const esp_jobs *jobs, const char *id, char ret_path[4096]);
+/* Makes the directory; removes what is not of a job that is to run. Before the dispatcher starts. */
+ESP_MUST_CHECK esp_code job_checkpoints_open(esp_jobs *jobs, esp_error *reterr);
+/* The job has ended. */
+void job_checkpoint_remove(const esp_jobs *jobs, const char *id);
 
 /* --- jobs.c --- */
 /* Something about the job was committed. Any thread. */

@@ -97,7 +97,7 @@ esp_code job_register_model(esp_db *db, job_run *run, const char *payload, size_
         code = esp_fail(reterr, ESP_IO, "the worker did not leave blob %.12s...", row.sha256);
     if (!code) code = esp_model_insert(db, &row, reterr);
     if (!code) code = put_model(&root, &row, strcmp(run->kind, "train") != 0, &event, reterr);
-    if (!code) code = esp_event_append(db, run->id, "model", esp_buf_text(&event), reterr);
+    if (!code) code = esp_event_append_once(db, run->id, "model", esp_buf_text(&event), reterr);
     if (code) goto out;
     memcpy(run->parent, row.id, sizeof run->parent);
     if (run->models.len) esp_buf_puts(&run->models, ",");
@@ -105,6 +105,26 @@ esp_code job_register_model(esp_db *db, job_run *run, const char *payload, size_
 out:
     esp_buf_done(&event);
     esp_model_row_done(&row);
+    esp_json_free(json);
+    return code;
+}
+
+/* ---- checkpoints ---- */
+
+esp_code job_register_checkpoint(esp_db *db, const job_run *run, const char *payload, size_t len, esp_error *reterr) {
+    esp_json *json = NULL;
+    const char *what = NULL;
+    esp_reader root, member;
+    esp_code code = check_attempt(db, run, reterr);
+    if (!code) code = esp_json_parse(payload, len, &json, reterr);
+    if (code) return code;
+    root = esp_reader_root(json);
+    code = esp_read_required(&root, "checkpoint", &member, reterr);
+    if (!code) code = esp_read_string(&member, 16, &what, reterr);
+    if (!code && strcmp(what, "written") == 0)
+        code = esp_job_kept(db, run->id, reterr);
+    else if (!code)
+        code = esp_event_append(db, run->id, "log", payload, reterr);
     esp_json_free(json);
     return code;
 }

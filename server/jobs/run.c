@@ -16,7 +16,7 @@
 #include "log.h"
 #include "metrics.h"
 
-#define PROGRESS_EVERY_NS (500 * ESP_NS_PER_MS)
+#define PROGRESS_EVERY_NS (300 * ESP_NS_PER_MS)
 
 void job_run_free(job_run *run) {
     if (!run) return;
@@ -80,8 +80,19 @@ static esp_code put_dataset(esp_jsonw *w, const job_run *run, const char *key, e
     esp_jsonw_object(w, key);
     esp_jsonw_string(w, "path", path);
     esp_jsonw_string(w, "format", row.format);
+    esp_jsonw_string(w, "sha256", row.sha256);
     esp_jsonw_object_end(w);
     return ESP_OK;
+}
+
+/* Where the worker keeps the job, and finds what an earlier one kept. */
+static void put_checkpoint(esp_jsonw *w, const job_run *run) {
+    char path[4096];
+    job_checkpoint_path(run->jobs, run->id, path);
+    esp_jsonw_object(w, "checkpoint");
+    esp_jsonw_string(w, "path", path);
+    esp_jsonw_integer(w, "every_ms", run->jobs->server->config.checkpoint_ms);
+    esp_jsonw_object_end(w);
 }
 
 /* A policy is distilled on the model that its task plans with. */
@@ -125,6 +136,7 @@ static esp_code make_frame(job_run *run, esp_db *db, const char *spec, esp_error
     if (!code) code = put_model(&w, run, "dynamics", db, dynamics, reterr);
     if (!code) code = put_task(&w, run, db, task, reterr);
     if (!code) code = put_dataset(&w, run, "dataset", db, *run->dataset ? run->dataset : domain_dataset, reterr);
+    if (strcmp(run->kind, "train") == 0) put_checkpoint(&w, run);
     if (!code && *run->dataset) code = put_dataset(&w, run, "domain_dataset", db, domain_dataset, reterr);
     esp_jsonw_object_end(&w);
     if (!code && run->frame.failed) code = esp_fail(reterr, ESP_NOMEM, "no memory for the job's frame");
@@ -169,11 +181,12 @@ static const struct {
             {ESP_JOB_CANCELLED, ESP_METRIC_JOBS_CANCELLED},
             {ESP_JOB_TIMED_OUT, ESP_METRIC_JOBS_TIMED_OUT}};
 
-static esp_code move(esp_db *db, const job_run *run, esp_job_state to, const char *result, const esp_error *error, esp_error *reterr) {
+static esp_code move(esp_db *db, job_run *run, esp_job_state to, const char *result, const esp_error *error, esp_error *reterr) {
     esp_buf text = {0};
     if (error) esp_job_error_format(error, &text);
     esp_code code = esp_job_move(db, run->id, run->attempt, to, result, error ? esp_buf_text(&text) : NULL, reterr);
     esp_buf_done(&text);
+    if (!code) run->ended = esp_job_state_terminal(to);
     for (size_t i = 0; !code && i < sizeof ends / sizeof *ends; i++)
         if (ends[i].state == to) esp_metric_add(ends[i].metric, 1);
     return code;
@@ -188,7 +201,7 @@ static esp_code end_done(esp_db *db, job_run *run, esp_error *reterr) {
 }
 
 /* A lost worker: again, until too many were. */
-static esp_code end_lost(esp_db *db, const job_run *run, const esp_job_row *row, esp_error *reterr) {
+static esp_code end_lost(esp_db *db, job_run *run, const esp_job_row *row, esp_error *reterr) {
     bool again = row->crashes + 1 < esp_config_live(run->jobs->server->config.job_crashes);
     return move(db, run, again ? ESP_JOB_QUEUED : ESP_JOB_FAILED, NULL, &run->error, reterr);
 }
@@ -229,6 +242,7 @@ static void ended(void *user, esp_code code, const esp_error *error) {
         return;
     }
     if (code) esp_log(ESP_LOG_ERROR, "job_end", "job=%s code=%s message=\"%s\"", run->id, esp_code_name(code), error->message);
+    if (!code && run->ended) job_checkpoint_remove(run->jobs, run->id);
     job_run_over(run->jobs, run);
 }
 
@@ -236,21 +250,22 @@ static void ended(void *user, esp_code code, const esp_error *error) {
 
 typedef struct job_write {
     job_run *run;
-    bool is_model;
+    esp_frame_type type;
     char *payload;
     size_t len;
 } job_write;
 
 static esp_code write_frame(esp_db *db, void *user, esp_error *reterr) {
     job_write *w = user;
-    if (w->is_model) return job_register_model(db, w->run, w->payload, w->len, reterr);
+    if (w->type == ESP_FRAME_MODEL) return job_register_model(db, w->run, w->payload, w->len, reterr);
+    if (w->type == ESP_FRAME_CHECKPOINT) return job_register_checkpoint(db, w->run, w->payload, w->len, reterr);
     return esp_job_progress(db, w->run->id, w->run->attempt, w->payload, reterr);
 }
 
-/* Progress that is refused is no loss; a model that is refused is. */
+/* Progress or a word about a checkpoint that is refused is no loss; a model that is refused is. */
 static void frame_written(void *user, esp_code code, const esp_error *error) {
     job_write *w = user;
-    if (code && w->is_model && !w->run->failed.code) w->run->failed = *error;
+    if (code && w->type == ESP_FRAME_MODEL && !w->run->failed.code) w->run->failed = *error;
     if (!code) job_changed(w->run->jobs, w->run->id);
     free(w->payload);
     free(w);
@@ -262,24 +277,24 @@ static void on_begin(void *user, int64_t budget_ns, esp_buf *payload) {
     esp_buf_put(payload, run->frame.data, run->frame.len);
 }
 
-static void write_later(job_run *run, bool is_model, const char *payload, size_t len) {
+static void write_later(job_run *run, esp_frame_type type, const char *payload, size_t len) {
     job_write *w = malloc(sizeof *w);
     char *copy = malloc(len + 1);
     if (!w || !copy) {
         /* Progress is no loss. A model is: the run stops and, its job not cancelled, goes back to the queue. */
         esp_log(ESP_LOG_ERROR, "job_frame", "job=%s message=\"no memory\"", run->id);
-        if (is_model) esp_pool_cancel(run->jobs->server->pool, run->work);
+        if (type == ESP_FRAME_MODEL) esp_pool_cancel(run->jobs->server->pool, run->work);
         free(w);
         free(copy);
         return;
     }
     memcpy(copy, payload, len);
     copy[len] = '\0';
-    *w = (job_write){run, is_model, copy, len};
+    *w = (job_write){run, type, copy, len};
     esp_registry_write_async(run->jobs->server->registry, write_frame, frame_written, w);
 }
 
-/* Two progress frames a second are enough for anyone who looks; the last one is written before the end. */
+/* Three progress frames a second are enough for anyone who looks, and workers send two; the last one is written before the end. */
 static void on_progress(job_run *run, const char *payload, size_t len) {
     int64_t now = esp_clock_now_ns();
     esp_buf_clear(&run->progress);
@@ -288,18 +303,18 @@ static void on_progress(job_run *run, const char *payload, size_t len) {
         return;
     }
     run->progress_ns = now;
-    write_later(run, false, payload, len);
+    write_later(run, ESP_FRAME_PROGRESS, payload, len);
 }
 
 static void on_frame(void *user, esp_frame_type type, const char *payload, size_t len) {
     job_run *run = user;
     if (type == ESP_FRAME_PROGRESS) on_progress(run, payload, len);
-    if (type == ESP_FRAME_MODEL) write_later(run, true, payload, len);
+    if (type == ESP_FRAME_MODEL || type == ESP_FRAME_CHECKPOINT) write_later(run, type, payload, len);
 }
 
 static void on_end(void *user, const esp_outcome *outcome) {
     job_run *run = user;
-    if (run->progress.len) write_later(run, false, run->progress.data, run->progress.len);
+    if (run->progress.len) write_later(run, ESP_FRAME_PROGRESS, run->progress.data, run->progress.len);
     run->end = outcome->end;
     if (outcome->payload) esp_buf_put(&run->payload, outcome->payload, outcome->len);
     if (outcome->error) run->error = *outcome->error;

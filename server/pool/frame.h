@@ -33,6 +33,7 @@ typedef enum esp_frame_type {
     ESP_FRAME_MODEL = 20, /* a job has written a model blob: {sha256, name?, relu, metrics, ...} */
     ESP_FRAME_DONE = 21, /* the task's result */
     ESP_FRAME_ERROR = 22, /* {code, pointer, message}: the task failed; the worker lives */
+    ESP_FRAME_CHECKPOINT = 23, /* a train job can be gone on from here, or was: {checkpoint, fraction, message} */
     /* both ways, about a share of a plan's search; INCUMBENT and CANCEL go both ways too then */
     ESP_FRAME_SHARE = 32, /* {share?}: give some of your open nodes */
     ESP_FRAME_NODES = 33 /* bytes, not JSON: open nodes (lib/plan/share.h) */

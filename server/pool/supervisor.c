@@ -18,8 +18,8 @@
 #include "metrics.h"
 #include "ontime.h"
 
-/* A job may take this long to write what it has before it is killed. */
-#define JOB_GRACE_NS (1 * ESP_NS_PER_S)
+/* A job may take this long to write what it has before it is killed; a cancel takes less than a second. */
+#define JOB_GRACE_NS (800 * ESP_NS_PER_MS)
 /* At the end of the daemon a worker has this long to see the end of its socket. */
 #define LEAVE_NS (500 * ESP_NS_PER_MS)
 /* A lost plan is not tried again in less than this. */

@@ -194,6 +194,10 @@ esp_code esp_job_progress(esp_db *db, const char *id, int64_t attempt, const cha
                       "ti", id, count - PROGRESS_EVENTS_MAX);
 }
 
+esp_code esp_job_kept(esp_db *db, const char *id, esp_error *reterr) {
+    return esp_db_run(db, reterr, "UPDATE job SET crashes = 0 WHERE id = ? AND crashes > 0", "t", id);
+}
+
 esp_code esp_job_recover(esp_db *db, esp_error *reterr) {
     for (;;) {
         esp_stmt *stmt = NULL;
@@ -219,6 +223,12 @@ esp_code esp_event_append(esp_db *db, const char *job, const char *type, const c
                       "INSERT INTO job_event (job, seq, type, data, at_ms)"
                       " SELECT ?1, ifnull(max(seq), 0) + 1, ?2, ?3, ?4 FROM job_event WHERE job = ?1",
                       "ttti", job, type, data, esp_clock_wall_ms());
+}
+
+esp_code esp_event_append_once(esp_db *db, const char *job, const char *type, const char *data, esp_error *reterr) {
+    int64_t n = 0;
+    esp_code code = esp_db_int(db, &n, reterr, "SELECT count(*) FROM job_event WHERE job = ? AND type = ? AND data = ?", "ttt", job, type, data);
+    return code || n ? code : esp_event_append(db, job, type, data, reterr);
 }
 
 esp_code esp_event_read(esp_db *db, const char *job, int64_t after, size_t max, esp_event_row *ret_events, size_t *ret_n, esp_error *reterr) {

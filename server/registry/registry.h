@@ -167,6 +167,8 @@ ESP_MUST_CHECK esp_code esp_job_count_queued(esp_db *db, const char *token, int6
 ESP_MUST_CHECK esp_code esp_job_next(esp_db *db, esp_job_row *ret_row, esp_error *reterr);
 /* At start: every running or cancelling job goes back to queued (or to cancelled). */
 ESP_MUST_CHECK esp_code esp_job_recover(esp_db *db, esp_error *reterr);
+/* Work was kept that a next attempt need not do again: the workers lost so far count no more. */
+ESP_MUST_CHECK esp_code esp_job_kept(esp_db *db, const char *id, esp_error *reterr);
 
 typedef struct esp_event_row {
     int64_t seq; /* of the job, from 1 */
@@ -174,6 +176,8 @@ typedef struct esp_event_row {
     char *data; /* JSON, owned by the caller after a read: free() */
 } esp_event_row;
 ESP_MUST_CHECK esp_code esp_event_append(esp_db *db, const char *job, const char *type, const char *data, esp_error *reterr);
+/* The same unless the job has this very event already. */
+ESP_MUST_CHECK esp_code esp_event_append_once(esp_db *db, const char *job, const char *type, const char *data, esp_error *reterr);
 /* Up to max events after `after`, oldest first. */
 ESP_MUST_CHECK esp_code esp_event_read(esp_db *db, const char *job, int64_t after, size_t max, esp_event_row *ret_events, size_t *ret_n,
                                        esp_error *reterr);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 enum { TEXT_MAX = 4096 };
+#define TELL_NS (500 * ESP_NS_PER_MS)
 
 esp_code worker_text(const esp_reader *object, const char *key, const char **ret_text, esp_error *reterr) {
     esp_reader member = esp_read_member(object, key);
@@ -17,11 +18,28 @@ esp_code worker_text(const esp_reader *object, const char *key, const char **ret
     return esp_read_string(&member, TEXT_MAX, ret_text, reterr);
 }
 
-esp_code worker_dataset_load(const esp_reader *reader, struct esp_dataset **ret_dataset, esp_error *reterr) {
+typedef struct reading {
+    worker *w;
+    int64_t told_ns;
+} reading;
+
+static esp_code on_read(void *user, double fraction, esp_error *reterr) {
+    reading *r = user;
+    int64_t now = esp_clock_now_ns();
+    if (now - r->told_ns >= TELL_NS) {
+        worker_progress(r->w, 0, "reading");
+        r->told_ns = now;
+    }
+    return worker_cancelled(r->w) ? esp_fail(reterr, ESP_CANCELLED, "stopped while reading the data, %.0f %% read", 100 * fraction) : ESP_OK;
+}
+
+esp_code worker_dataset_load(worker *w, const esp_reader *reader, struct esp_dataset **ret_dataset, esp_error *reterr) {
     const char *path = NULL, *format = NULL;
     esp_code code = worker_text(reader, "path", &path, reterr);
     if (!code) code = worker_text(reader, "format", &format, reterr);
-    if (!code) code = esp_dataset_load(path, strcmp(format, "csv") == 0 ? ESP_DATA_CSV : ESP_DATA_NDJSON, ret_dataset, reterr);
+    reading r = {w, esp_clock_now_ns()};
+    esp_data_format form = format && strcmp(format, "csv") == 0 ? ESP_DATA_CSV : ESP_DATA_NDJSON;
+    if (!code) code = esp_dataset_load_watched(path, form, on_read, &r, ret_dataset, reterr);
     return code;
 }
 

@@ -52,7 +52,7 @@ static esp_code box_from_dataset(certifying *c, const esp_reader *domain, const 
     if (!c->box.lower || !c->box.upper) return esp_fail(reterr, ESP_NOMEM, "no memory for the domain");
     esp_reader member = esp_read_member(domain, "margin");
     esp_code code = esp_read_number(&member, 0, 1e6, &margin, reterr);
-    if (!code) code = worker_dataset_load(dataset, &data, reterr);
+    if (!code) code = worker_dataset_load(c->w, dataset, &data, reterr);
     if (!code) code = esp_dataset_box(data, c->model->model->history, c->box.lower, c->box.upper, reterr);
     for (int i = 0; !code && i < n; i++) {
         double more = margin * (c->box.upper[i] - c->box.lower[i]);

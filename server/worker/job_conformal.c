@@ -51,7 +51,7 @@ static esp_code read_spec(worker *w, conformal_job *job, esp_dataset **ret_data,
     if (!code) code = esp_read_integer(&member, 0, INT64_MAX / 2, &seed, reterr);
     job->norm = (esp_norm)norm;
     job->seed = (uint64_t)seed;
-    return code ? code : worker_dataset_load(&dataset, ret_data, reterr);
+    return code ? code : worker_dataset_load(w, &dataset, ret_data, reterr);
 }
 
 /* Presents that a window of trajectory t can begin at: how many, and the first row. */

@@ -125,7 +125,7 @@ esp_code worker_job_evaluate(worker *w, const esp_reader *payload, esp_error *re
     esp_code code = arena ? esp_read_integer(&member, 1, 1000, &horizon, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a job");
     if (!code) code = worker_model_get(w, &model, &m, reterr);
     if (!code) code = worker_model_program(m, &e.program, reterr);
-    if (!code) code = worker_dataset_load(&dataset, &data, reterr);
+    if (!code) code = worker_dataset_load(w, &dataset, &data, reterr);
     e.model = m ? m->model : NULL;
     e.data = data;
     e.horizon = (size_t)horizon;

@@ -40,7 +40,7 @@ static esp_code box_of_dataset(pruning *p, const esp_reader *domain, const esp_r
     if (!lower || !upper) return no_memory(reterr);
     esp_reader member = esp_read_member(domain, "margin");
     esp_code code = esp_read_number(&member, 0, 1e6, &margin, reterr);
-    if (!code) code = worker_dataset_load(dataset, &data, reterr);
+    if (!code) code = worker_dataset_load(p->w, dataset, &data, reterr);
     if (!code) code = esp_dataset_box(data, p->parent->model->history, lower, upper, reterr);
     for (int i = 0; !code && i < n; i++) {
         double more = margin * (upper[i] - lower[i]);
@@ -176,7 +176,7 @@ esp_code prune_read_inputs(pruning *p, const esp_reader *payload, esp_error *ret
         if (!p->inputs.in_box) return no_memory(reterr);
         draw(p, STREAM_BOX, true, BOX_POINTS, x, p->inputs.in_box);
     }
-    if (!code && named.value) code = worker_dataset_load(&dataset, &data, reterr);
+    if (!code && named.value) code = worker_dataset_load(p->w, &dataset, &data, reterr);
     if (!code && data)
         code = from_dataset(p, data, x, reterr);
     else if (!code && p->spec.n_states)

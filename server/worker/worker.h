@@ -82,8 +82,8 @@ void worker_progress(worker *w, double fraction, const char *stage);
 /* BLOB_DIR/ab/abcdef..., as the registry has it; synced. */
 ESP_MUST_CHECK esp_code worker_blob_write(const char *blob_dir, const esp_buf *bytes, char ret_sha256[ESP_HASH_HEX], esp_error *reterr);
 struct esp_dataset;
-/* {"path","format"}; the caller's. */
-ESP_MUST_CHECK esp_code worker_dataset_load(const esp_reader *reader, struct esp_dataset **ret_dataset, esp_error *reterr);
+/* {"path","format"}; the caller's. Tells that it reads, and stops when the task is cancelled. */
+ESP_MUST_CHECK esp_code worker_dataset_load(worker *w, const esp_reader *reader, struct esp_dataset **ret_dataset, esp_error *reterr);
 /* Borrowed text that the daemon always sends; its absence is our bug, said as such. */
 ESP_MUST_CHECK esp_code worker_text(const esp_reader *object, const char *key, const char **ret_text, esp_error *reterr);
 
