@@ -335,6 +335,39 @@ static size_t split(size_t n, double share, uint64_t seed, size_t *order) {
     return n_train;
 }
 
+typedef struct watch {
+    int calls, stop_at;
+    double last;
+    bool falls;
+} watch;
+
+static esp_code on_piece(void *user, double fraction, esp_error *reterr) {
+    watch *w = user;
+    w->falls |= fraction < w->last || fraction > 1;
+    w->last = fraction;
+    return ++w->calls == w->stop_at ? esp_fail(reterr, ESP_CANCELLED, "enough") : ESP_OK;
+}
+
+START_TEST(dataset__load_is_watched_and_can_be_stopped) {
+    char path[] = "/tmp/espalier-watch-XXXXXX";
+    int fd = mkstemp(path);
+    FILE *file = fdopen(fd, "w");
+    for (int i = 0; i < 20000; i++) fprintf(file, "{\"y\":[[%d],[1]],\"u\":[[2]]}\n", i);
+    fclose(file);
+    esp_dataset *data = NULL;
+    esp_error error = {0};
+    watch w = {0};
+    ck_assert(esp_dataset_load_watched(path, NDJSON, on_piece, &w, &data, NULL) == ESP_OK);
+    ck_assert(w.calls > 3 && !w.falls && w.last == 1 && data->n_trajectories == 20000);
+    esp_dataset_free(data);
+    data = NULL;
+    w = (watch){.stop_at = 3};
+    ck_assert(esp_dataset_load_watched(path, NDJSON, on_piece, &w, &data, &error) == ESP_CANCELLED);
+    ck_assert(w.calls == 3 && w.last < 1 && !data && strcmp(error.message, "enough") == 0);
+    unlink(path);
+}
+END_TEST
+
 START_TEST(dataset__split_is_a_seeded_permutation) {
     size_t a[64], b[64], c[64];
     ck_assert_uint_eq(split(50, 0.1, 1, a), 45);
@@ -388,6 +421,7 @@ int main(void) {
     tcase_add_test(tc, dataset__format_is_read_back);
     tcase_add_test(tc, dataset__formats_are_as_documented);
     tcase_add_test(tc, dataset__load_reads_a_file);
+    tcase_add_test(tc, dataset__load_is_watched_and_can_be_stopped);
     tcase_add_test(tc, dataset__split_is_a_seeded_permutation);
     tcase_add_test(tc, dataset__box_covers_every_window_and_no_more);
     suite_add_tcase(suite, tc);
