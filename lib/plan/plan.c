@@ -140,13 +140,14 @@ static esp_code confirm_start(esp_planner *planner, esp_track *track, bool *ret_
 }
 
 /* Descent from many starts finds the basin, most often the best one; sampling also gets across the kinks of limits and
- * values. Without hurry both look further. */
+ * values. Without hurry both look further,
+ * and a plan that the caller gave may do instead: under a short deadline the plan matters more than its proof. */
 static esp_code improve_briefly(esp_planner *planner, esp_track *track, esp_error *reterr) {
     uint64_t seed = track->problem->task->seed;
     double left = esp_track_left(track);
     bool hurry = left < UNHURRIED, confirmed = false;
     bool smooth = esp_tree_takes(track->problem) && !esp_problem_limits_y(track->problem); /* else sampling is worth its time */
-    if (smooth && track->found && strcmp(track->best.found_by, "start") == 0) {
+    if (!hurry && smooth && track->found && strcmp(track->best.found_by, "start") == 0) {
         esp_code done = confirm_start(planner, track, &confirmed, reterr);
         if (done != ESP_OK || confirmed) return done;
     }
