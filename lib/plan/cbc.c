@@ -44,17 +44,34 @@ static void configure(Cbc_Model *model, const esp_cbc_options *options) {
     if (isfinite(options->seconds)) Cbc_setMaximumSeconds(model, fmax(options->seconds, 1e-3));
 }
 
+#define NARROW 1e-6 /* a column of less room, */
+#define ROOM   1e-7 /* gets so much more on each side */
+
+/* Column limits as CBC can bear them: where columns about as narrow as its tolerances meet in a row, it has called problems
+ * infeasible that are not, and given bounds 60 times too high. More room only relaxes; fixed columns do no harm. */
+static double *roomy_limits(const esp_lp *lp, const double *limits, double room) {
+    double *copy = coin_limits(limits, lp->n_cols);
+    for (int j = 0; copy && j < lp->n_cols; j++) {
+        double width = lp->col_upper[j] - lp->col_lower[j];
+        if (!lp->integer[j] && width > 0.0 && width < NARROW) copy[j] += room;
+    }
+    return copy;
+}
+
 static Cbc_Model *load(const esp_lp *lp) {
     double *lower = coin_limits(lp->row_lower, lp->n_rows), *upper = coin_limits(lp->row_upper, lp->n_rows);
-    Cbc_Model *model = lower && upper ? Cbc_newModel() : NULL;
+    double *least = roomy_limits(lp, lp->col_lower, -ROOM), *most = roomy_limits(lp, lp->col_upper, ROOM);
+    Cbc_Model *model = lower && upper && least && most ? Cbc_newModel() : NULL;
     if (model) {
-        Cbc_loadProblem(model, lp->n_cols, lp->n_rows, lp->col_start, lp->row, lp->col_value, lp->col_lower, lp->col_upper, lp->cost, lower, upper);
+        Cbc_loadProblem(model, lp->n_cols, lp->n_rows, lp->col_start, lp->row, lp->col_value, least, most, lp->cost, lower, upper);
         for (int j = 0; j < lp->n_cols; j++)
             if (lp->integer[j]) Cbc_setInteger(model, j);
         Cbc_setObjSense(model, 1.0);
     }
     free(lower);
     free(upper);
+    free(least);
+    free(most);
     return model;
 }
 

@@ -202,20 +202,29 @@ static void check_cbc(const reference *r, uint64_t seed, parts *p, bool second_l
     esp_tangents_done(&tangents);
 }
 
+static void cbc_one(uint64_t seed) {
+    reference r;
+    parts p;
+    if (open_reference(&r, seed, "cbc")) {
+        if (open_parts(&p, &r)) {
+            check_cbc(&r, seed, &p, false);
+            check_cbc(&r, seed, &p, true);
+        }
+        close_parts(&p);
+    }
+    odd_done(&r.o);
+}
+
 START_TEST(oracle__cbc_has_one_optimum_under_two_settings) {
     seed_range range = chosen();
-    for (uint64_t seed = range.first; seed <= range.last; seed++) {
-        reference r;
-        parts p;
-        if (open_reference(&r, seed, "cbc")) {
-            if (open_parts(&p, &r)) {
-                check_cbc(&r, seed, &p, false);
-                check_cbc(&r, seed, &p, true);
-            }
-            close_parts(&p);
-        }
-        odd_done(&r.o);
-    }
+    for (uint64_t seed = range.first; seed <= range.last; seed++) cbc_one(seed);
+}
+END_TEST
+
+/* Columns hardly wider than its tolerances, several in a row: infeasible, or a bound 60 times too high (258). */
+START_TEST(oracle__cbc_bears_narrow_columns) {
+    static const uint64_t narrow[] = {186, 232, 258, 270, 299, 995};
+    for (size_t k = 0; k < sizeof narrow / sizeof *narrow; k++) cbc_one(narrow[k]);
 }
 END_TEST
 
@@ -308,6 +317,7 @@ int main(void) {
     tcase_add_test(tc, oracle__planner_with_cbc_finds_what_enumeration_finds);
     tcase_add_test(tc, oracle__planner_keeps_right_what_was_wrong_once);
     tcase_add_test(tc, oracle__cbc_has_one_optimum_under_two_settings);
+    tcase_add_test(tc, oracle__cbc_bears_narrow_columns);
     tcase_add_test(tc, oracle__tree_needs_none_of_its_helpers);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
