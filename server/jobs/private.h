@@ -83,6 +83,8 @@ bool job_run_next(esp_jobs *jobs);
 void job_run_free(job_run *run);
 
 /* --- register.c, on the writer thread --- */
+/* A train or sparsify job: its models are the result, and it has checkpoints. */
+bool job_makes_rungs(const job_run *run);
 /* A MODEL frame's row and its event. */
 ESP_MUST_CHECK esp_code job_register_model(esp_db *db, job_run *run, const char *payload, size_t len, esp_error *reterr);
 /* The result of a job that is DONE: its certificates become rows. */

@@ -54,6 +54,10 @@ static esp_code read_model(const esp_reader *root, const job_run *run, esp_model
     return code;
 }
 
+bool job_makes_rungs(const job_run *run) {
+    return strcmp(run->kind, "train") == 0 || strcmp(run->kind, "sparsify") == 0;
+}
+
 /* {id,name,version,relu,validation_rmse}, and the size of one that was not trained on data: the same in the event and in the result. */
 static esp_code put_model(const esp_reader *root, const esp_model_row *row, bool sized, esp_buf *out, esp_error *reterr) {
     double rmse = NAN;
@@ -96,7 +100,7 @@ esp_code job_register_model(esp_db *db, job_run *run, const char *payload, size_
     if (!code && !esp_blob_exists(run->jobs->server->registry, row.sha256))
         code = esp_fail(reterr, ESP_IO, "the worker did not leave blob %.12s...", row.sha256);
     if (!code) code = esp_model_insert(db, &row, reterr);
-    if (!code) code = put_model(&root, &row, strcmp(run->kind, "train") != 0, &event, reterr);
+    if (!code) code = put_model(&root, &row, !job_makes_rungs(run), &event, reterr);
     if (!code) code = esp_event_append_once(db, run->id, "model", esp_buf_text(&event), reterr);
     if (code) goto out;
     memcpy(run->parent, row.id, sizeof run->parent);
@@ -227,7 +231,7 @@ static esp_code object_result(esp_db *db, const job_run *run, esp_buf *out, esp_
 
 esp_code job_result(esp_db *db, job_run *run, esp_buf *ret_result, esp_error *reterr) {
     esp_code code = ESP_OK;
-    if (strcmp(run->kind, "train") == 0) {
+    if (job_makes_rungs(run)) {
         esp_buf_puts(ret_result, "{\"models\":[");
         if (run->models.len) esp_buf_put(ret_result, run->models.data, run->models.len);
         esp_buf_puts(ret_result, "]}");

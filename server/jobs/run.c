@@ -53,6 +53,12 @@ static void put_parent(esp_jsonw *w, job_run *run, const esp_model_row *row) {
     if (!*run->name) memcpy(run->name, row->name, sizeof run->name);
 }
 
+/* A sparsified one too; and how the parent was made on the same data, so that the same trajectories are kept out. */
+static void put_start(esp_jsonw *w, job_run *run, const esp_model_row *row) {
+    put_parent(w, run, row);
+    if (row->spec && strcmp(row->dataset, run->dataset) == 0) esp_jsonw_raw(w, "spec", row->spec, strlen(row->spec));
+}
+
 static esp_code put_model(esp_jsonw *w, job_run *run, const char *key, esp_db *db, const char *id, esp_error *reterr) {
     char path[4096];
     esp_model_row row = {0};
@@ -65,6 +71,7 @@ static esp_code put_model(esp_jsonw *w, job_run *run, const char *key, esp_db *d
     esp_jsonw_string(w, "sha256", row.sha256);
     if (strcmp(run->kind, "distill") == 0) put_data_box(w, &row);
     if (strcmp(run->kind, "prune") == 0) put_parent(w, run, &row);
+    if (strcmp(run->kind, "sparsify") == 0) put_start(w, run, &row);
     esp_jsonw_object_end(w);
     esp_model_row_done(&row);
     return ESP_OK;
@@ -136,7 +143,7 @@ static esp_code make_frame(job_run *run, esp_db *db, const char *spec, esp_error
     if (!code) code = put_model(&w, run, "dynamics", db, dynamics, reterr);
     if (!code) code = put_task(&w, run, db, task, reterr);
     if (!code) code = put_dataset(&w, run, "dataset", db, *run->dataset ? run->dataset : domain_dataset, reterr);
-    if (strcmp(run->kind, "train") == 0) put_checkpoint(&w, run);
+    if (job_makes_rungs(run)) put_checkpoint(&w, run);
     if (!code && *run->dataset) code = put_dataset(&w, run, "domain_dataset", db, domain_dataset, reterr);
     esp_jsonw_object_end(&w);
     if (!code && run->frame.failed) code = esp_fail(reterr, ESP_NOMEM, "no memory for the job's frame");

@@ -180,10 +180,8 @@ static esp_code check_evaluate(const esp_reader *spec, esp_db *db, refs *ret, es
 static const struct {
     const char *kind;
     esp_code (*check)(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr);
-} kinds[] = {
-    {"train", check_train}, {"certify", check_certify}, {"evaluate", check_evaluate}, {"prune", spec_check_prune}, {"distill", spec_check_distill}};
-
-static const char *const later_kinds[] = {"sparsify"};
+} kinds[] = {{"train", check_train},       {"sparsify", spec_check_sparsify}, {"certify", check_certify},
+             {"evaluate", check_evaluate}, {"prune", spec_check_prune},       {"distill", spec_check_distill}};
 
 static esp_code find_kind(const esp_reader *reader, size_t *ret_index, esp_error *reterr) {
     esp_reader member;
@@ -196,13 +194,7 @@ static esp_code find_kind(const esp_reader *reader, size_t *ret_index, esp_error
         *ret_index = i;
         return ESP_OK;
     }
-    for (size_t i = 0; i < sizeof later_kinds / sizeof *later_kinds; i++) {
-        if (strcmp(later_kinds[i], kind) != 0) continue;
-        esp_refuse(&member, reterr, "jobs of kind %s are not offered by this version", kind);
-        if (reterr) reterr->code = ESP_UNPROCESSABLE;
-        return ESP_UNPROCESSABLE;
-    }
-    return esp_refuse(&member, reterr, "must be one of train, certify, evaluate, prune, distill");
+    return esp_refuse(&member, reterr, "must be one of train, sparsify, certify, evaluate, prune, distill");
 }
 
 static void put_domain(esp_jsonw *w, const esp_reader *domain, const refs *r) {

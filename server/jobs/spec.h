@@ -30,6 +30,8 @@ int spec_n_x(const esp_model_row *row);
 
 /* Prune specs. */
 ESP_MUST_CHECK esp_code spec_check_prune(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr);
+/* Sparsify specs. */
+ESP_MUST_CHECK esp_code spec_check_sparsify(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr);
 /* Distill specs. */
 ESP_MUST_CHECK esp_code spec_check_distill(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr);
 /* Certify specs with a "kind": closed_loop, planning_loss, conformal. */

@@ -70,11 +70,8 @@ esp_code worker_job(worker *w, const esp_reader *payload, esp_error *reterr) {
     static const struct {
         const char *kind;
         worker_task *run;
-    } kinds[] = {{"train", worker_job_train},
-                 {"certify", worker_job_certify},
-                 {"evaluate", worker_job_evaluate},
-                 {"prune", worker_job_prune},
-                 {"distill", worker_job_distill}};
+    } kinds[] = {{"train", worker_job_train},       {"sparsify", worker_job_train}, {"certify", worker_job_certify},
+                 {"evaluate", worker_job_evaluate}, {"prune", worker_job_prune},    {"distill", worker_job_distill}};
     const char *kind = NULL;
     esp_code code = worker_text(payload, "kind", &kind, reterr);
     if (code) return code;

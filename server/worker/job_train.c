@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The train job: a dataset in; models out as content-addressed blobs, each announced by a MODEL frame when its file is
- * synced. A job that runs twice writes the same files again.
+ * synced. A sparsify job is one that starts from a model (job_sparsify.c). A job that runs twice writes the same files again.
  *
  * Every few seconds, and when it is told to stop, the whole run is kept in the file that the daemon names (train/checkpoint.h), and
  * announced by a CHECKPOINT frame. The next worker on the job begins with that file: the MODEL frames of before stand in it, too, and
@@ -8,6 +8,7 @@
  * said to be so, and the job starts over. */
 #include "data/dataset.h"
 #include "train/train.h"
+#include "worker/train_parts.h"
 #include "worker/worker.h"
 
 #include <stdio.h>
@@ -27,6 +28,7 @@ typedef struct training {
     int n_x;
     double *x_lower, *x_upper; /* the data box, n_x each */
     int models;
+    sparsification sparsify; /* of a job that starts from a model */
     /* checkpoints */
     const char *path; /* of the file; NULL: none is kept */
     int64_t every_ns;
@@ -70,8 +72,11 @@ static void put_model(const training *t, const esp_train_model *trained, const c
     esp_jsonw_integer(&json, "parameters", esp_net_parameters(model->net));
     esp_jsonw_integer(&json, "nonzero", esp_net_nonzero(model->net));
     esp_jsonw_object(&json, "spec");
-    esp_jsonw_string(&json, "method", t->models ? "gumbel" : "dense");
-    esp_jsonw_raw(&json, "train", t->spec.data, t->spec.len);
+    if (t->opts->start)
+        sparsify_put_spec(&t->sparsify, t->opts, &json);
+    else
+        esp_jsonw_string(&json, "method", t->models ? "gumbel" : "dense");
+    esp_jsonw_raw(&json, t->opts->start ? "sparsify" : "train", t->spec.data, t->spec.len);
     esp_jsonw_object_end(&json);
     esp_jsonw_object(&json, "metrics");
     esp_jsonw_number(&json, "validation_rmse", trained->validation_rmse);
@@ -105,6 +110,33 @@ static esp_code on_model(void *user, const esp_train_model *trained, esp_error *
     esp_buf_done(&bytes);
     esp_buf_done(&text);
     return code;
+}
+
+static esp_code on_refine(void *user, esp_model **model, esp_error *reterr) {
+    training *t = user;
+    const esp_box box = {t->n_x, t->x_lower, t->x_upper};
+    return sparsify_refine(&t->sparsify, &box, model, reterr);
+}
+
+/* The options from the spec, and in full for the models' rows. */
+static esp_code read_opts(training *t, const esp_reader *payload, const esp_dataset *data, esp_arena *arena, esp_train_opts *ret_opts,
+                          esp_error *reterr) {
+    const char *kind = NULL;
+    esp_reader spec = esp_read_member(payload, "spec");
+    esp_jsonw json = esp_jsonw_on(&t->spec);
+    esp_code code = worker_text(payload, "kind", &kind, reterr);
+    if (code) return code;
+    bool sparsify = strcmp(kind, "sparsify") == 0;
+    if (sparsify)
+        code = sparsify_read(t->w, payload, data, &t->sparsify, ret_opts, reterr);
+    else
+        code = esp_train_opts_parse(&spec, data->ny, data->nu, arena, ret_opts, reterr);
+    if (code) return code;
+    if (sparsify)
+        esp_sparsify_opts_format(ret_opts, t->sparsify.stable, &json);
+    else
+        esp_train_opts_format(ret_opts, &json);
+    return t->spec.failed ? esp_fail(reterr, ESP_NOMEM, "no memory for a job") : ESP_OK;
 }
 
 static esp_code find_box(training *t, const esp_dataset *data, esp_arena *arena, esp_error *reterr) {
@@ -206,7 +238,7 @@ static esp_code read_place(training *t, const esp_reader *payload, esp_error *re
 
 /* From the job's checkpoint when there is one that is good, else from the start. */
 static esp_code train(training *t, const esp_dataset *data, const esp_stop *stop, esp_error *reterr) {
-    const esp_train_hooks hooks = {.user = t, .progress = on_progress, .model = on_model};
+    const esp_train_hooks hooks = {.user = t, .progress = on_progress, .model = on_model, .refine = on_refine};
     esp_train_checkpoints checkpoints = {
         .user = t, .key = t->key, .every_ns = t->every_ns, .notes = &t->notes, .resumed = on_resumed, .take = on_checkpoint};
     esp_buf file = {0};
@@ -232,18 +264,15 @@ esp_code worker_job_train(worker *w, const esp_reader *payload, esp_error *reter
     const esp_stop stop = {ESP_NEVER, worker_cancelled, w};
     const esp_buf nothing = {.data = (char[]){"{}"}, .len = 2};
     esp_dataset *data = NULL;
-    esp_reader spec = esp_read_member(payload, "spec"), dataset = esp_read_member(payload, "dataset");
+    esp_reader dataset = esp_read_member(payload, "dataset");
     esp_arena *arena = esp_arena_create(0);
     worker_progress(w, 0, "reading");
     esp_code code = arena ? worker_text(payload, "blob_dir", &t.blob_dir, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a job");
     if (!code) code = read_place(&t, payload, reterr);
     if (!code) code = make_key(&t, &dataset, reterr);
     if (!code) code = worker_dataset_load(w, &dataset, &data, reterr);
-    if (!code) code = esp_train_opts_parse(&spec, data->ny, data->nu, arena, &opts, reterr);
+    if (!code) code = read_opts(&t, payload, data, arena, &opts, reterr);
     if (!code) code = find_box(&t, data, arena, reterr);
-    esp_jsonw json = esp_jsonw_on(&t.spec);
-    if (!code) esp_train_opts_format(&opts, &json);
-    if (!code && t.spec.failed) code = esp_fail(reterr, ESP_NOMEM, "no memory for a job");
     if (!code) code = train(&t, data, &stop, reterr);
     if (!code) worker_send(w, ESP_FRAME_DONE, &nothing);
     esp_buf_done(&t.spec);

@@ -6,7 +6,7 @@
  *     cache.c        models and what is made of them, kept between tasks
  *     task_plan.c    PLAN, HELP    task_predict.c  PREDICT, QUERY          task_artifact.c  ARTIFACT
  *     share.c        frames about shares of a plan's search, while it runs
- *     job.c          JOB: what all kinds share; job_train.c, job_certify.c, job_evaluate.c,
+ *     job.c          JOB: what all kinds share; job_train.c (with job_sparsify.c), job_certify.c, job_evaluate.c,
  *                    job_prune.c (with prune_inputs.c and prune_search.c), job_distill.c (with distill_plan.c, distill_share.c and distill_loop.c)
  *
  * A task function answers with exactly one DONE itself and returns OK, or returns the error that main.c sends. */

@@ -66,7 +66,7 @@ static const struct {
     {"GET", "/v1/jobs?limit=3", NULL, 200},
     {"GET", "/v1/jobs?state=cancelled", NULL, 200},
     {"GET", "/v1/jobs/job_nothing", NULL, 404},
-    {"POST", "/v1/jobs", "{\"kind\":\"sparsify\",\"spec\":{}}", 422},
+    {"POST", "/v1/jobs", "{\"kind\":\"sparsify\",\"spec\":{}}", 400},
     {"POST", "/v1/jobs", "{\"kind\":\"distill\",\"spec\":{}}", 400},
     {"POST", "/v1/jobs", "{\"kind\":\"train\"", 400},
     {"POST", "/v1/jobs",

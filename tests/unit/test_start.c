@@ -359,7 +359,7 @@ START_TEST(sparsify_opts__a_model_that_cannot_be_trained_is_refused) {
 END_TEST
 
 int main(void) {
-    Suite *suite = suite_create("sparsify");
+    Suite *suite = suite_create("start");
     TCase *start = tcase_create("start"), *runs = tcase_create("run"), *spec = tcase_create("spec");
     tcase_add_loop_test(start, start__a_model_comes_out_as_it_went_in, 0, 4);
     tcase_add_test(start, start__weights_beyond_single_precision_are_refused);
