@@ -68,7 +68,7 @@ PUSHING := $(B)/espalier-pushing
 CHECK := $(B)/espalier-check
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-deadline bench-http bench-share bench-certify bench-session policy-to-c c-size
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-sparsify bench-deadline bench-http bench-share bench-certify bench-session policy-to-c c-size
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) $(CHECK) ## build the daemon, the worker, the simulated robots and the checker of certificates
@@ -175,8 +175,8 @@ $(B)/tests/bench/session/bench_session: $(call obj,$(SESSION_BENCH_SRC) $(filter
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -Wl,--wrap=esp_clock_now_ns $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
-# More, each one file beside the shared ones: rollouts/bench_rollouts, loop/bench_loop, share/bench_share, ladder/draw.
-BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c tests/bench/share/*.c tests/bench/ladder/*.c)
+# More, each one file beside the shared ones: rollouts/bench_rollouts, loop/bench_loop, share/bench_share, sparsify/bench_sparsify, ladder/draw.
+BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c tests/bench/share/*.c tests/bench/sparsify/*.c tests/bench/ladder/*.c)
 $(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC) $(filter-out %/main.c,$(PUSHING_SRC))) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
@@ -237,6 +237,9 @@ bench-http: all $(B)/tests/bench/bench_http ## requests a second, and every list
 
 bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, error against sparsity for each method; some minutes: [PRUNE_FAST=yes]
 	@OPENBLAS_NUM_THREADS=1 $< $(if $(PRUNE_FAST),--fast)
+
+bench-sparsify: $(B)/tests/bench/sparsify/bench_sparsify ## the Gumbel ladder against L1 channel pruning on the pushing data, some minutes: [SPARSIFY="--rung-epochs 20 --seed 2 ..."]
+	@OPENBLAS_NUM_THREADS=1 $< $(SPARSIFY)
 
 bench-rollouts: $(B)/tests/bench/rollouts/bench_rollouts ## sampled plans a second against PyTorch, after bench-peers: [ROLLOUT_NETWORKS="dense push24-1"] [ROLLOUT_HORIZONS="5 10 20"] [ROLLOUT_SAMPLES="150 1000 4000"]
 	@OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BENCH_PYTHON) tests/bench/rollouts/rollouts.py $< $(if $(ROLLOUT_NETWORKS),--networks "$(ROLLOUT_NETWORKS)") \
