@@ -125,6 +125,8 @@ START_TEST(recipes__run_in_order) {
     expect("upload.sh", "rail/1 ");
     expect("upload.sh", "rail/1 "); /* the same bytes are the same version */
     ck_assert_uint_eq(lines(expect("train.sh", "rail/3 ")), 3);
+    ck_assert_uint_eq(lines(expect("sparsify.sh rail/1 rail rail-sparse", "rail-sparse/2 ")), 2);
+    ck_assert_uint_eq(lines(expect("sparsify.sh rail/1 rail rail-channel channel", "rail-channel/2 ")), 2);
     expect("certify.sh rail/3 rail/1", "difference in linf: at most ");
     expect("prune.sh rail/1 0.05", "rail-pruned/1 ");
     ck_assert_uint_eq(lines(expect("prune.sh rail/1 0.000000001 rail-tight", "magnitude, layer: ")), 9);
