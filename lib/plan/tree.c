@@ -64,7 +64,8 @@ static double score(const tree *t, const esp_region *region, double room, int q)
 }
 
 static double room_of(const tree *t, const node *n) {
-    return fmax(1e-12, cutoff_of(t) - n->bound);
+    double cutoff = cutoff_of(t);
+    return isfinite(cutoff) ? fmax(1e-12, cutoff - n->bound) : fmax(1, fabs(n->bound)); /* without a plan, on the scale of the cost */
 }
 
 static int choose_branch(const tree *t, const esp_region *region, double room) {
