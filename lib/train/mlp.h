@@ -12,10 +12,12 @@
 #ifndef ESP_TRAIN_MLP_H
 #define ESP_TRAIN_MLP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "train/product.h"
 #include "train/train.h"
 
 typedef struct esp_mlp {
@@ -25,6 +27,9 @@ typedef struct esp_mlp {
     size_t bias[ESP_MAX_HIDDEN + 1];
     size_t neuron[ESP_MAX_HIDDEN + 1]; /* number of the first neuron of hidden layer l */
     size_t n_weights, n_params, n_neurons; /* n_neurons: hidden ones */
+    size_t there[ESP_MAX_HIDDEN + 1], back[ESP_MAX_HIDDEN + 1]; /* where layer l's panels begin in what esp_mlp_pack writes */
+    size_t ends[ESP_MAX_HIDDEN + 1]; /* and its bias, pos and neg, esp_padded each */
+    size_t n_packed;
 } esp_mlp;
 
 void esp_mlp_init(esp_mlp *mlp, int n_in, const int *hidden, int n_hidden, int n_out);
@@ -33,19 +38,24 @@ void esp_mlp_init(esp_mlp *mlp, int n_in, const int *hidden, int n_hidden, int n
  * data) starts at weight 0, so that it has no say unless training gives it one. */
 void esp_mlp_seed(const esp_mlp *mlp, const float *live, esp_rng *rng, float *ret_params);
 
-/* What a pass leaves behind for the way back; one layer's pre-activations p and activations h, each n x w. */
+/* The parameters and the neurons' slopes (pos, neg: n_neurons each, pos >= neg >= 0) as the passes read them, n_packed floats:
+ * once for each change of either. */
+void esp_mlp_pack(const esp_mlp *mlp, const float *params, const float *pos, const float *neg, float *ret_packed);
+
+/* What a pass leaves behind for the way back. Rows are esp_padded(their width) apart and as many as whole tiles take
+ * (train/product.h): `rows` of a pass is n up to the next multiple of ESP_TILE. */
 typedef struct esp_tape {
-    float *x; /* n x width[0] */
-    float *p[ESP_MAX_HIDDEN + 1]; /* hidden layers */
-    float *h[ESP_MAX_HIDDEN + 1]; /* hidden layers; h[n_layers - 1] is the output */
+    float *x; /* rows x width[0] */
+    float *p[ESP_MAX_HIDDEN + 1]; /* hidden layers: pre-activations, where they were kept */
+    float *h[ESP_MAX_HIDDEN + 1]; /* hidden layers: activations; h[n_layers - 1] is the output */
 } esp_tape;
 
-/* Floats that a tape of n rows takes, and the tape laid into them. */
+/* Floats that a tape of n rows takes (n a multiple of ESP_TILE), and the tape laid into them. */
 size_t esp_tape_floats(const esp_mlp *mlp, size_t n);
 void esp_tape_init(esp_tape *tape, const esp_mlp *mlp, size_t n, float *memory);
 
-/* From tape->x to the output; pos and neg are the neurons' slopes (n_neurons). */
-void esp_mlp_forward(const esp_mlp *mlp, const float *params, const float *pos, const float *neg, size_t n, esp_tape *tape);
+/* From tape->x to the output; `keep` the pre-activations, which gradients of slopes need. */
+void esp_mlp_forward(const esp_mlp *mlp, const float *packed, size_t n, bool keep, esp_tape *tape);
 
 /* Gradients of the slopes summed over the batch, for the ladder: positive = sum dh max(p, 0), negative = sum dh
  * min(p, 0), each n_neurons. */
@@ -53,10 +63,12 @@ typedef struct esp_slope_grads {
     float *positive, *negative;
 } esp_slope_grads;
 
-/* Adds to grads (n_params) and, unless NULL, to `slopes`. d_out (n x width[n_layers]) is the gradient of the output;
- * ret_dx (n x width[0]) may be NULL; work holds 2 * n * (widest hidden layer) floats. */
-void esp_mlp_backward(const esp_mlp *mlp, const float *params, const float *pos, const float *neg, size_t n, const esp_tape *tape, const float *d_out,
-                      float *grads, const esp_slope_grads *slopes, float *ret_dx, float *work);
+/* Adds to grads (n_params) and, unless NULL, to `slopes`, for which the pass must have kept p. d_out (rows x
+ * width[n_layers], padded, 0 beyond row n) is the gradient of the output; ret_dx (rows x width[0], padded) may be NULL; work
+ * holds esp_mlp_work floats. */
+void esp_mlp_backward(const esp_mlp *mlp, const float *packed, size_t n, const esp_tape *tape, const float *d_out, float *grads,
+                      const esp_slope_grads *slopes, float *ret_dx, float *work);
+size_t esp_mlp_work(const esp_mlp *mlp, size_t n);
 
 int esp_mlp_widest(const esp_mlp *mlp); /* hidden layer; at least 1 */
 

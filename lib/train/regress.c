@@ -31,19 +31,21 @@ static size_t n_out(const esp_regress *r) {
 /* ---- life ---- */
 
 static esp_code allocate(esp_regress *r, esp_error *reterr) {
-    size_t p = r->mlp.n_params, neurons = r->mlp.n_neurons, tape = esp_tape_floats(&r->mlp, CHUNK);
-    size_t work = 2 * CHUNK * (size_t)esp_mlp_widest(&r->mlp);
-    r->memory = calloc(4 * p + 2 * neurons + tape + CHUNK * n_out(r) + work, sizeof *r->memory);
+    size_t p = r->mlp.n_params, neurons = r->mlp.n_neurons, tape = esp_tape_floats(&r->mlp, CHUNK), packed = esp_padded(r->mlp.n_packed);
+    size_t outputs = CHUNK * esp_padded(n_out(r)), floats = esp_padded(tape + outputs + packed + esp_mlp_work(&r->mlp, CHUNK) + 4 * p + 2 * neurons);
+    r->memory = aligned_alloc(ESP_VECTOR * sizeof *r->memory, floats * sizeof *r->memory);
     r->scales = calloc(2 * (n_in(r) + n_out(r)), sizeof *r->scales);
     if (!r->memory || !r->scales) return esp_fail(reterr, ESP_NOMEM, "training state of %zu parameters", p);
-    r->params = r->memory;
+    memset(r->memory, 0, floats * sizeof *r->memory);
+    esp_tape_init(&r->tape, &r->mlp, CHUNK, r->memory);
+    r->d_out = r->memory + tape;
+    r->packed = r->d_out + outputs;
+    r->work = r->packed + packed;
+    r->params = r->work + esp_mlp_work(&r->mlp, CHUNK);
     r->grads = r->params + p;
     r->adam = (esp_adam){p, r->grads + p, r->grads + 2 * p, 0};
     r->pos = r->adam.v + p;
     r->neg = r->pos + neurons;
-    esp_tape_init(&r->tape, &r->mlp, CHUNK, r->neg + neurons);
-    r->d_out = r->neg + neurons + tape;
-    r->work = r->d_out + CHUNK * n_out(r);
     for (size_t i = 0; i < neurons; i++) r->pos[i] = 1;
     r->in_mean = r->scales;
     r->in_scale = r->in_mean + n_in(r);
@@ -97,46 +99,57 @@ void esp_regress_free(esp_regress *r) {
 
 /* A chunk of rows: forward, and the errors (scaled) into d_out. */
 static void forward(esp_regress *r, const esp_pairs *pairs, const size_t *rows, size_t first, size_t n) {
-    size_t in = n_in(r), out = n_out(r);
+    size_t in = n_in(r), out = n_out(r), in_stride = esp_padded(in), out_stride = esp_padded(out);
     for (size_t i = 0; i < n; i++) {
         const double *x = pairs->x + (rows ? rows[first + i] : first + i) * in;
-        for (size_t j = 0; j < in; j++) r->tape.x[i * in + j] = (float)((x[j] - r->in_mean[j]) / r->in_scale[j]);
+        for (size_t j = 0; j < in; j++) r->tape.x[i * in_stride + j] = (float)((x[j] - r->in_mean[j]) / r->in_scale[j]);
     }
-    esp_mlp_forward(&r->mlp, r->params, r->pos, r->neg, n, &r->tape);
+    esp_mlp_forward(&r->mlp, r->packed, n, false, &r->tape);
     const float *said = r->tape.h[r->mlp.n_layers - 1];
     for (size_t i = 0; i < n; i++) {
         const double *y = pairs->y + (rows ? rows[first + i] : first + i) * out;
-        for (size_t j = 0; j < out; j++) r->d_out[i * out + j] = said[i * out + j] - (float)((y[j] - r->out_mean[j]) / r->out_scale[j]);
+        for (size_t j = 0; j < out; j++)
+            r->d_out[i * out_stride + j] = said[i * out_stride + j] - (float)((y[j] - r->out_mean[j]) / r->out_scale[j]);
     }
 }
 
-double esp_regress_loss(esp_regress *r, const esp_pairs *pairs, const size_t *rows, size_t n, float *grads) {
-    size_t out = n_out(r);
-    double sum = 0, count = (double)n * (double)out;
-    for (size_t first = 0; first < n; first += CHUNK) {
-        size_t m = n - first < CHUNK ? n - first : CHUNK;
-        forward(r, pairs, rows, first, m);
-        for (size_t k = 0; k < m * out; k++) {
-            sum += (double)r->d_out[k] * (double)r->d_out[k];
-            r->d_out[k] *= (float)(2 / count);
+/* The sum of e^2 over the chunk's rows, e scaled by `scale` (n_out) unless NULL. */
+static double squares(const esp_regress *r, size_t n, const double *scale) {
+    size_t out = n_out(r), stride = esp_padded(out);
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < out; j++) {
+            double e = (double)r->d_out[i * stride + j] * (scale ? scale[j] : 1);
+            sum += e * e;
         }
-        if (grads) esp_mlp_backward(&r->mlp, r->params, r->pos, r->neg, m, &r->tape, r->d_out, grads, NULL, NULL, r->work);
+    return sum;
+}
+
+double esp_regress_loss(esp_regress *r, const esp_pairs *pairs, const size_t *rows, size_t n, float *grads) {
+    size_t stride = esp_padded(n_out(r));
+    double sum = 0, count = (double)n * (double)n_out(r);
+    esp_mlp_pack(&r->mlp, r->params, r->pos, r->neg, r->packed);
+    for (size_t first = 0; first < n; first += CHUNK) {
+        size_t m = n - first < CHUNK ? n - first : CHUNK, beyond = (ESP_TILE - m % ESP_TILE) % ESP_TILE;
+        forward(r, pairs, rows, first, m);
+        sum += squares(r, m, NULL);
+        if (!grads) continue;
+        for (size_t k = 0; k < m * stride; k++) r->d_out[k] *= (float)(2 / count);
+        memset(r->d_out + m * stride, 0, beyond * stride * sizeof *r->d_out);
+        esp_mlp_backward(&r->mlp, r->packed, m, &r->tape, r->d_out, grads, NULL, NULL, r->work);
     }
     return n ? sum / count : 0;
 }
 
 double esp_regress_rmse(esp_regress *r, const esp_pairs *pairs) {
-    size_t out = n_out(r);
     double sum = 0;
+    esp_mlp_pack(&r->mlp, r->params, r->pos, r->neg, r->packed);
     for (size_t first = 0; first < pairs->n; first += CHUNK) {
         size_t m = pairs->n - first < CHUNK ? pairs->n - first : CHUNK;
         forward(r, pairs, NULL, first, m);
-        for (size_t k = 0; k < m * out; k++) {
-            double e = (double)r->d_out[k] * r->out_scale[k % out];
-            sum += e * e;
-        }
+        sum += squares(r, m, r->out_scale);
     }
-    return pairs->n ? sqrt(sum / ((double)pairs->n * (double)out)) : 0;
+    return pairs->n ? sqrt(sum / ((double)pairs->n * (double)n_out(r))) : 0;
 }
 
 /* ---- a run ---- */

@@ -41,7 +41,7 @@ typedef struct esp_regress {
     float *pos, *neg; /* slopes of neurons that are all ReLU */
     esp_adam adam;
     esp_tape tape; /* of a chunk of rows */
-    float *d_out, *work;
+    float *d_out, *packed, *work; /* of a chunk; the network as its passes read it */
     esp_rng shuffle;
     float *memory;
     double *scales;

@@ -16,13 +16,15 @@ struct esp_rollout {
     const esp_windows *windows;
     int steps;
     size_t ny, n_in, n_out, stack; /* stack = history * ny */
+    size_t y_stride, in_stride, out_stride; /* rows are padded as train/product.h wants them; the padding of e and de is 0 */
     bool square; /* g is the identity: o needs no product */
     esp_tape *tapes; /* steps */
     float *e, *de; /* steps x chunk x ny: e_{k+1} at k, and its gradient */
     float *d_out; /* chunk x n_out */
     float *dx; /* chunk x n_in */
-    float *noise; /* chunk x n_in */
-    float *work; /* 2 x chunk x widest */
+    float *noise; /* chunk x n_in, not padded */
+    float *packed; /* the network, for the passes */
+    float *work; /* of the way back */
     float *memory;
 };
 
@@ -30,6 +32,26 @@ static bool is_identity(const float *g, size_t rows, size_t cols) {
     bool same = rows == cols;
     for (size_t i = 0; same && i < rows * cols; i++) same = g[i] == (i / cols == i % cols ? 1.0f : 0.0f);
     return same;
+}
+
+static bool allocate(esp_rollout *r) {
+    size_t k = (size_t)r->steps, tape = esp_tape_floats(r->mlp, CHUNK), errors = k * CHUNK * r->y_stride, inputs = CHUNK * r->in_stride;
+    size_t packed = esp_padded(r->mlp->n_packed), outputs = CHUNK * r->out_stride;
+    size_t floats = esp_padded(k * tape + packed + 2 * errors + outputs + 2 * inputs + esp_mlp_work(r->mlp, CHUNK));
+    r->tapes = calloc(k, sizeof *r->tapes);
+    r->memory = aligned_alloc(ESP_VECTOR * sizeof *r->memory, floats * sizeof *r->memory);
+    if (!r->tapes || !r->memory) return false;
+    memset(r->memory, 0, floats * sizeof *r->memory);
+    float *at = r->memory;
+    for (size_t i = 0; i < k; i++, at += tape) esp_tape_init(&r->tapes[i], r->mlp, CHUNK, at);
+    r->packed = at;
+    r->e = r->packed + packed;
+    r->de = r->e + errors;
+    r->d_out = r->de + errors;
+    r->dx = r->d_out + outputs;
+    r->noise = r->dx + inputs;
+    r->work = r->noise + inputs;
+    return true;
 }
 
 esp_code esp_rollout_create(const esp_mlp *mlp, const esp_windows *windows, int steps, esp_rollout **ret_rollout, esp_error *reterr) {
@@ -43,23 +65,14 @@ esp_code esp_rollout_create(const esp_mlp *mlp, const esp_windows *windows, int 
                        .n_in = (size_t)windows->n_in,
                        .n_out = (size_t)windows->n_out,
                        .stack = (size_t)windows->history * (size_t)windows->ny};
+    r->y_stride = esp_padded(r->ny);
+    r->in_stride = esp_padded(r->n_in);
+    r->out_stride = esp_padded(r->n_out);
     r->square = is_identity(windows->g, r->ny, r->n_out);
-    size_t k = (size_t)steps, tape = esp_tape_floats(mlp, CHUNK), errors = k * CHUNK * r->ny, inputs = CHUNK * r->n_in;
-    size_t floats = k * tape + 2 * errors + CHUNK * r->n_out + 2 * inputs + 2 * CHUNK * (size_t)esp_mlp_widest(mlp);
-    r->tapes = calloc(k, sizeof *r->tapes);
-    r->memory = calloc(floats, sizeof *r->memory);
-    if (!r->tapes || !r->memory) {
+    if (!allocate(r)) {
         esp_rollout_free(r);
-        return esp_fail(reterr, ESP_NOMEM, "%zu MiB of activations for %d rollout steps", floats >> 18, steps);
+        return esp_fail(reterr, ESP_NOMEM, "activations for %d rollout steps", steps);
     }
-    float *at = r->memory;
-    for (size_t i = 0; i < k; i++, at += tape) esp_tape_init(&r->tapes[i], mlp, CHUNK, at);
-    r->e = at;
-    r->de = r->e + errors;
-    r->d_out = r->de + errors;
-    r->dx = r->d_out + CHUNK * r->n_out;
-    r->noise = r->dx + inputs;
-    r->work = r->noise + inputs;
     *ret_rollout = r;
     return ESP_OK;
 }
@@ -82,15 +95,32 @@ static size_t column_of(const esp_rollout *r, int k, int i) {
 }
 
 static float *error_of(float *errors, const esp_rollout *r, int i) {
-    return errors + (size_t)(i - 1) * CHUNK * r->ny;
+    return errors + (size_t)(i - 1) * CHUNK * r->y_stride;
+}
+
+/* Rows of a table (`width` numbers each, ESP_VECTOR more behind the last) to padded rows, in whole vectors. What comes
+ * after a row's own numbers is the next row: nothing reads it. */
+static void copy_rows(const float *table, size_t width, const size_t *starts, size_t n, int k, float *to) {
+    size_t stride = esp_padded(width);
+    for (size_t i = 0; i < n; i++, to += stride) {
+        const float *from = table + (starts[i] + (size_t)k) * width;
+        for (size_t j = 0; j < stride; j += ESP_VECTOR) memcpy(to + j, from + j, ESP_VECTOR * sizeof *to);
+    }
 }
 
 static void gather(const esp_rollout *r, const esp_rollout_call *call, const size_t *starts, size_t n, int k, float *ret_x) {
-    for (size_t i = 0; i < n; i++) memcpy(ret_x + i * r->n_in, r->windows->features + (starts[i] + (size_t)k) * r->n_in, r->n_in * sizeof *ret_x);
+    copy_rows(r->windows->features, r->n_in, starts, n, k, ret_x);
     if (call->noise <= 0) return;
     esp_rng_normals_f(call->rng, r->noise, n * r->n_in);
     for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < r->n_in; j++) ret_x[i * r->n_in + j] += call->noise * r->windows->live[j] * r->noise[i * r->n_in + j];
+        for (size_t j = 0; j < r->n_in; j++) ret_x[i * r->in_stride + j] += call->noise * r->windows->live[j] * r->noise[i * r->n_in + j];
+}
+
+/* e = -t, and 0 in the padding. */
+static void negative_targets(const esp_rollout *r, const size_t *starts, size_t n, int k, float *e) {
+    copy_rows(r->windows->targets, r->ny, starts, n, k, e);
+    for (size_t i = 0; i < n; i++, e += r->y_stride)
+        for (size_t j = 0; j < r->y_stride; j++) e[j] = j < r->ny ? -e[j] : 0;
 }
 
 /* Step k of the recursion: fills tape k and e_{k+1}. */
@@ -99,48 +129,52 @@ static void forward(esp_rollout *r, const esp_rollout_call *call, const size_t *
     esp_tape *tape = &r->tapes[k];
     float *next = error_of(r->e, r, k + 1);
     gather(r, call, starts, n, k, tape->x);
-    for (size_t i = 0; i < n; i++) {
-        const float *t = w->targets + (starts[i] + (size_t)k) * r->ny;
-        for (size_t j = 0; j < r->ny; j++) next[i * r->ny + j] = -t[j];
-    }
+    negative_targets(r, starts, n, k, next);
     for (int i = first_error(r, k); i <= k; i++) {
         const float *e = error_of(r->e, r, i);
-        esp_sgemm(ESP_NO, ESP_T, n, r->n_in, r->ny, 1, e, r->ny, w->c + column_of(r, k, i), r->stack, 1, tape->x, r->n_in);
-        esp_sgemm(ESP_NO, ESP_T, n, r->ny, r->ny, 1, e, r->ny, w->a + column_of(r, k, i), r->stack, 1, next, r->ny);
+        esp_sgemm(ESP_NO, ESP_T, n, r->n_in, r->ny, 1, e, r->y_stride, w->c + column_of(r, k, i), r->stack, 1, tape->x, r->in_stride);
+        esp_sgemm(ESP_NO, ESP_T, n, r->ny, r->ny, 1, e, r->y_stride, w->a + column_of(r, k, i), r->stack, 1, next, r->y_stride);
     }
-    esp_mlp_forward(r->mlp, call->params, call->pos, call->neg, n, tape);
+    esp_mlp_forward(r->mlp, r->packed, n, call->slopes != NULL, tape);
     const float *out = tape->h[r->mlp->n_layers - 1];
     if (r->square)
-        for (size_t i = 0; i < n * r->ny; i++) next[i] += out[i];
+        for (size_t i = 0; i < n * r->y_stride; i++) next[i] += out[i];
     else
-        esp_sgemm(ESP_NO, ESP_T, n, r->ny, r->n_out, 1, out, r->n_out, w->g, r->n_out, 1, next, r->ny);
+        esp_sgemm(ESP_NO, ESP_T, n, r->ny, r->n_out, 1, out, r->out_stride, w->g, r->n_out, 1, next, r->y_stride);
 }
 
 /* Step k on the way back: de_{k+1} is complete; adds to the gradients and to the errors that E_k stacks. */
 static void backward(esp_rollout *r, const esp_rollout_call *call, size_t n, int k) {
     const esp_windows *w = r->windows;
     const float *de = error_of(r->de, r, k + 1), *d_out = de;
+    size_t rows = (n + ESP_TILE - 1) / ESP_TILE * ESP_TILE;
     int first = first_error(r, k);
     if (!r->square) {
-        esp_sgemm(ESP_NO, ESP_NO, n, r->n_out, r->ny, 1, de, r->ny, w->g, r->n_out, 0, r->d_out, r->n_out);
+        esp_sgemm(ESP_NO, ESP_NO, n, r->n_out, r->ny, 1, de, r->y_stride, w->g, r->n_out, 0, r->d_out, r->out_stride);
+        memset(r->d_out + n * r->out_stride, 0, (rows - n) * r->out_stride * sizeof *r->d_out);
         d_out = r->d_out;
     }
-    esp_mlp_backward(r->mlp, call->params, call->pos, call->neg, n, &r->tapes[k], d_out, call->grads, call->slopes, first <= k ? r->dx : NULL,
-                     r->work);
+    esp_mlp_backward(r->mlp, r->packed, n, &r->tapes[k], d_out, call->grads, call->slopes, first <= k ? r->dx : NULL, r->work);
     for (int i = first; i <= k; i++) {
         float *d = error_of(r->de, r, i);
-        esp_sgemm(ESP_NO, ESP_NO, n, r->ny, r->ny, 1, de, r->ny, w->a + column_of(r, k, i), r->stack, 1, d, r->ny);
-        esp_sgemm(ESP_NO, ESP_NO, n, r->ny, r->n_in, 1, r->dx, r->n_in, w->c + column_of(r, k, i), r->stack, 1, d, r->ny);
+        esp_sgemm(ESP_NO, ESP_NO, n, r->ny, r->ny, 1, de, r->y_stride, w->a + column_of(r, k, i), r->stack, 1, d, r->y_stride);
+        esp_sgemm(ESP_NO, ESP_NO, n, r->ny, r->n_in, 1, r->dx, r->in_stride, w->c + column_of(r, k, i), r->stack, 1, d, r->y_stride);
     }
 }
 
-/* Squared errors of step k into the sums (ny); gradient of the mean into de. */
+/* Squared errors of step k into the sums (y_stride); gradient of the mean into de, 0 in the rows of the last tile beyond n. */
 static void square(esp_rollout *r, size_t n, int k, float factor, double *squares) {
+    size_t stride = r->y_stride, beyond = (ESP_TILE - n % ESP_TILE) % ESP_TILE;
     const float *e = error_of(r->e, r, k + 1);
     float *de = error_of(r->de, r, k + 1);
-    for (size_t i = 0; i < n * r->ny; i++) de[i] = factor * e[i];
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < r->ny; j++) squares[j] += (double)e[i * r->ny + j] * (double)e[i * r->ny + j];
+    for (size_t i = 0; i < n * stride; i++) de[i] = factor * e[i];
+    memset(de + n * stride, 0, beyond * stride * sizeof *de);
+    for (size_t column = 0; column < stride; column += ESP_VECTOR) {
+        double sum[ESP_VECTOR] = {0};
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j < ESP_VECTOR; j++) sum[j] += (double)e[i * stride + column + j] * (double)e[i * stride + column + j];
+        for (size_t j = 0; j < ESP_VECTOR; j++) squares[column + j] += sum[j];
+    }
 }
 
 static double total(const double *values, size_t n) {
@@ -155,7 +189,8 @@ static bool goes_on(const esp_rollout_call *call) {
 
 double esp_rollout_loss(esp_rollout *r, const esp_rollout_call *call, double *ret_squares) {
     assert(call->steps >= 1 && call->steps <= r->steps);
-    double count = (double)call->n * (double)call->steps * (double)r->ny, squares[ESP_MAX_WIDTH_Y] = {0};
+    double count = (double)call->n * (double)call->steps * (double)r->ny, squares[ESP_MAX_WIDTH_Y + ESP_VECTOR] = {0};
+    esp_mlp_pack(r->mlp, call->params, call->pos, call->neg, r->packed);
     for (size_t done = 0; done < call->n; done += CHUNK) {
         size_t n = call->n - done < CHUNK ? call->n - done : CHUNK;
         for (int k = 0; k < call->steps; k++) {

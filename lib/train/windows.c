@@ -9,6 +9,7 @@
 
 #include "base/linalg.h"
 #include "net/model.h"
+#include "train/product.h"
 
 /* A column whose deviation is below this share of its largest value is constant but for rounding. */
 #define CONSTANT 1e-12
@@ -216,8 +217,8 @@ static esp_code size_up(const esp_dataset *dataset, const esp_train_opts *opts, 
 static esp_code allocate(esp_windows *w, passes *p, esp_error *reterr) {
     size_t ny = (size_t)w->ny, n_in = (size_t)w->n_in, n_out = (size_t)w->n_out, stack = ny * (size_t)w->history;
     size_t n_x = stack + (size_t)p->nu * (size_t)w->history;
-    w->features = malloc(w->n_rows * n_in * sizeof(float));
-    w->targets = malloc(w->n_rows * ny * sizeof(float));
+    w->features = calloc(w->n_rows * n_in + ESP_VECTOR, sizeof(float));
+    w->targets = calloc(w->n_rows * ny + ESP_VECTOR, sizeof(float));
     w->a = calloc((ny + n_in) * stack + ny * n_out + n_in, sizeof(float));
     w->in_mean = calloc(2 * n_in + 2 * n_out + ny, sizeof(double));
     p->memory = calloc(n_x + 2 * n_in + 3 * ny + 2 * n_out + n_out * ny, sizeof(double));

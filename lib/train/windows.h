@@ -33,8 +33,8 @@ typedef struct esp_windows {
     int n_in, n_out; /* of the network */
     size_t n_rows, n_train_rows; /* rows 0 .. n_train_rows-1 train; with one trajectory all rows are both */
     size_t validation_begin; /* rows validation_begin .. n_rows-1 validate */
-    float *features; /* n_rows x n_in: v */
-    float *targets; /* n_rows x ny: t */
+    float *features; /* n_rows x n_in: v; ESP_VECTOR more floats may be read behind the last row (train/product.h) */
+    float *targets; /* n_rows x ny: t; likewise */
     size_t n_starts;
     size_t *starts; /* training rows with steps - 1 more rows of their trajectory behind them */
     float *a; /* ny x history * ny */

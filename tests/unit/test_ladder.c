@@ -247,7 +247,7 @@ START_TEST(ladder__emitted_model_is_the_network_in_training) {
     esp_ladder *ladder;
     esp_model *model;
     esp_rng rng;
-    float params[256], memory[4096];
+    float params[256], packed[4096], memory[4096];
     double x[64], y[2];
     esp_tape tape;
     esp_error error = {0};
@@ -266,16 +266,19 @@ START_TEST(ladder__emitted_model_is_the_network_in_training) {
     ck_assert_int_eq(esp_emit_model(&mlp, params, ladder, w, &opts.frame, 1, &model, &error), ESP_OK);
     ck_assert_int_eq(esp_net_relus(model->net), 7);
 
-    ck_assert_uint_le(esp_tape_floats(&mlp, 10), 4096);
-    esp_tape_init(&tape, &mlp, 10, memory);
-    memcpy(tape.x, w->features, 10 * (size_t)w->n_in * sizeof(float));
-    esp_mlp_forward(&mlp, params, ladder->pos, ladder->neg, 10, &tape);
+    ck_assert_uint_le(esp_tape_floats(&mlp, 16), 4096);
+    ck_assert_uint_le(mlp.n_packed, 4096);
+    esp_tape_init(&tape, &mlp, 16, memory);
+    memset(memory, 0, sizeof memory);
+    for (size_t r = 0; r < 10; r++) memcpy(tape.x + 16 * r, w->features + r * (size_t)w->n_in, (size_t)w->n_in * sizeof(float));
+    esp_mlp_pack(&mlp, params, ladder->pos, ladder->neg, packed);
+    esp_mlp_forward(&mlp, packed, 10, false, &tape);
     for (size_t r = 0; r < 10; r++) { /* rows of the first trajectory in the split's order */
         size_t start = data->start[w->order[0]], t = r + (size_t)opts.history - 1;
         esp_windows_x(data, opts.history, start, t, x);
         oracle_step(model, x, y, NULL);
         for (size_t i = 0; i < 2; i++) {
-            double e = (double)tape.h[2][2 * r + i] * w->out_scale[i] / w->y_scale[i] - (double)w->targets[2 * r + i];
+            double e = (double)tape.h[2][16 * r + i] * w->out_scale[i] / w->y_scale[i] - (double)w->targets[2 * r + i];
             double expected = data->y[2 * (start + t + 1) + i] + e * w->y_scale[i];
             ck_assert_double_eq_tol(y[i], expected, 1e-5 * w->y_scale[i]);
         }
