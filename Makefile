@@ -176,7 +176,7 @@ $(B)/tests/bench/session/bench_session: $(call obj,$(SESSION_BENCH_SRC) $(filter
 	$(Q)$(CC) $(LDFLAGS) -Wl,--wrap=esp_clock_now_ns $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
 # More, each one file beside the shared ones: rollouts/bench_rollouts, loop/bench_loop, share/bench_share, sparsify/bench_sparsify, ladder/draw.
-BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c tests/bench/share/*.c tests/bench/sparsify/*.c tests/bench/ladder/*.c)
+BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c tests/bench/share/*.c tests/bench/sparsify/*.c tests/bench/ladder/*.c tests/bench/train/*.c)
 $(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC) $(filter-out %/main.c,$(PUSHING_SRC))) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
