@@ -68,7 +68,7 @@ PUSHING := $(B)/espalier-pushing
 CHECK := $(B)/espalier-check
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-sparsify bench-deadline bench-http bench-share bench-certify bench-session policy-to-c c-size
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-sparsify bench-deadline bench-http bench-share bench-certify bench-session policy-to-c bench-train c-size
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) $(CHECK) ## build the daemon, the worker, the simulated robots and the checker of certificates
@@ -245,6 +245,10 @@ bench-rollouts: $(B)/tests/bench/rollouts/bench_rollouts ## sampled plans a seco
 	@OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BENCH_PYTHON) tests/bench/rollouts/rollouts.py $< $(if $(ROLLOUT_NETWORKS),--networks "$(ROLLOUT_NETWORKS)") \
 		$(if $(ROLLOUT_HORIZONS),--horizons "$(ROLLOUT_HORIZONS)") $(if $(ROLLOUT_SAMPLES),--samples "$(ROLLOUT_SAMPLES)")
 
+# OpenBLAS of Debian does not know the newest processors; told what they are like, it is the peak that it should be.
+bench-train: $(B)/tests/bench/train/bench_train ## training against PyTorch, after bench-peers; minutes: [TRAIN_NETWORKS="64-64 96-192-192-96"] [TRAIN_EPOCHS=8]
+	@OPENBLAS_NUM_THREADS=1 $(if $(findstring v4,$(WIDE)),OPENBLAS_CORETYPE=SKYLAKEX) $(BENCH_PYTHON) tests/bench/train/train.py $< \
+		$(if $(TRAIN_NETWORKS),--networks "$(TRAIN_NETWORKS)") $(if $(TRAIN_EPOCHS),--epochs $(TRAIN_EPOCHS))
 policy-to-c: all $(B)/tests/bench/ladder/draw ## a policy distilled, pruned, certified, as C, and the picture of what pruning costs; a minute: [LADDER_OUT=build/ladder]
 	@tests/bench/ladder/run $(B) $(LADDER_OUT)
 
@@ -257,7 +261,7 @@ bench-loop: $(B)/tests/bench/loop/bench_loop ## plans of 100 ms in a closed loop
 bench-session: $(B)/tests/bench/session/bench_session ## what the last solve of a closed loop is worth to the next, minutes: [SESSION="--sizes 15x3 --episodes 2 --steps 4 --noise 0 ..."]
 	@OPENBLAS_NUM_THREADS=1 $< $(SESSION)
 
-bench-peers: ## HiGHS, Gurobi (its size-limited licence) and SCIP from PyPI for bench-plan, PyTorch for bench-rollouts, in build/bench-venv
+bench-peers: ## HiGHS, Gurobi (its size-limited licence) and SCIP from PyPI for bench-plan, PyTorch for bench-rollouts and bench-train, in build/bench-venv
 	@python3 -m venv $(BENCH_VENV)
 	@for peer in highspy gurobipy pyscipopt torch pytorch_mppi; do $(BENCH_VENV)/bin/pip install -q $$peer || echo "$$peer does not install here"; done
 

@@ -10,11 +10,13 @@
 esp_code esp_ladder_create(size_t n, const esp_ladder_opts *opts, esp_ladder **ret_ladder, esp_error *reterr) {
     esp_ladder *ladder = calloc(1, sizeof *ladder);
     float *memory = calloc((3 * ESP_CLASSES + 2) * n + 1, sizeof *memory);
+    double *wide = calloc(2 * ESP_CLASSES * n + 1, sizeof *wide);
     uint8_t *state = malloc(n + 1);
     esp_ranked *table = malloc((n + 1) * sizeof *table);
-    if (!ladder || !memory || !state || !table) {
+    if (!ladder || !memory || !wide || !state || !table) {
         free(ladder);
         free(memory);
+        free(wide);
         free(state);
         free(table);
         return esp_fail(reterr, ESP_NOMEM, "masks of %zu neurons", n);
@@ -27,6 +29,8 @@ esp_code esp_ladder_create(size_t n, const esp_ladder_opts *opts, esp_ladder **r
                            .straight_through = opts->straight_through,
                            .state = state,
                            .logits = memory,
+                           .noise = wide,
+                           .scratch = wide + ESP_CLASSES * n,
                            .table = table};
     ladder->grads = memory + ESP_CLASSES * n;
     ladder->soft = ladder->grads + ESP_CLASSES * n;
@@ -43,6 +47,7 @@ void esp_ladder_free(esp_ladder *ladder) {
     if (!ladder) return;
     free(ladder->state);
     free(ladder->logits);
+    free(ladder->noise);
     free(ladder->table);
     free(ladder);
 }
@@ -91,53 +96,103 @@ void esp_ladder_begin(esp_ladder *ladder, const uint8_t *acts) {
     esp_ladder_relu(ladder);
 }
 
-static int largest(const double z[ESP_CLASSES]) {
-    int best = 0;
-    for (int k = 1; k < ESP_CLASSES; k++)
-        if (z[k] > z[best]) best = k;
-    return best;
+/* ---- logarithms and exponentials of whole arrays ---------------------------------------------------------------------
+ * Plain sums and products on the bits of a number, which the compiler turns into vectors; some 1e-10 off, relative. */
+
+#define LN2 0.693147180559945309
+
+/* ln x, 2^-1022 <= x < infinity: x = 2^k m with m in [2/3, 4/3), ln m = 2 atanh z by its series, z = (m - 1) / (m + 1) and
+ * |z| <= 1/5: eight terms. k comes out of the bits as 2^52 + k + 2048. */
+static inline double array_log(double x) {
+    uint64_t image, shift, magic;
+    double k, m;
+    memcpy(&image, &x, sizeof image);
+    shift = (image - UINT64_C(0x3fe5555555555555) + (UINT64_C(2048) << 52)) >> 52; /* k + 2048, modulo 4096 */
+    magic = UINT64_C(0x4330000000000000) | shift;
+    memcpy(&k, &magic, sizeof k);
+    k -= 0x1p52 + 2048;
+    image -= (shift - 2048) << 52;
+    memcpy(&m, &image, sizeof m);
+    double z = (m - 1) / (m + 1), q = z * z;
+    return k * LN2 +
+           2 * z * (1 + q * (1.0 / 3 + q * (1.0 / 5 + q * (1.0 / 7 + q * (1.0 / 9 + q * (1.0 / 11 + q * (1.0 / 13 + q * (1.0 / 15))))))));
+}
+
+/* e^x, x <= 0; what is below e^-700 counts as that: x = k ln 2 + r, |r| <= 0.35, nine terms of Taylor's series. */
+static inline double array_exp(double x) {
+    double at = x > -700 ? x : -700, k, power;
+    uint64_t image;
+    double magic = at * (1 / LN2) + 0x1.8p52; /* the sum rounds to a whole k, in its last bits */
+    memcpy(&image, &magic, sizeof image);
+    k = magic - 0x1.8p52;
+    image = (image + 1023) << 52;
+    memcpy(&power, &image, sizeof power);
+    double r = at - k * LN2;
+    return power *
+           (1 + r * (1 + r * (1.0 / 2 + r * (1.0 / 6 + r * (1.0 / 24 + r * (1.0 / 120 + r * (1.0 / 720 + r * (1.0 / 5040 + r * (1.0 / 40320)))))))));
+}
+
+/* u (0, 1) to Gumbel noise. */
+static void gumbels(size_t n, double *restrict u) {
+    for (size_t i = 0; i < n; i++) u[i] = -array_log(-array_log(u[i]));
+}
+
+/* z = softmax((logits + noise) / tau), neuron by neuron; noise may be NULL. */
+static void softmaxes(size_t n, const float *restrict logits, const double *restrict noise, double tau, double *restrict z) {
+    double by = 1 / tau;
+    for (size_t j = 0; j < ESP_CLASSES * n; j++) z[j] = ((double)logits[j] + (noise ? noise[j] : 0)) * by;
+    for (size_t i = 0; i < n; i++, z += ESP_CLASSES) {
+        double top = z[0] > z[1] ? z[0] : z[1];
+        top = top > z[2] ? top : z[2];
+        for (int k = 0; k < ESP_CLASSES; k++) z[k] -= top;
+    }
+    z -= ESP_CLASSES * n;
+    for (size_t j = 0; j < ESP_CLASSES * n; j++) z[j] = array_exp(z[j]);
+    for (size_t i = 0; i < n; i++, z += ESP_CLASSES) {
+        double share = 1 / (z[0] + z[1] + z[2]);
+        for (int k = 0; k < ESP_CLASSES; k++) z[k] *= share;
+    }
 }
 
 void esp_ladder_sample(esp_ladder *ladder, esp_rng *rng) {
-    for (size_t i = 0; i < ladder->n; i++) {
-        if (ladder->state[i] != ESP_UNDECIDED) {
+    size_t n = ladder->n;
+    double *noise = ladder->noise, *z = ladder->scratch;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < ESP_CLASSES; k++) noise[ESP_CLASSES * i + k] = ladder->state[i] == ESP_UNDECIDED ? esp_rng_uniform(rng) : 0.5;
+    gumbels(ESP_CLASSES * n, noise);
+    softmaxes(n, ladder->logits, noise, (double)ladder->tau, z); /* log pi is the logit less a constant, which it does not see */
+    for (size_t j = 0; j < ESP_CLASSES * n; j++) ladder->soft[j] = (float)z[j];
+    for (size_t i = 0; i < n; i++, z += ESP_CLASSES) {
+        bool relu = z[0] >= z[1] && z[0] >= z[2], identity = !relu && z[1] >= z[2];
+        if (ladder->state[i] != ESP_UNDECIDED)
             set_frozen_slopes(ladder, i);
-            continue;
-        }
-        double a[ESP_CLASSES], z[ESP_CLASSES];
-        /* log pi is the logit less a constant, which the softmax does not see */
-        for (int k = 0; k < ESP_CLASSES; k++)
-            a[k] = ((double)ladder->logits[ESP_CLASSES * i + (size_t)k] + esp_rng_gumbel(rng)) / (double)ladder->tau;
-        softmax(a, z);
-        for (int k = 0; k < ESP_CLASSES; k++) ladder->soft[ESP_CLASSES * i + (size_t)k] = (float)z[k];
-        int hard = largest(z);
-        if (ladder->straight_through)
-            set_slopes(ladder, i, hard == ESP_CLASS_RELU, hard == ESP_CLASS_IDENTITY);
+        else if (ladder->straight_through)
+            set_slopes(ladder, i, relu, identity);
         else
             set_slopes(ladder, i, (float)z[ESP_CLASS_RELU], (float)z[ESP_CLASS_IDENTITY]);
     }
 }
 
-/* d value / d logit j of value = sum_k weight_k p_k, p = softmax(logits / tau): p_j (weight_j - sum_k p_k weight_k) / tau. */
-static void softmax_backward(const double p[ESP_CLASSES], const double weight[ESP_CLASSES], double tau, float *ret_grad) {
+/* d value / d logit j of value = sum_k weight_k p_k, p = softmax(logits / tau): p_j (weight_j - sum_k p_k weight_k) / tau. Added. */
+static inline void softmax_backward(const double p[ESP_CLASSES], const double weight[ESP_CLASSES], double by_tau, double *ret_grad) {
     double mean = p[0] * weight[0] + p[1] * weight[1] + p[2] * weight[2];
-    for (int k = 0; k < ESP_CLASSES; k++) ret_grad[k] += (float)(p[k] * (weight[k] - mean) / tau);
+    for (int k = 0; k < ESP_CLASSES; k++) ret_grad[k] += p[k] * (weight[k] - mean) * by_tau;
 }
 
 double esp_ladder_backward(esp_ladder *ladder, const float *positive, const float *negative) {
-    double penalty = 0, lambda = (double)ladder->lambda, lambda_id = lambda * (double)ladder->lambda_id;
-    memset(ladder->grads, 0, ESP_CLASSES * ladder->n * sizeof *ladder->grads);
-    for (size_t i = 0; i < ladder->n; i++) {
-        if (ladder->state[i] != ESP_UNDECIDED) continue;
+    double penalty = 0, lambda = (double)ladder->lambda, lambda_id = lambda * (double)ladder->lambda_id, by_tau = 1 / (double)ladder->tau;
+    const double cost[ESP_CLASSES] = {lambda, lambda_id, 0}, *pi = ladder->scratch;
+    softmaxes(ladder->n, ladder->logits, NULL, 1, ladder->scratch);
+    for (size_t i = 0; i < ladder->n; i++, pi += ESP_CLASSES) {
         const float *soft = ladder->soft + ESP_CLASSES * i;
-        double z[ESP_CLASSES] = {(double)soft[0], (double)soft[1], (double)soft[2]}, pi[ESP_CLASSES];
+        double active = ladder->state[i] == ESP_UNDECIDED, grad[ESP_CLASSES] = {0};
+        double z[ESP_CLASSES] = {(double)soft[0], (double)soft[1], (double)soft[2]};
         /* h = z1 max(p, 0) + z2 p */
-        double dz[ESP_CLASSES] = {(double)positive[i], (double)positive[i] + (double)negative[i], 0}, cost[ESP_CLASSES] = {lambda, lambda_id, 0};
-        float *grad = ladder->grads + ESP_CLASSES * i;
-        esp_ladder_pi(ladder, i, pi);
-        softmax_backward(z, dz, (double)ladder->tau, grad);
+        double dz[ESP_CLASSES] = {(double)positive[i], (double)positive[i] + (double)negative[i], 0};
+        softmax_backward(z, dz, by_tau, grad);
         softmax_backward(pi, cost, 1, grad);
-        penalty += lambda * pi[ESP_CLASS_RELU] + lambda_id * pi[ESP_CLASS_IDENTITY];
+        for (size_t k = 0; k < ESP_CLASSES; k++) ladder->grads[ESP_CLASSES * i + k] = active > 0 ? (float)grad[k] : 0;
+        penalty += active * (lambda * pi[ESP_CLASS_RELU] + lambda_id * pi[ESP_CLASS_IDENTITY]);
     }
     return penalty;
 }

@@ -51,6 +51,7 @@ typedef struct esp_ladder {
     float *grads; /* n x 3, of the logits */
     float *pos, *neg; /* n: slopes to run the network with */
     float *soft; /* n x 3: z as last drawn */
+    double *noise, *scratch; /* n x 3 each */
     esp_ranked *table; /* n: scratch of the ranking */
 } esp_ladder;
 

@@ -35,8 +35,9 @@ void esp_panels(size_t rows, size_t cols, const float *w, float *to) {
         panel = panel_of((padded - at) / ESP_VECTOR) * ESP_VECTOR;
         size_t here = cols - at < panel ? cols - at : panel;
         for (size_t i = 0; i < rows; i++, to += panel) {
-            memcpy(to, w + i * cols + at, here * sizeof *to);
-            memset(to + here, 0, (panel - here) * sizeof *to);
+            size_t j = 0;
+            for (; j + ESP_VECTOR <= here; j += ESP_VECTOR) esp_copy_vector(w + i * cols + at + j, to + j);
+            for (; j < panel; j++) to[j] = j < here ? w[i * cols + at + j] : 0;
         }
     }
 }
@@ -85,11 +86,10 @@ INLINE void finish_column(const esp_product *s, const finish *f, kind what, vect
             vector p = load(f->kept + at), product = value * p;
             positive += where(p > 0, product, zero);
             negative += where(p > 0, zero, product);
+            value *= where(p > 0, pos, neg);
         }
-        if (what == MASK || what == SLOPES) {
-            value *= where(load(f->h + at) > 0, pos, neg);
-            total += value;
-        }
+        if (what == MASK) value *= where(load(f->h + at) > 0, pos, neg);
+        total += value;
         *(vector *)(s->to + at) = value;
     }
     if (what == MASK || what == SLOPES) add(f->sums + column, total);

@@ -20,6 +20,12 @@ static inline size_t esp_padded(size_t width) {
     return (width + ESP_VECTOR - 1) / ESP_VECTOR * ESP_VECTOR;
 }
 
+/* ESP_VECTOR floats. Not memcpy, which compilers join to calls of the length of a row. */
+static inline void esp_copy_vector(const float *from, float *to) {
+    typedef float vector __attribute__((vector_size(ESP_VECTOR * sizeof(float)), may_alias, aligned(4)));
+    *(vector *)to = *(const vector *)from;
+}
+
 /* W (rows x cols) or its transpose as panels: k x esp_padded(w) floats, for products that sum over k. The padding is 0. */
 void esp_panels(size_t rows, size_t cols, const float *w, float *ret_panels); /* k = rows, w = cols */
 void esp_panels_transposed(size_t rows, size_t cols, const float *w, float *ret_panels); /* k = cols, w = rows */
@@ -41,7 +47,7 @@ void esp_product_activate(const esp_product *product, const float *pos, const fl
 /* What an activation's way back reads and adds to. */
 typedef struct esp_mask {
     const float *pos, *neg;
-    const float *h; /* n x w: what the activation gave; its sign is p's wherever a slope is not 0 */
+    const float *h; /* n x w: what the activation gave; its sign is p's wherever a slope is not 0; unread with p */
     float *sums; /* of d over the rows */
     const float *p; /* n x w; NULL, and then the next two are not touched */
     float *positive, *negative; /* sum of dh max(p, 0) and dh min(p, 0) */

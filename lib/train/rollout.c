@@ -23,6 +23,7 @@ struct esp_rollout {
     float *d_out; /* chunk x n_out */
     float *dx; /* chunk x n_in */
     float *noise; /* chunk x n_in, not padded */
+    float *minus; /* y_stride: -1, and 0 in the padding */
     float *packed; /* the network, for the passes */
     float *work; /* of the way back */
     float *memory;
@@ -37,7 +38,7 @@ static bool is_identity(const float *g, size_t rows, size_t cols) {
 static bool allocate(esp_rollout *r) {
     size_t k = (size_t)r->steps, tape = esp_tape_floats(r->mlp, CHUNK), errors = k * CHUNK * r->y_stride, inputs = CHUNK * r->in_stride;
     size_t packed = esp_padded(r->mlp->n_packed), outputs = CHUNK * r->out_stride;
-    size_t floats = esp_padded(k * tape + packed + 2 * errors + outputs + 2 * inputs + esp_mlp_work(r->mlp, CHUNK));
+    size_t floats = esp_padded(k * tape + packed + 2 * errors + outputs + 2 * inputs + r->y_stride + esp_mlp_work(r->mlp, CHUNK));
     r->tapes = calloc(k, sizeof *r->tapes);
     r->memory = aligned_alloc(ESP_VECTOR * sizeof *r->memory, floats * sizeof *r->memory);
     if (!r->tapes || !r->memory) return false;
@@ -50,7 +51,9 @@ static bool allocate(esp_rollout *r) {
     r->d_out = r->de + errors;
     r->dx = r->d_out + outputs;
     r->noise = r->dx + inputs;
-    r->work = r->noise + inputs;
+    r->minus = r->noise + inputs;
+    r->work = r->minus + r->y_stride;
+    for (size_t i = 0; i < r->ny; i++) r->minus[i] = -1;
     return true;
 }
 
@@ -98,13 +101,13 @@ static float *error_of(float *errors, const esp_rollout *r, int i) {
     return errors + (size_t)(i - 1) * CHUNK * r->y_stride;
 }
 
-/* Rows of a table (`width` numbers each, ESP_VECTOR more behind the last) to padded rows, in whole vectors. What comes
- * after a row's own numbers is the next row: nothing reads it. */
+/* Tables (`width` numbers a row, ESP_VECTOR more behind the last) are read in whole vectors. What comes after a row's own numbers
+ * is the next row: in x nothing reads it, in e it is multiplied by 0. */
 static void copy_rows(const float *table, size_t width, const size_t *starts, size_t n, int k, float *to) {
     size_t stride = esp_padded(width);
     for (size_t i = 0; i < n; i++, to += stride) {
         const float *from = table + (starts[i] + (size_t)k) * width;
-        for (size_t j = 0; j < stride; j += ESP_VECTOR) memcpy(to + j, from + j, ESP_VECTOR * sizeof *to);
+        for (size_t j = 0; j < stride; j += ESP_VECTOR) esp_copy_vector(from + j, to + j);
     }
 }
 
@@ -117,10 +120,18 @@ static void gather(const esp_rollout *r, const esp_rollout_call *call, const siz
 }
 
 /* e = -t, and 0 in the padding. */
-static void negative_targets(const esp_rollout *r, const size_t *starts, size_t n, int k, float *e) {
-    copy_rows(r->windows->targets, r->ny, starts, n, k, e);
-    for (size_t i = 0; i < n; i++, e += r->y_stride)
-        for (size_t j = 0; j < r->y_stride; j++) e[j] = j < r->ny ? -e[j] : 0;
+static void negative_targets(const float *restrict table, size_t width, const float *restrict minus, const size_t *restrict starts, size_t n, int k,
+                             float *restrict e) {
+    size_t stride = esp_padded(width);
+    for (size_t i = 0; i < n; i++, e += stride) {
+        const float *t = table + (starts[i] + (size_t)k) * width;
+        for (size_t j = 0; j < stride; j += ESP_VECTOR)
+            for (size_t v = 0; v < ESP_VECTOR; v++) e[j + v] = minus[j + v] * t[j + v];
+    }
+}
+
+static void add_to(size_t n, const float *restrict from, float *restrict to) {
+    for (size_t i = 0; i < n; i++) to[i] += from[i];
 }
 
 /* Step k of the recursion: fills tape k and e_{k+1}. */
@@ -129,7 +140,7 @@ static void forward(esp_rollout *r, const esp_rollout_call *call, const size_t *
     esp_tape *tape = &r->tapes[k];
     float *next = error_of(r->e, r, k + 1);
     gather(r, call, starts, n, k, tape->x);
-    negative_targets(r, starts, n, k, next);
+    negative_targets(w->targets, r->ny, r->minus, starts, n, k, next);
     for (int i = first_error(r, k); i <= k; i++) {
         const float *e = error_of(r->e, r, i);
         esp_sgemm(ESP_NO, ESP_T, n, r->n_in, r->ny, 1, e, r->y_stride, w->c + column_of(r, k, i), r->stack, 1, tape->x, r->in_stride);
@@ -138,7 +149,7 @@ static void forward(esp_rollout *r, const esp_rollout_call *call, const size_t *
     esp_mlp_forward(r->mlp, r->packed, n, call->slopes != NULL, tape);
     const float *out = tape->h[r->mlp->n_layers - 1];
     if (r->square)
-        for (size_t i = 0; i < n * r->y_stride; i++) next[i] += out[i];
+        add_to(n * r->y_stride, out, next);
     else
         esp_sgemm(ESP_NO, ESP_T, n, r->ny, r->n_out, 1, out, r->out_stride, w->g, r->n_out, 1, next, r->y_stride);
 }
@@ -162,19 +173,24 @@ static void backward(esp_rollout *r, const esp_rollout_call *call, size_t n, int
     }
 }
 
-/* Squared errors of step k into the sums (y_stride); gradient of the mean into de, 0 in the rows of the last tile beyond n. */
-static void square(esp_rollout *r, size_t n, int k, float factor, double *squares) {
-    size_t stride = r->y_stride, beyond = (ESP_TILE - n % ESP_TILE) % ESP_TILE;
-    const float *e = error_of(r->e, r, k + 1);
-    float *de = error_of(r->de, r, k + 1);
-    for (size_t i = 0; i < n * stride; i++) de[i] = factor * e[i];
-    memset(de + n * stride, 0, beyond * stride * sizeof *de);
+/* de = factor e, and the squares of e by column (stride), in one pass. */
+static void square_rows(size_t n, size_t stride, float factor, const float *restrict e, float *restrict de, double *restrict squares) {
     for (size_t column = 0; column < stride; column += ESP_VECTOR) {
         double sum[ESP_VECTOR] = {0};
-        for (size_t i = 0; i < n; i++)
-            for (size_t j = 0; j < ESP_VECTOR; j++) sum[j] += (double)e[i * stride + column + j] * (double)e[i * stride + column + j];
+        for (size_t i = column; i < n * stride; i += stride)
+            for (size_t j = 0; j < ESP_VECTOR; j++) {
+                sum[j] += (double)e[i + j] * (double)e[i + j];
+                de[i + j] = factor * e[i + j];
+            }
         for (size_t j = 0; j < ESP_VECTOR; j++) squares[column + j] += sum[j];
     }
+}
+
+/* Squared errors of step k into the sums (y_stride); gradient of the mean into de, 0 in the rows of the last tile beyond n. */
+static void square(esp_rollout *r, size_t n, int k, float factor, double *squares) {
+    float *de = error_of(r->de, r, k + 1);
+    square_rows(n, r->y_stride, factor, error_of(r->e, r, k + 1), de, squares);
+    memset(de + n * r->y_stride, 0, (ESP_TILE - n % ESP_TILE) % ESP_TILE * r->y_stride * sizeof *de);
 }
 
 static double total(const double *values, size_t n) {

@@ -48,15 +48,17 @@ static esp_code begin_ladder(const esp_net *net, const esp_mlp *mlp, esp_ladder 
 /* t = (1 - weight) t + weight g f0(v) on the training rows. */
 static esp_code move_targets(double weight, const esp_mlp *mlp, const float *params, const esp_ladder *ladder, esp_windows *w, esp_error *reterr) {
     size_t n_in = (size_t)w->n_in, n_out = (size_t)w->n_out, ny = (size_t)w->ny;
+    size_t tape_floats = esp_tape_floats(mlp, CHUNK), packed_floats = esp_padded(mlp->n_packed);
     esp_tape tape;
-    float *memory = malloc(esp_tape_floats(mlp, CHUNK) * sizeof *memory);
+    float *memory = calloc(tape_floats + packed_floats, sizeof *memory), *packed = memory ? memory + tape_floats : NULL;
     if (!memory) return esp_fail(reterr, ESP_NOMEM, "the teacher's predictions");
     esp_tape_init(&tape, mlp, CHUNK, memory);
+    esp_mlp_pack(mlp, params, ladder->pos, ladder->neg, packed);
     for (size_t row = 0; row < w->n_train_rows; row += CHUNK) {
         size_t n = w->n_train_rows - row < CHUNK ? w->n_train_rows - row : CHUNK;
-        memcpy(tape.x, w->features + row * n_in, n * n_in * sizeof *tape.x);
-        esp_mlp_forward(mlp, params, ladder->pos, ladder->neg, n, &tape);
-        esp_sgemm(ESP_NO, ESP_T, n, ny, n_out, (float)weight, tape.h[mlp->n_layers - 1], n_out, w->g, n_out, (float)(1 - weight),
+        for (size_t i = 0; i < n; i++) memcpy(tape.x + i * esp_padded(n_in), w->features + (row + i) * n_in, n_in * sizeof *tape.x);
+        esp_mlp_forward(mlp, packed, n, false, &tape);
+        esp_sgemm(ESP_NO, ESP_T, n, ny, n_out, (float)weight, tape.h[mlp->n_layers - 1], esp_padded(n_out), w->g, n_out, (float)(1 - weight),
                   w->targets + row * ny, ny);
     }
     free(memory);
