@@ -114,8 +114,7 @@ static inline double array_log(double x) {
     image -= (shift - 2048) << 52;
     memcpy(&m, &image, sizeof m);
     double z = (m - 1) / (m + 1), q = z * z;
-    return k * LN2 +
-           2 * z * (1 + q * (1.0 / 3 + q * (1.0 / 5 + q * (1.0 / 7 + q * (1.0 / 9 + q * (1.0 / 11 + q * (1.0 / 13 + q * (1.0 / 15))))))));
+    return k * LN2 + 2 * z * (1 + q * (1.0 / 3 + q * (1.0 / 5 + q * (1.0 / 7 + q * (1.0 / 9 + q * (1.0 / 11 + q * (1.0 / 13 + q * (1.0 / 15))))))));
 }
 
 /* e^x, x <= 0; what is below e^-700 counts as that: x = k ln 2 + r, |r| <= 0.35, nine terms of Taylor's series. */

@@ -108,8 +108,7 @@ static void forward(esp_regress *r, const esp_pairs *pairs, const size_t *rows, 
     const float *said = r->tape.h[r->mlp.n_layers - 1];
     for (size_t i = 0; i < n; i++) {
         const double *y = pairs->y + (rows ? rows[first + i] : first + i) * out;
-        for (size_t j = 0; j < out; j++)
-            r->d_out[i * out_stride + j] = said[i * out_stride + j] - (float)((y[j] - r->out_mean[j]) / r->out_scale[j]);
+        for (size_t j = 0; j < out; j++) r->d_out[i * out_stride + j] = said[i * out_stride + j] - (float)((y[j] - r->out_mean[j]) / r->out_scale[j]);
     }
 }
 

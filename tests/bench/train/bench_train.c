@@ -185,13 +185,8 @@ static void do_masks(parts *p) {
 /* The whole of a batch's loss and gradient: gather, pack, forward, squares, backward. */
 static void do_gradient(parts *p) {
     esp_trainer *t = p->b->trainer;
-    esp_rollout_call call = {.params = t->params,
-                             .pos = t->ladder->pos,
-                             .neg = t->ladder->neg,
-                             .starts = t->starts,
-                             .n = BATCH,
-                             .steps = 1,
-                             .grads = t->grads};
+    esp_rollout_call call = {
+        .params = t->params, .pos = t->ladder->pos, .neg = t->ladder->neg, .starts = t->starts, .n = BATCH, .steps = 1, .grads = t->grads};
     (void)esp_rollout_loss(t->rollout, &call, NULL);
 }
 
@@ -239,12 +234,20 @@ static void print_parts(bench *b) {
     static const struct {
         const char *name;
         part *run;
-    } list[] = {{"pack", do_pack},         {"forward", do_forward},   {"backward", do_backward}, {"forward, p kept", do_forward_kept},
-                {"backward, with slopes", do_backward_slopes},        {"loss and gradient", do_gradient},
-                {"Adam", do_adam},         {"masks, draw to update", do_masks}};
+    } list[] = {{"pack", do_pack},
+                {"forward", do_forward},
+                {"backward", do_backward},
+                {"forward, p kept", do_forward_kept},
+                {"backward, with slopes", do_backward_slopes},
+                {"loss and gradient", do_gradient},
+                {"Adam", do_adam},
+                {"masks, draw to update", do_masks}};
     start(b, NULL);
     const esp_mlp *mlp = &b->trainer->mlp;
-    parts p = {.b = b, .packed = floats(mlp->n_packed), .memory = floats(esp_tape_floats(mlp, BATCH)), .d_out = floats(BATCH * esp_padded(NY)),
+    parts p = {.b = b,
+               .packed = floats(mlp->n_packed),
+               .memory = floats(esp_tape_floats(mlp, BATCH)),
+               .d_out = floats(BATCH * esp_padded(NY)),
                .work = floats(esp_mlp_work(mlp, BATCH))};
     esp_tape_init(&p.tape, mlp, BATCH, p.memory);
     printf("{");
