@@ -11,7 +11,7 @@
  * With the baseline, channel pruning, a rung is one settling after the neurons are gone (sparsify/channel.h). A run may also
  * start from a model that is given (start.h): then its first rung is its first stage.
  * Many small waves because pi is measured inside the network of the moment: freeze thirty neurons on one reading and the
- * reading is out of date after the first ten. lib/train/README.md has the measurements behind the shares and the start. */
+ * reading is out of date after the first ten. lib/train/README.md says what was tried. */
 #include "train/train.h"
 
 #include <math.h>
