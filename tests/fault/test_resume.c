@@ -161,7 +161,7 @@ START_TEST(training__goes_on_when_its_worker_is_killed) {
     char id[64];
     int kills = 0;
     begin(id);
-    while (kills < KILLS && wait_kept(id, 3)) {
+    while (kills < KILLS && wait_kept(id, 2)) {
         kill_batch_worker();
         kills++;
     }
@@ -179,7 +179,7 @@ START_TEST(training__goes_on_when_its_daemon_is_killed_or_restarted) {
     char id[64];
     begin(id);
     for (int i = 0; i < KILLS; i++) {
-        ck_assert(wait_kept(id, 3));
+        ck_assert(wait_kept(id, 2));
         if (i % 2)
             ck_assert_int_eq(daemon_stop(&d), 0);
         else
@@ -229,7 +229,7 @@ static const struct {
 START_TEST(training__starts_over_when_its_checkpoint_was_tampered_with) {
     char id[64], path[200];
     begin(id);
-    ck_assert(wait_kept(id, 3));
+    ck_assert(wait_kept(id, 2));
     daemon_kill(&d);
     checkpoint_path(id, path);
     tamperings[_i].do_it(path);
