@@ -162,23 +162,5 @@ void esp_api_episodes_list(struct esp_server *server, esp_call *call) {
 }
 
 void esp_api_episodes_get(struct esp_server *server, esp_call *call) {
-    static const char *const known[] = {NULL};
-    esp_error error = {0};
-    esp_buf out = {0};
-    esp_jsonw w = esp_jsonw_on(&out);
-    esp_db *db = NULL;
-    esp_code code = esp_call_query_check(call, known, &error);
-    if (!code) code = esp_registry_read_begin(server->registry, &db, &error);
-    if (!code) {
-        esp_jsonw_object(&w, NULL);
-        code = esp_list_one(db, &one, "e.id = ?", esp_call_path(call, "id"), &w, &error);
-        esp_jsonw_object_end(&w);
-        esp_registry_read_end(server->registry, db);
-    }
-    if (code) {
-        esp_call_reply_error(call, &error);
-    } else {
-        esp_call_reply_json(call, 200, &out);
-    }
-    esp_buf_done(&out);
+    esp_list_reply_one(server, call, &one, "e.id = ?", esp_call_path(call, "id"));
 }

@@ -35,6 +35,9 @@ typedef struct esp_list {
 /* Answers the call. `where`, may be NULL, is a fixed extra condition that ends with its one text parameter: "c.model = ?". */
 void esp_list_reply(struct esp_server *server, esp_call *call, const esp_list *list, const char *where, const char *where_value);
 
+/* Answers a GET of one thing that takes no query: the row as an object, or 404. */
+void esp_list_reply_one(struct esp_server *server, esp_call *call, const esp_list *list, const char *where, const char *where_value);
+
 /* One row's members, without braces, for a GET of one thing; NOT_FOUND when there is none. */
 ESP_MUST_CHECK esp_code esp_list_one(esp_db *db, const esp_list *list, const char *where, const char *where_value, esp_jsonw *w, esp_error *reterr);
 /* The rows as the elements of an array that the caller has begun, in the default order, all of them. */

@@ -48,17 +48,23 @@ int spec_n_x(const esp_model_row *row) {
 
 /* ---- train ---- */
 
+esp_code spec_check_name(const esp_reader *spec, esp_error *reterr) {
+    const char *name = NULL;
+    esp_reader member = esp_read_member(spec, "name");
+    esp_code code = esp_read_string(&member, ESP_NAME_MAX, &name, reterr);
+    if (code || !name || esp_name_ok(name)) return code;
+    return esp_refuse(&member, reterr, "a name starts with a letter or digit and holds only those and . _ -");
+}
+
 static esp_code check_train(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr) {
     esp_dataset_row dataset;
     esp_train_opts opts;
     esp_reader member;
-    const char *name = NULL;
     esp_arena *arena = NULL;
     esp_code code = esp_read_object(spec, esp_train_fields, reterr);
     if (!code) code = spec_find_dataset(spec, "dataset", db, &dataset, reterr);
     if (!code) code = esp_read_required(spec, "name", &member, reterr);
-    if (!code) code = esp_read_string(&member, ESP_NAME_MAX, &name, reterr);
-    if (!code && !esp_name_ok(name)) code = esp_refuse(&member, reterr, "a name starts with a letter or digit and holds only those and . _ -");
+    if (!code) code = spec_check_name(spec, reterr);
     if (code) return code;
     arena = esp_arena_create(64 << 20);
     if (!arena) return esp_fail(reterr, ESP_NOMEM, "no memory to check a spec");

@@ -24,6 +24,8 @@ static inline esp_code spec_as_unprocessable(esp_error *reterr) {
     return ESP_UNPROCESSABLE;
 }
 
+/* `name`, that of a model to be made, when it is given. */
+ESP_MUST_CHECK esp_code spec_check_name(const esp_reader *spec, esp_error *reterr);
 /* `domain`, {"lower","upper"}, or {"dataset","margin"?}: the data box, widened by margin times its width on each side. */
 ESP_MUST_CHECK esp_code spec_check_domain(const esp_reader *spec, const esp_model_row *model, esp_db *db, refs *ret, esp_error *reterr);
 int spec_n_x(const esp_model_row *row);

@@ -10,15 +10,6 @@
 
 #define TASK_ARENA ((size_t)64 << 20)
 
-static esp_code check_name(const esp_reader *spec, esp_error *reterr) {
-    esp_reader member;
-    const char *name = NULL;
-    esp_code code = esp_read_required(spec, "name", &member, reterr);
-    if (!code) code = esp_read_string(&member, ESP_NAME_MAX, &name, reterr);
-    if (code || esp_name_ok(name)) return code;
-    return esp_refuse(&member, reterr, "a name starts with a letter or digit and holds only those and . _ -");
-}
-
 static esp_code find_task(const esp_reader *spec, esp_db *db, esp_task_row *ret_task, esp_model_row *ret_model, esp_error *reterr) {
     esp_reader member;
     const char *ref = NULL;
@@ -52,9 +43,11 @@ esp_code spec_check_distill(const esp_reader *spec, esp_db *db, refs *ret, esp_e
     esp_model_row model = {0};
     esp_json *json = NULL;
     esp_task *task = NULL;
+    esp_reader name;
     esp_arena *arena = esp_arena_create(TASK_ARENA);
     esp_code code = arena ? esp_read_object(spec, esp_distill_fields, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory to check a spec");
-    if (!code) code = check_name(spec, reterr);
+    if (!code) code = esp_read_required(spec, "name", &name, reterr);
+    if (!code) code = spec_check_name(spec, reterr);
     if (!code) code = find_task(spec, db, &row, &model, reterr);
     if (!code) code = esp_json_parse(row.body, strlen(row.body), &json, reterr);
     if (!code) {

@@ -28,14 +28,6 @@ static esp_code check_dataset(const esp_reader *spec, const esp_model_row *model
     return ESP_OK;
 }
 
-static esp_code check_name(const esp_reader *spec, esp_error *reterr) {
-    const char *name = NULL;
-    esp_reader member = esp_read_member(spec, "name");
-    esp_code code = esp_read_string(&member, ESP_NAME_MAX, &name, reterr);
-    if (code || !name || esp_name_ok(name)) return code;
-    return esp_refuse(&member, reterr, "a name starts with a letter or digit and holds only those and . _ -");
-}
-
 esp_code spec_check_prune(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr) {
     esp_model_row model;
     int norm = 0;
@@ -45,7 +37,7 @@ esp_code spec_check_prune(const esp_reader *spec, esp_db *db, refs *ret, esp_err
     if (!code && domain.value) code = spec_check_domain(spec, &model, db, ret, reterr);
     if (!code) code = check_dataset(spec, &model, db, ret, reterr);
     if (!code) code = esp_read_choice(&member, esp_norm_names, &norm, reterr);
-    if (!code) code = check_name(spec, reterr);
+    if (!code) code = spec_check_name(spec, reterr);
     if (!code) memcpy(ret->model, model.id, sizeof ret->model);
     return code;
 }

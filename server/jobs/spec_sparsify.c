@@ -5,14 +5,6 @@
 #include "jobs/spec.h"
 #include "train/train.h"
 
-static esp_code check_name(const esp_reader *spec, esp_error *reterr) {
-    const char *name = NULL;
-    esp_reader member = esp_read_member(spec, "name");
-    esp_code code = esp_read_string(&member, ESP_NAME_MAX, &name, reterr);
-    if (code || !name || esp_name_ok(name)) return code;
-    return esp_refuse(&member, reterr, "a name starts with a letter or digit and holds only those and . _ -");
-}
-
 static esp_code check_sizes(const esp_reader *spec, const esp_model_row *model, const esp_dataset_row *dataset, esp_error *reterr) {
     esp_reader member = esp_read_member(spec, "model");
     if (strcmp(model->kind, "dynamics") != 0)
@@ -34,7 +26,7 @@ esp_code spec_check_sparsify(const esp_reader *spec, esp_db *db, refs *ret, esp_
     if (!code) code = spec_find_dataset(spec, "dataset", db, &dataset, reterr);
     if (!code) code = check_sizes(spec, &model, &dataset, reterr);
     if (!code) code = esp_sparsify_opts_parse(spec, (int)model.relu, &opts, &stable, reterr);
-    if (!code) code = check_name(spec, reterr);
+    if (!code) code = spec_check_name(spec, reterr);
     if (code) return code;
     memcpy(ret->model, model.id, sizeof ret->model);
     memcpy(ret->dataset, dataset.id, sizeof ret->dataset);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * JOB: which kind it is, and what the kinds share. */
 #include "data/dataset.h"
+#include "net/model.h"
 #include "worker/certify_kinds.h"
 #include "worker/worker.h"
 
@@ -80,4 +81,15 @@ esp_code worker_job(worker *w, const esp_reader *payload, esp_error *reterr) {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kinds[i].kind, kind) == 0) return kinds[i].run(w, payload, reterr);
     return esp_fail(reterr, ESP_INTERNAL, "this worker knows no job of kind %.30s", kind);
+}
+
+void worker_put_model(const esp_model *model, const char *sha256, esp_jsonw *json) {
+    esp_jsonw_string(json, "sha256", sha256);
+    esp_jsonw_string(json, "kind", esp_model_kind_names[model->kind]);
+    esp_jsonw_integer(json, "ny", model->ny);
+    esp_jsonw_integer(json, "nu", model->nu);
+    esp_jsonw_integer(json, "history", model->history);
+    esp_jsonw_integer(json, "relu", esp_net_relus(model->net));
+    esp_jsonw_integer(json, "parameters", esp_net_parameters(model->net));
+    esp_jsonw_integer(json, "nonzero", esp_net_nonzero(model->net));
 }

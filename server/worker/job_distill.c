@@ -254,14 +254,7 @@ static esp_code send_model(const distilling *d, esp_error *reterr) {
     if (!code) code = worker_blob_write(d->blob_dir, &bytes, sha256, reterr);
     if (!code) {
         esp_jsonw_object(&json, NULL);
-        esp_jsonw_string(&json, "sha256", sha256);
-        esp_jsonw_string(&json, "kind", esp_model_kind_names[model->kind]);
-        esp_jsonw_integer(&json, "ny", model->ny);
-        esp_jsonw_integer(&json, "nu", model->nu);
-        esp_jsonw_integer(&json, "history", model->history);
-        esp_jsonw_integer(&json, "relu", esp_net_relus(model->net));
-        esp_jsonw_integer(&json, "parameters", esp_net_parameters(model->net));
-        esp_jsonw_integer(&json, "nonzero", esp_net_nonzero(model->net));
+        worker_put_model(model, sha256, &json);
         put_spec(d, &json);
         put_metrics(d, &json);
         esp_jsonw_object_end(&json);

@@ -63,14 +63,7 @@ static void put_model(const training *t, const esp_train_model *trained, const c
     const esp_model *model = trained->model;
     esp_jsonw json = esp_jsonw_on(text);
     esp_jsonw_object(&json, NULL);
-    esp_jsonw_string(&json, "sha256", sha256);
-    esp_jsonw_string(&json, "kind", esp_model_kind_names[model->kind]);
-    esp_jsonw_integer(&json, "ny", model->ny);
-    esp_jsonw_integer(&json, "nu", model->nu);
-    esp_jsonw_integer(&json, "history", model->history);
-    esp_jsonw_integer(&json, "relu", trained->relu);
-    esp_jsonw_integer(&json, "parameters", esp_net_parameters(model->net));
-    esp_jsonw_integer(&json, "nonzero", esp_net_nonzero(model->net));
+    worker_put_model(model, sha256, &json);
     esp_jsonw_object(&json, "spec");
     if (t->opts->start)
         sparsify_put_spec(&t->sparsify, t->opts, &json);

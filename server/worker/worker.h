@@ -81,6 +81,9 @@ worker_task worker_job_train, worker_job_certify, worker_job_evaluate, worker_jo
 void worker_progress(worker *w, double fraction, const char *stage);
 /* BLOB_DIR/ab/abcdef..., as the registry has it; synced. */
 ESP_MUST_CHECK esp_code worker_blob_write(const char *blob_dir, const esp_buf *bytes, char ret_sha256[ESP_HASH_HEX], esp_error *reterr);
+struct esp_model;
+/* What every MODEL payload says of its model, as members of the open object. */
+void worker_put_model(const struct esp_model *model, const char *sha256, esp_jsonw *json);
 struct esp_dataset;
 /* {"path","format"}; the caller's. Tells that it reads, and stops when the task is cancelled. */
 ESP_MUST_CHECK esp_code worker_dataset_load(worker *w, const esp_reader *reader, struct esp_dataset **ret_dataset, esp_error *reterr);
