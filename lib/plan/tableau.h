@@ -7,9 +7,9 @@
  *     x_B = T x_N + constant,        T: rows x width, row-major
  *
  * Why dense. The programs of a tree search have a few hundred rows and columns and are solved hundreds of thousands of
- * times, each from a basis that is some twenty pivots away. At that size a pivot on the whole tableau (150 kB for 62
- * unstable ReLUs) is two to three microseconds of vector arithmetic, and everything the simplex method asks for (a row,
- * a column, a reduced cost) lies there to be read; a sparse method spends more than that on its factors.
+ * times, each from a basis that is a few dozen pivots away. At that size a pivot on the whole tableau, which fits into the
+ * second-level cache, is one pass of vector arithmetic, and everything the simplex method asks for (a row, a column, a
+ * reduced cost) lies there to be read; a sparse method spends more than that on its factors.
  *
  * What keeps it small. An equality row takes no part: its slack is fixed, so one of its own columns (whose entries lie
  * in this row and later ones only) is basic from the start and the slack is left out. A column that is fixed and not
@@ -75,7 +75,7 @@ bool esp_tableau_changed(esp_tableau *tableau, int row);
  * mended: `status` says afterwards what is basic. `afresh`: from the LP, not from a copy. */
 void esp_tableau_make(esp_tableau *tableau, bool afresh);
 /* Puts a copy on the shelf, where esp_tableau_make finds it when the same basis is set with the same entries: a tree
- * search comes back to a basis twice, for both branches, and copying is ten times faster than making. The copies that
+ * search comes back to a basis twice, for both branches, and copying is a pass over memory where making is a pivot for each column of the basis. The copies that
  * were not used for longest make room. */
 void esp_tableau_keep(esp_tableau *tableau);
 /* Exchanges the basic variable of a row with the nonbasic one of a column; `d`: another row of width ld, taken along.
