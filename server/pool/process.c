@@ -36,8 +36,12 @@ static void watch(esp_pool *pool, const process *p, int fd, source kind, uint32_
     if (epoll_ctl(pool->epoll, how, fd, &event)) esp_log(ESP_LOG_ERROR, "epoll", "errno=%d", errno);
 }
 
-static void close_fd(int *fd) {
-    if (*fd >= 0) close(*fd);
+/* Taken out of the epoll by hand: a child that is just being started holds a copy of every descriptor until its exec, so that
+ * closing ours would leave the watching, and its events, in place. */
+void process_close_fd(esp_pool *pool, int *fd) {
+    if (*fd < 0) return;
+    epoll_ctl(pool->epoll, EPOLL_CTL_DEL, *fd, NULL); /* ENOENT: taken out before */
+    close(*fd);
     *fd = -1;
 }
 
@@ -299,7 +303,7 @@ static void keep_words(process *p, const char *bytes, size_t n) {
     p->n_words += n - drop;
 }
 
-void process_on_words(process *p) {
+void process_on_words(esp_pool *pool, process *p) {
     char chunk[4096];
     if (p->words_fd < 0) return;
     ssize_t n = read(p->words_fd, chunk, sizeof chunk);
@@ -307,7 +311,7 @@ void process_on_words(process *p) {
         keep_words(p, chunk, (size_t)n);
         esp_log(ESP_LOG_DEBUG, "worker_says", "pid=%d text=\"%.*s\"", (int)p->pid, (int)(n < 1000 ? n : 1000), chunk);
     } else if (n == 0) {
-        close_fd(&p->words_fd); /* which also ends the watching */
+        process_close_fd(pool, &p->words_fd);
     }
 }
 
@@ -327,7 +331,7 @@ void process_on_death(esp_pool *pool, process *p) {
     while (!was_doomed && read_some(pool, p)) continue;
     for (int turn = 0; turn < 64 && p->words_fd >= 0; turn++) {
         size_t before = p->n_words;
-        process_on_words(p);
+        process_on_words(pool, p);
         if (p->n_words == before) break;
     }
     char how[256];
@@ -341,9 +345,9 @@ void process_on_death(esp_pool *pool, process *p) {
     }
     bool early = !was_doomed && esp_clock_now_ns() - p->spawned_ns < LONG_LIFE_NS;
     p->failures = early || starting ? p->failures + 1 : 0;
-    close_fd(&p->sock);
-    close_fd(&p->pidfd);
-    close_fd(&p->words_fd);
+    process_close_fd(pool, &p->sock);
+    process_close_fd(pool, &p->pidfd);
+    process_close_fd(pool, &p->words_fd);
     p->pid = 0;
     p->called_off = false;
     set_down(pool, p);

@@ -271,7 +271,7 @@ static void handle(esp_pool *pool, uint64_t data) {
     case SOURCE_TIMER: drain_counter(pool->timer); break;
     case SOURCE_SOCKET: process_on_socket(pool, p); break;
     case SOURCE_DEATH: process_on_death(pool, p); break;
-    case SOURCE_WORDS: process_on_words(p); break;
+    case SOURCE_WORDS: process_on_words(pool, p); break;
     }
 }
 
@@ -298,14 +298,13 @@ static bool any_alive(const esp_pool *pool) {
 }
 
 /* Also one that was only just started. */
-static void send_off(process *p, int64_t kill_at) {
+static void send_off(esp_pool *pool, process *p, int64_t kill_at) {
     if (!p->pid) {
         p->timer_ns = ESP_NEVER;
     } else if (p->sock >= 0) {
         p->state = PROCESS_STOPPING;
         p->timer_ns = kill_at;
-        close(p->sock);
-        p->sock = -1;
+        process_close_fd(pool, &p->sock);
     }
 }
 
@@ -319,7 +318,7 @@ static void leave(esp_pool *pool) {
     }
     int64_t kill_at = esp_clock_now_ns() + LEAVE_NS;
     do {
-        for (int k = 0; k < pool->n_processes; k++) send_off(&pool->processes[k], kill_at);
+        for (int k = 0; k < pool->n_processes; k++) send_off(pool, &pool->processes[k], kill_at);
         turn(pool);
     } while (any_alive(pool));
 }

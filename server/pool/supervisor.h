@@ -167,7 +167,8 @@ void process_send(esp_pool *pool, process *p, esp_frame_type type, uint64_t task
 void process_stop_task(esp_pool *pool, process *p, int64_t grace_ns);
 void process_kill(process *p, const char *why);
 void process_on_socket(esp_pool *pool, process *p);
-void process_on_words(process *p);
+void process_on_words(esp_pool *pool, process *p);
+void process_close_fd(esp_pool *pool, int *fd);
 void process_on_death(esp_pool *pool, process *p);
 void process_on_timer(esp_pool *pool, process *p, int64_t now_ns);
 

@@ -30,6 +30,8 @@
 
 enum { BATCH = 64, READERS_MAX = 128, WAL_PASSIVE_PAGES = 1000, WAL_TRUNCATE_PAGES = 16384, DISK_RESERVE = 16 << 20 };
 #define BATCH_NS (2 * ESP_NS_PER_MS)
+/* A daemon that was killed while it started a worker leaves a child that has the lock until its exec. */
+#define LOCK_NS (1 * ESP_NS_PER_S)
 
 typedef struct write_op {
     esp_write_fn *run;
@@ -300,7 +302,13 @@ static esp_code take_lock(esp_registry *r, esp_error *reterr) {
     snprintf(path, sizeof path, "%s/lock", r->dir);
     r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (r->lock_fd < 0) return esp_fail_errno(reterr, ESP_IO, "open %s", path);
-    if (flock(r->lock_fd, LOCK_EX | LOCK_NB) == 0) return ESP_OK;
+    int64_t until = esp_clock_now_ns() + LOCK_NS;
+    int failed = flock(r->lock_fd, LOCK_EX | LOCK_NB);
+    while (failed && errno == EWOULDBLOCK && esp_clock_now_ns() < until) {
+        usleep(10000);
+        failed = flock(r->lock_fd, LOCK_EX | LOCK_NB);
+    }
+    if (!failed) return ESP_OK;
     if (errno == EWOULDBLOCK) return esp_fail(reterr, ESP_BUSY, "%s is in use by another espalierd", r->dir);
     return esp_fail_errno(reterr, ESP_IO, "lock %s", path);
 }

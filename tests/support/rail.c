@@ -155,10 +155,21 @@ bool rail_alive(pid_t pid) {
     return look_up(pid, &state, &parent) && state != 'Z' && state != 'X';
 }
 
+/* A worker has its own name from its exec on; before, it is still a part of the daemon's start of it. */
+static bool is_worker(pid_t pid) {
+    char path[64], name[32] = "";
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+    FILE *file = fopen(path, "r");
+    if (!file) return false;
+    bool read = fgets(name, sizeof name, file) != NULL;
+    fclose(file);
+    return read && strncmp(name, "espalier-worker", 15) == 0;
+}
+
 static bool is_child(pid_t pid, pid_t wanted) {
     char state = '?';
     int parent = 0;
-    return look_up(pid, &state, &parent) && state != 'Z' && parent == (int)wanted;
+    return look_up(pid, &state, &parent) && state != 'Z' && parent == (int)wanted && is_worker(pid);
 }
 
 int rail_workers(const test_daemon *daemon, rail_class class, pid_t *ret_pids, int room) {
