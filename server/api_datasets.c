@@ -151,7 +151,7 @@ void esp_api_datasets_create(struct esp_server *server, esp_call *call) {
     if (upload_finish(esp_call_upload_state(call), server, &row, &error)) {
         esp_call_reply_error(call, &error);
     } else {
-        esp_create_reply(server, call, 201, row.sha256, insert, &row);
+        esp_create_reply(server, call, &(esp_creating){.status = 201, .content = row.sha256, .insert = insert, .user = &row});
     }
 }
 

@@ -150,7 +150,7 @@ void esp_api_episodes_create(struct esp_server *server, esp_call *call) {
     if (code) {
         esp_call_reply_error(call, &error);
     } else {
-        esp_create_reply(server, call, 201, NULL, insert, &row);
+        esp_create_reply(server, call, &(esp_creating){.status = 201, .insert = insert, .user = &row});
     }
     esp_episode_row_done(&row);
 }

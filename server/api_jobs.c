@@ -87,27 +87,14 @@ static esp_code insert_replying(esp_db *db, void *user, esp_jsonw *reply, char r
     return ESP_OK;
 }
 
-static esp_code insert_only(esp_db *db, void *user, esp_error *reterr) {
-    insertion *i = user;
-    room left;
-    esp_code code = room_left(i->server, i->token, db, &left, reterr);
-    return code ? code : insert_checked(db, &left, &i->row, reterr);
-}
-
 /* The call waits for the job instead of being answered with it as it was accepted. */
-static void create_and_wait(insertion *i, esp_call *call, double wait_s) {
-    esp_error error = {0};
-    char location[ESP_LOCATION_MAX];
-    if (esp_registry_write(i->server->registry, insert_only, i, &error)) {
-        esp_call_reply_error(call, &error);
-        return;
-    }
-    snprintf(location, sizeof location, "/v1/jobs/%s", i->row.id);
-    esp_call_header_add(call, "Location", location);
+static void reply_later(esp_server *server, esp_call *call, esp_created *made, double wait_s) {
+    char id[ESP_ID_MAX];
+    snprintf(id, sizeof id, "%s", strrchr(made->location, '/') + 1);
     esp_call_header_add(call, "Preference-Applied", "wait");
-    esp_jobs_kick(i->server->jobs);
+    esp_buf_done(&made->body);
     esp_call_keep(call, NULL, NULL);
-    esp_jobs_wait(i->server->jobs, i->row.id, call, 202, wait_s);
+    esp_jobs_wait(server->jobs, id, call, 202, wait_s);
 }
 
 void esp_api_jobs_create(esp_server *server, esp_call *call) {
@@ -126,15 +113,20 @@ void esp_api_jobs_create(esp_server *server, esp_call *call) {
         esp_call_reply_error(call, &error);
         return;
     }
-    /* A reply kept under a key is the job as it was accepted: such a call does not wait. */
-    double wait_s = esp_call_header(call, "Idempotency-Key") ? 0 : preferred_wait(call);
-    if (wait_s > 0) {
-        create_and_wait(&i, call, wait_s);
-    } else {
-        esp_create_reply(server, call, 202, NULL, insert_replying, &i);
-        esp_jobs_kick(server->jobs);
-    }
+    esp_created made = {0};
+    double wait_s = preferred_wait(call);
+    code = esp_create(server, call, &(esp_creating){.status = 202, .insert = insert_replying, .user = &i}, &made, &error);
     esp_job_row_done(&i.row);
+    if (code) {
+        esp_call_reply_error(call, &error);
+        return;
+    }
+    esp_jobs_kick(server->jobs);
+    esp_create_headers(call, &made);
+    if (wait_s > 0)
+        reply_later(server, call, &made, wait_s);
+    else
+        esp_call_reply_json(call, made.status, &made.body);
 }
 
 /* ---- POST /v1/jobs/batch ---- */
@@ -146,27 +138,10 @@ typedef struct batch_line {
 
 typedef struct batch {
     esp_server *server;
-    const esp_token *token; /* the call's */
+    const esp_call *call;
     batch_line *lines;
     size_t n;
 } batch;
-
-/* All lines that were found good, in one write; a full queue or a used-up quota refuses the rest of them. */
-static esp_code insert_batch(esp_db *db, void *user, esp_error *reterr) {
-    batch *b = user;
-    room left;
-    esp_code code = room_left(b->server, b->token, db, &left, reterr);
-    for (size_t i = 0; !code && i < b->n; i++) {
-        batch_line *line = &b->lines[i];
-        if (line->error.code) continue;
-        code = insert_checked(db, &left, &line->row, &line->error);
-        if (code == ESP_BUSY || code == ESP_QUOTA)
-            code = ESP_OK;
-        else if (code && reterr)
-            *reterr = line->error;
-    }
-    return code;
-}
 
 static void parse_batch(batch *b, const char *body, size_t len) {
     const char *text = NULL;
@@ -181,44 +156,56 @@ static void parse_batch(batch *b, const char *body, size_t len) {
     }
 }
 
-static void format_batch(const batch *b, const esp_call *call, esp_buf *out) {
-    for (size_t i = 0; i < b->n; i++) {
-        const batch_line *line = &b->lines[i];
-        esp_jsonw w = esp_jsonw_on(out);
-        if (line->error.code)
-            esp_problem_format(esp_call_request_id(call), &line->error, out);
-        else
-            esp_job_format(&line->row, &w);
-        esp_buf_puts(out, "\n");
+static void format_line(const batch *b, const batch_line *line, esp_buf *out) {
+    esp_jsonw w = esp_jsonw_on(out);
+    if (line->error.code)
+        esp_problem_format(esp_call_request_id(b->call), &line->error, out);
+    else
+        esp_job_format(&line->row, &w);
+    esp_buf_puts(out, "\n");
+}
+
+/* All lines that were found good, in one write; a full queue or a used-up quota refuses the rest of them. */
+static esp_code insert_batch(esp_db *db, void *user, esp_jsonw *reply, char ret_location[ESP_LOCATION_MAX], esp_error *reterr) {
+    batch *b = user;
+    room left;
+    (void)ret_location; /* many places */
+    esp_code code = room_left(b->server, esp_call_token(b->call), db, &left, reterr);
+    for (size_t i = 0; !code && i < b->n; i++) {
+        batch_line *line = &b->lines[i];
+        if (!line->error.code) code = insert_checked(db, &left, &line->row, &line->error);
+        if (code == ESP_BUSY || code == ESP_QUOTA)
+            code = ESP_OK;
+        else if (code && reterr)
+            *reterr = line->error;
+        if (!code) format_line(b, line, reply->out);
     }
+    return code;
 }
 
 void esp_api_jobs_batch(esp_server *server, esp_call *call) {
+    static const char *const query[] = {NULL};
     esp_error error = {0};
-    esp_buf out = {0};
     size_t len = 0;
     const char *body = esp_call_body(call, &len);
-    batch b = {.server = server, .token = esp_call_token(call)};
+    batch b = {.server = server, .call = call};
     size_t n = esp_ndjson_count(body, len);
     esp_code code = refuse_when_draining(server, &error);
+    if (!code) code = esp_call_query_check(call, query, &error);
     if (!code && (n == 0 || n > BATCH_MAX)) code = esp_fail(&error, ESP_INVALID, "a batch has 1 to %d lines, not %zu", BATCH_MAX, n);
     if (!code) {
         b.lines = calloc(n, sizeof *b.lines);
         code = b.lines ? ESP_OK : esp_fail(&error, ESP_NOMEM, "no memory for a batch of %zu lines", n);
     }
-    if (!code) {
-        parse_batch(&b, body, len);
-        code = esp_registry_write(server->registry, insert_batch, &b, &error);
-    }
-    if (!code) format_batch(&b, call, &out);
-    for (size_t i = 0; i < b.n; i++) esp_job_row_done(&b.lines[i].row);
-    free(b.lines);
     if (code) {
         esp_call_reply_error(call, &error);
         return;
     }
+    parse_batch(&b, body, len);
+    esp_create_reply(server, call, &(esp_creating){.status = 200, .type = ESP_NDJSON_TYPE, .insert = insert_batch, .user = &b});
+    for (size_t i = 0; i < b.n; i++) esp_job_row_done(&b.lines[i].row);
+    free(b.lines);
     esp_jobs_kick(server->jobs);
-    esp_call_reply(call, 200, ESP_NDJSON_TYPE, &out);
 }
 
 /* ---- GET ---- */

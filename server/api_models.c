@@ -158,7 +158,7 @@ void esp_api_models_create(struct esp_server *server, esp_call *call) {
         esp_call_reply_error(call, &error);
     } else {
         fill_row(model, &row);
-        esp_create_reply(server, call, 201, NULL, insert, &row);
+        esp_create_reply(server, call, &(esp_creating){.status = 201, .insert = insert, .user = &row});
     }
     esp_model_row_done(&row);
     esp_model_free(model);

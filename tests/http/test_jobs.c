@@ -242,6 +242,48 @@ START_TEST(batch__takes_the_good_lines) {
 }
 END_TEST
 
+static http_reply keyed(const char *path, const char *type, const char *key, const char *more, const char *body) {
+    char type_header[80], key_header[80];
+    const char *const headers[] = {type_header, key_header, more, NULL};
+    http_reply reply;
+    snprintf(type_header, sizeof type_header, "Content-Type: %s", type);
+    snprintf(key_header, sizeof key_header, "Idempotency-Key: %s", key);
+    http_send(&d, &(http_request){.method = "POST", .path = path, .headers = headers, .body = body, .len = strlen(body)}, &reply);
+    return reply;
+}
+
+START_TEST(batch__is_kept_whole_under_its_key) {
+    static const char body[] = "{\"kind\":\"evaluate\",\"spec\":{\"model\":\"wide\",\"dataset\":\"rail\",\"horizon\":3}}\nnot json\n";
+    const char *type = "application/x-ndjson";
+    char replayed[16];
+    http_reply first = keyed("/v1/jobs/batch", type, "many", NULL, body), again = keyed("/v1/jobs/batch", type, "many", NULL, body);
+    expect_status(first, 200);
+    expect_status(again, 200);
+    ck_assert_str_eq(first.body, again.body);
+    ck_assert_str_eq(http_header(&first, "Idempotent-Replayed", replayed, sizeof replayed), "");
+    ck_assert_str_eq(http_header(&again, "Idempotent-Replayed", replayed, sizeof replayed), "true");
+    http_reply other = keyed("/v1/jobs/batch", type, "many", NULL, "{}\n");
+    expect_problem(&other, 409, "CONFLICT", "Idempotency-Key");
+    http_done(&first);
+    http_done(&again);
+    http_done(&other);
+}
+END_TEST
+
+START_TEST(create__waits_under_a_key_too) {
+    static const char body[] = "{\"kind\":\"evaluate\",\"spec\":{\"model\":\"wide\",\"dataset\":\"rail\",\"horizon\":2}}";
+    char id[64];
+    for (int turn = 0; turn < 2; turn++) {
+        http_reply reply = keyed("/v1/jobs", "application/json", "one", "Prefer: wait=30", body);
+        expect_status(reply, 202);
+        ck_assert_str_eq(reply_text(&reply, "/state"), "succeeded");
+        if (turn == 1) ck_assert_str_eq(reply_text(&reply, "/id"), id);
+        snprintf(id, sizeof id, "%s", reply_text(&reply, "/id"));
+        http_done(&reply);
+    }
+}
+END_TEST
+
 static void expect_refused(const char *body, int status, const char *code, const char *pointer) {
     http_reply reply = http_json(&d, "POST", "/v1/jobs", body);
     expect_problem(&reply, status, code, pointer);
@@ -310,6 +352,8 @@ int main(void) {
     tcase_add_test(tc, cancel__stops_a_running_and_a_queued_job);
     tcase_add_test(tc, run_limit__ends_a_job);
     tcase_add_test(tc, create__waits_when_it_is_asked_to);
+    tcase_add_test(tc, create__waits_under_a_key_too);
+    tcase_add_test(tc, batch__is_kept_whole_under_its_key);
     tcase_add_test(tc, events__tell_the_whole_story_and_resume);
     tcase_add_test(tc, batch__takes_the_good_lines);
     tcase_add_test(tc, create__refuses_by_field);
