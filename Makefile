@@ -68,7 +68,7 @@ PUSHING := $(B)/espalier-pushing
 CHECK := $(B)/espalier-check
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-sparsify bench-deadline bench-http bench-share bench-certify bench-session policy-to-c bench-train c-size
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-sparsify bench-deadline bench-http bench-share bench-certify bench-session policy-to-c bench-train c-size kill-soak
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) $(CHECK) ## build the daemon, the worker, the simulated robots and the checker of certificates
@@ -234,6 +234,9 @@ bench-share: all $(B)/tests/bench/share/bench_share ## one plan on one worker an
 bench-http: all $(B)/tests/bench/bench_http ## requests a second, and every list on a large registry: [HTTP_SECONDS=3] [HTTP_CONNECTIONS=32] [HTTP_MODELS=100000] [HTTP_CERTIFICATES=1000000]
 	@ESPALIER_BUILD=$(B) $(B)/tests/bench/bench_http $(if $(HTTP_SECONDS),--seconds $(HTTP_SECONDS)) $(if $(HTTP_CONNECTIONS),--connections $(HTTP_CONNECTIONS)) \
 		$(if $(HTTP_MODELS),--models $(HTTP_MODELS)) $(if $(HTTP_CERTIFICATES),--certificates $(HTTP_CERTIFICATES))
+
+kill-soak: all $(B)/tests/fault/test_kill ## SIGKILL to the daemon at random moments of a mixed load, a second each: [KILLS=200] [ESP_SEED=1]
+	@ESP_KILLS=$(or $(KILLS),200) ESP_CASE=any_moment ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(B)/tests/fault/test_kill
 
 bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, error against sparsity for each method; some minutes: [PRUNE_FAST=yes]
 	@OPENBLAS_NUM_THREADS=1 $< $(if $(PRUNE_FAST),--fast)

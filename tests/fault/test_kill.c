@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The daemon is killed (SIGKILL) in the middle of writes and of an upload. Oracle: a ledger of what was acknowledged. After
- * the restart everything in it is there, whole; what was not acknowledged is there whole or not at all. */
-#include <arpa/inet.h>
-#include <netinet/in.h>
+ * The daemon is killed (SIGKILL) at random moments of a mixed load (support/ledger.h), and in the middle of an upload. After the
+ * restart everything acknowledged is there, whole; what was not acknowledged is there whole or not at all.
+ * `make kill-soak` does the first many times. */
 #include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -11,125 +10,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/hash.h"
+#include "base/clock.h"
 #include "base/rng.h"
 #include "support/http.h"
+#include "support/ledger.h"
+#include "support/wire.h"
 
 static test_daemon d;
-enum { WRITERS = 3, ROUNDS = 6, LEDGER = 4096 };
-
-/* One acknowledged dataset. */
-typedef struct entry {
-    char id[64], sha256[ESP_HASH_HEX];
-} entry;
-static struct {
-    pthread_mutex_t lock;
-    size_t n;
-    entry entries[LEDGER];
-} ledger = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-/* A bare client: the daemon dies under it, which a test's HTTP client would call a failure. */
-static int dial(void) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)d.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
-    if (fd >= 0) close(fd);
-    return -1;
-}
-
-static bool upload(int fd, const char *name, const char *body, size_t len, char text[4096]) {
-    char head[300];
-    int n = snprintf(head, sizeof head,
-                     "POST /v1/datasets?name=%s HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nContent-Length: %zu\r\n\r\n", name, len);
-    if (send(fd, head, (size_t)n, MSG_NOSIGNAL) != n || send(fd, body, len, MSG_NOSIGNAL) != (ssize_t)len) return false;
-    size_t got = 0;
-    while (got < 4095) {
-        ssize_t r = recv(fd, text + got, 4095 - got, 0);
-        if (r <= 0) return false;
-        got += (size_t)r;
-        text[got] = '\0';
-        if (strstr(text, "\"created_at\"") && text[got - 1] == '}') return strncmp(text, "HTTP/1.1 201", 12) == 0;
-    }
-    return false;
-}
-
-static void acknowledge(const char *text, const char *body, size_t len) {
-    const char *id = strstr(text, "\"id\":\"");
-    pthread_mutex_lock(&ledger.lock);
-    entry *e = &ledger.entries[ledger.n];
-    if (ledger.n < LEDGER && sscanf(id + 6, "%60[^\"]", e->id) == 1) {
-        esp_hash_bytes(body, len, e->sha256);
-        ledger.n++;
-    }
-    pthread_mutex_unlock(&ledger.lock);
-}
-
-typedef struct writer {
-    pthread_t thread;
-    uint64_t seed;
-} writer;
-
-/* Uploads, different ones each, until the connection breaks. */
-static void *writer_main(void *user) {
-    writer *w = user;
-    char name[32], body[512], text[4096];
-    esp_rng rng;
-    esp_rng_init(&rng, w->seed, 0);
-    int fd = dial();
-    for (int i = 0; fd >= 0; i++) {
-        int len = 0;
-        for (size_t k = 0; k < 1 + esp_rng_below(&rng, 5); k++) {
-            len += snprintf(body + len, sizeof body - (size_t)len, "{\"y\":[[%d,%zu],[%d,1]],\"u\":[[1]]}\n", i, esp_rng_below(&rng, 1000000),
-                            (int)w->seed);
-        }
-        snprintf(name, sizeof name, "kill%zu", esp_rng_below(&rng, 4));
-        if (!upload(fd, name, body, (size_t)len, text)) break;
-        acknowledge(text, body, (size_t)len);
-    }
-    if (fd >= 0) close(fd);
-    return NULL;
-}
-
-static void check_ledger(void) {
-    char path[200], hash[ESP_HASH_HEX];
-    for (size_t i = 0; i < ledger.n; i++) {
-        snprintf(path, sizeof path, "/v1/datasets/%s/data", ledger.entries[i].id);
-        http_reply reply = http_get(&d, path);
-        expect_status(reply, 200);
-        esp_hash_bytes(reply.body, reply.len, hash);
-        ck_assert_str_eq(hash, ledger.entries[i].sha256);
-        http_done(&reply);
-    }
-}
-
-/* Every row, acknowledged or not, has a whole blob, and versions have no gaps. */
-static void check_rows(void) {
-    char path[700] = "/v1/datasets?limit=1000&sort=id", hash[ESP_HASH_HEX];
-    int newest[4] = {0};
-    for (bool more = true; more;) {
-        http_reply page = http_get(&d, path);
-        expect_status(page, 200);
-        for (size_t i = 0; i < reply_count(&page, "/items"); i++) {
-            char at[64];
-            int which = 0;
-            snprintf(at, sizeof at, "/items/%zu/name", i);
-            if (sscanf(reply_text(&page, at), "kill%d", &which) != 1) continue;
-            snprintf(at, sizeof at, "/items/%zu/version", i);
-            ck_assert_int_eq((int)reply_number(&page, at), ++newest[which]);
-            snprintf(at, sizeof at, "/items/%zu/id", i);
-            snprintf(path, sizeof path, "/v1/datasets/%s/data", reply_text(&page, at));
-            http_reply data = http_get(&d, path);
-            expect_status(data, 200);
-            esp_hash_bytes(data.body, data.len, hash);
-            snprintf(at, sizeof at, "/items/%zu/sha256", i);
-            ck_assert_str_eq(hash, reply_text(&page, at));
-            http_done(&data);
-        }
-        more = reply_has(&page, "/next");
-        if (more) snprintf(path, sizeof path, "/v1/datasets?limit=1000&sort=id&cursor=%s", reply_text(&page, "/next"));
-        http_done(&page);
-    }
-}
+enum { LEDGERS = 4, KILLS = 12, OPTIONS = 5 };
+static const char *const options[OPTIONS] = {"--batch-workers", "2", "--log-level", "1", NULL};
 
 static int files_in_tmp(void) {
     char path[128];
@@ -141,36 +30,100 @@ static int files_in_tmp(void) {
     return n;
 }
 
-START_TEST(kill__acknowledged_writes_survive) {
-    const char *only = getenv("ESP_SEED");
-    esp_rng rng;
-    esp_rng_init(&rng, only ? strtoull(only, NULL, 10) : 1, 1);
-    for (int round = 0; round < ROUNDS; round++) {
-        writer writers[WRITERS];
-        daemon_start(&d, NULL);
-        for (int i = 0; i < WRITERS; i++) {
-            writers[i].seed = (uint64_t)(round * WRITERS + i);
-            ck_assert_int_eq(pthread_create(&writers[i].thread, NULL, writer_main, &writers[i]), 0);
-        }
-        usleep(20000 + (useconds_t)esp_rng_below(&rng, 150000));
-        daemon_kill(&d);
-        for (int i = 0; i < WRITERS; i++) pthread_join(writers[i].thread, NULL);
+/* ---- at random moments ---- */
+
+static ledger *ledgers[LEDGERS];
+
+static void *load_main(void *user) {
+    ledger_load(user, d.port);
+    return NULL;
+}
+
+static void expect_good(void) {
+    for (int i = 0; i < LEDGERS; i++) ck_assert_msg(!*ledger_complaint(ledgers[i]), "%s", ledger_complaint(ledgers[i]));
+}
+
+/* Every row against its blob, as the kill left them. */
+static void expect_clean(void) {
+    char dir[100], said[4096];
+    const char *const check[] = {"--check", "--data", dir, NULL};
+    snprintf(dir, sizeof dir, "%s/data", d.dir);
+    int status = daemon_try(check, said, sizeof said);
+    ck_assert_msg(status == 0 && strstr(said, "good: "), "--check: %d, %s", status, said);
+}
+
+/* Mixed load, and in the middle of it the end. */
+static void load_and_kill(esp_rng *rng) {
+    pthread_t threads[LEDGERS];
+    for (int i = 0; i < LEDGERS; i++) ck_assert_int_eq(pthread_create(&threads[i], NULL, load_main, ledgers[i]), 0);
+    usleep(5000 + (useconds_t)esp_rng_below(rng, 300000));
+    daemon_kill(&d);
+    for (int i = 0; i < LEDGERS; i++) pthread_join(threads[i], NULL);
+}
+
+/* Seconds to the ready line. Now and then a start is killed as well. */
+static double restart(esp_rng *rng) {
+    if (esp_rng_below(rng, 6) == 0) daemon_start_and_kill(&d, options, (unsigned)esp_rng_below(rng, 60000));
+    int64_t began = esp_clock_now_ns();
+    daemon_start(&d, options);
+    return esp_clock_seconds_since(began);
+}
+
+static void report(int kills, double worst_s, double sum_s) {
+    if (!getenv("ESP_KILLS")) return;
+    printf("%d kills; ready again after %.3f s at the most, %.3f s on average\nacknowledged:", kills, worst_s, sum_s / kills);
+    for (int op = 0; op < LEDGER_N; op++) {
+        long n = 0;
+        for (int i = 0; i < LEDGERS; i++) n += ledger_acknowledged(ledgers[i], (ledger_op)op);
+        printf("%s %ld %s", op ? "," : "", n, ledger_names[op]);
     }
-    ck_assert_uint_gt(ledger.n, 0);
-    daemon_start(&d, NULL);
+    printf("\nnothing lost, nothing twice, --check clean after each\n");
+}
+
+START_TEST(kill__at_any_moment_loses_nothing_acknowledged) {
+    const char *seed = getenv("ESP_SEED"), *wanted = getenv("ESP_KILLS");
+    uint64_t first = seed ? strtoull(seed, NULL, 10) : 1;
+    int kills = wanted ? atoi(wanted) : KILLS;
+    double worst_s = 0, sum_s = 0;
+    esp_rng rng;
+    esp_rng_init(&rng, first, 1000);
+    for (int i = 0; i < LEDGERS; i++) ledgers[i] = ledger_create(i, first);
+    daemon_start(&d, options);
+    for (int round = 0; round < kills; round++) {
+        load_and_kill(&rng);
+        expect_good();
+        expect_clean();
+        double seconds = restart(&rng);
+        if (seconds > worst_s) worst_s = seconds;
+        sum_s += seconds;
+        for (int i = 0; i < LEDGERS; i++) {
+            ledger_settle(ledgers[i], d.port);
+            ledger_verify(ledgers[i], d.port, 3);
+        }
+        expect_good();
+    }
+    for (int i = 0; i < LEDGERS; i++) {
+        ledger_wait_jobs(ledgers[i], d.port);
+        ledger_verify(ledgers[i], d.port, -1);
+        ledger_count(ledgers[i], d.port);
+    }
+    expect_good();
     ck_assert_int_eq(files_in_tmp(), 0);
-    check_ledger();
-    check_rows();
+    expect_clean();
     ck_assert_int_eq(daemon_stop(&d), 0);
+    report(kills, worst_s, sum_s);
+    for (int i = 0; i < LEDGERS; i++) ledger_free(ledgers[i]);
 }
 END_TEST
+
+/* ---- an upload ---- */
 
 START_TEST(kill__half_an_upload_leaves_nothing) {
     static const char head[] =
         "POST /v1/datasets?name=half HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nContent-Length: 100000000\r\n\r\n";
     static const char line[] = "{\"y\":[[0],[1]],\"u\":[[1]]}\n";
     daemon_start(&d, NULL);
-    int fd = dial();
+    int fd = wire_dial(d.port);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(send(fd, head, sizeof head - 1, MSG_NOSIGNAL), sizeof head - 1);
     for (int i = 0; i < 50000; i++) ck_assert_int_eq(send(fd, line, sizeof line - 1, MSG_NOSIGNAL), sizeof line - 1);
@@ -192,7 +145,7 @@ START_TEST(kill__client_who_leaves_an_upload_leaves_nothing) {
     static const char head[] =
         "POST /v1/datasets?name=left HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nContent-Length: 1000\r\n\r\n{\"y\":[[0],[1]],";
     daemon_start(&d, NULL);
-    int fd = dial();
+    int fd = wire_dial(d.port);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(send(fd, head, sizeof head - 1, MSG_NOSIGNAL), sizeof head - 1);
     for (int tries = 0; files_in_tmp() == 0 && tries < 200; tries++) usleep(10000);
@@ -211,9 +164,9 @@ static void cleanup(void) {
 int main(void) {
     Suite *suite = suite_create("kill");
     TCase *c = tcase_create("kill");
-    tcase_set_timeout(c, 120);
+    tcase_set_timeout(c, getenv("ESP_KILLS") ? 7200 : 240);
     tcase_add_checked_fixture(c, NULL, cleanup);
-    tcase_add_test(c, kill__acknowledged_writes_survive);
+    tcase_add_test(c, kill__at_any_moment_loses_nothing_acknowledged);
     tcase_add_test(c, kill__half_an_upload_leaves_nothing);
     tcase_add_test(c, kill__client_who_leaves_an_upload_leaves_nothing);
     suite_add_tcase(suite, c);

@@ -71,13 +71,10 @@ static bool wait_ready(test_daemon *daemon) {
     return false;
 }
 
-void daemon_start(test_daemon *daemon, const char *const *options) {
+/* Its process, with its output and log in place. */
+static void launch(test_daemon *daemon, const char *const *options) {
     char data[80], log[80];
     int fds[2];
-    if (!daemon->dir[0]) {
-        strcpy(daemon->dir, "/tmp/espalier-test-XXXXXX");
-        if (!mkdtemp(daemon->dir)) die(daemon, "cannot make a directory under /tmp");
-    }
     snprintf(data, sizeof data, "%s/data", daemon->dir);
     snprintf(log, sizeof log, "%s/log", daemon->dir);
     const char *argv[OPTIONS_MAX + 1] = {"--listen", "127.0.0.1:0", "--data", data, "--log-level", "2"};
@@ -89,8 +86,23 @@ void daemon_start(test_daemon *daemon, const char *const *options) {
     daemon->out = fds[0];
     close(fds[1]);
     close(err);
-    if (daemon->pid < 0 || !wait_ready(daemon)) die(daemon, "the daemon did not become ready");
+    if (daemon->pid < 0) die(daemon, "the daemon cannot be started");
+}
+
+void daemon_start(test_daemon *daemon, const char *const *options) {
+    if (!daemon->dir[0]) {
+        strcpy(daemon->dir, "/tmp/espalier-test-XXXXXX");
+        if (!mkdtemp(daemon->dir)) die(daemon, "cannot make a directory under /tmp");
+    }
+    launch(daemon, options);
+    if (!wait_ready(daemon)) die(daemon, "the daemon did not become ready");
     snprintf(daemon->base, sizeof daemon->base, "http://127.0.0.1:%d", daemon->port);
+}
+
+void daemon_start_and_kill(test_daemon *daemon, const char *const *options, unsigned after_us) {
+    launch(daemon, options);
+    usleep(after_us);
+    daemon_kill(daemon);
 }
 
 static void closed(test_daemon *daemon) {

@@ -26,6 +26,8 @@ void daemon_start(test_daemon *daemon, const char *const *options);
 /* SIGTERM and the exit status, or -1 when a signal ended it; SIGKILL after 30 s. */
 int daemon_stop(test_daemon *daemon);
 void daemon_kill(test_daemon *daemon); /* SIGKILL, now */
+/* A start on the daemon's directory that is killed after so many microseconds, ready or not. */
+void daemon_start_and_kill(test_daemon *daemon, const char *const *options, unsigned after_us);
 void daemon_dump_log(const test_daemon *daemon); /* its end, to standard error */
 /* Stops it, shows the log when something failed or the stop was not clean, removes the directory; gives main's status. */
 int daemon_finish(test_daemon *daemon, int failed);
