@@ -2,10 +2,8 @@
  * The busy client (load.h). */
 #include "load.h"
 
-#include <arpa/inet.h>
 #include <glob.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,12 +14,15 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "support/wire.h"
 
 enum { HEAD_MAX = 8192, SAMPLES_MAX = 1 << 22 };
 
 typedef struct connection {
     int fd;
-    int64_t sent_ns;
+    bool asked; /* and not yet answered */
+    int64_t due_ns; /* when it was, or is, to ask */
+    size_t path;
     char head[HEAD_MAX];
     size_t head_len;
     long long left; /* of the body; -1: the head is not complete */
@@ -33,18 +34,19 @@ static void die(const char *what) {
 }
 
 static int connect_to(int port) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0) die("connect");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    int fd = wire_dial(port);
+    if (fd < 0) die("connect");
     return fd;
 }
 
-static void ask(connection *c, const char *request, size_t len) {
+static void ask(connection *c, const load_options *o) {
+    char request[4096];
+    if (c->path == LOAD_PATHS || !o->paths[c->path]) c->path = 0;
+    int len = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", o->paths[c->path++]);
     c->head_len = 0;
     c->left = -1;
-    c->sent_ns = esp_clock_now_ns();
-    if (send(c->fd, request, len, MSG_NOSIGNAL) != (ssize_t)len) die("send");
+    c->asked = true;
+    if (send(c->fd, request, (size_t)len, MSG_NOSIGNAL) != len) die("send");
 }
 
 /* What has come; true when the reply is whole. */
@@ -108,43 +110,64 @@ static void finish(load_result *r, float *ms) {
     r->daemon_cpu_us *= 1e6 / (double)r->replies;
 }
 
-load_result load_run(int port, int daemon_pid, const char *path, const char *headers, int connections, double seconds) {
-    load_result r = {0};
-    char request[4096];
-    float *ms = malloc(SAMPLES_MAX * sizeof *ms);
-    connection *all = calloc((size_t)connections, sizeof *all);
-    int epoll = epoll_create1(EPOLL_CLOEXEC);
-    int len = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n", path, headers ? headers : "");
-    if (!ms || !all || epoll < 0 || len < 0 || (size_t)len >= sizeof request) die("start");
-    r.client_cpu_us = -own_cpu();
-    r.daemon_cpu_us = -cpu_of(daemon_pid);
-    int64_t start = esp_clock_now_ns(), until = start + (int64_t)(seconds * 1e9);
-    for (int i = 0; i < connections; i++) {
-        all[i].fd = connect_to(port);
+/* Those that are due ask; the time until the next will. */
+static struct timespec ask_due(connection *all, const load_options *o, int64_t until) {
+    int64_t now = esp_clock_now_ns(), next = now + ESP_NS_PER_S;
+    for (int i = 0; i < o->connections; i++) {
+        connection *c = &all[i];
+        if (c->asked || c->due_ns >= until) continue;
+        if (c->due_ns <= now)
+            ask(c, o);
+        else if (c->due_ns < next)
+            next = c->due_ns;
+    }
+    return (struct timespec){(next - now) / ESP_NS_PER_S, (next - now) % ESP_NS_PER_S};
+}
+
+static void answered(connection *c, const load_options *o, load_result *r, float *ms) {
+    int64_t now = esp_clock_now_ns();
+    if (r->replies < SAMPLES_MAX) ms[r->replies] = (float)(now - c->due_ns) * 1e-6f;
+    r->replies++;
+    c->asked = false;
+    c->due_ns = o->rate > 0 ? c->due_ns + (int64_t)(1e9 * o->connections / o->rate) : now;
+}
+
+static void run(connection *all, int epoll, const load_options *o, load_result *r, float *ms) {
+    int64_t start = esp_clock_now_ns(), until = start + (int64_t)(o->seconds * 1e9);
+    for (int i = 0; i < o->connections; i++) {
+        all[i].fd = connect_to(o->port);
+        all[i].path = (size_t)i % LOAD_PATHS;
+        all[i].due_ns = o->rate > 0 ? start + (int64_t)(1e9 * i / o->rate) : esp_clock_now_ns();
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &all[i]};
         epoll_ctl(epoll, EPOLL_CTL_ADD, all[i].fd, &event);
-        ask(&all[i], request, (size_t)len);
     }
-    for (int busy = connections; busy > 0;) {
+    for (bool busy = true; busy;) {
         struct epoll_event events[64];
-        int n = epoll_wait(epoll, events, 64, 10000);
-        if (n <= 0) die("the daemon does not answer");
+        struct timespec wait = ask_due(all, o, until);
+        int n = epoll_pwait2(epoll, events, 64, &wait, NULL);
         for (int i = 0; i < n; i++) {
             connection *c = events[i].data.ptr;
-            if (!take(c, &r)) continue;
-            int64_t now = esp_clock_now_ns();
-            if (r.replies < SAMPLES_MAX) ms[r.replies] = (float)(now - c->sent_ns) * 1e-6f;
-            r.replies++;
-            if (now < until)
-                ask(c, request, (size_t)len);
-            else
-                busy--;
+            if (take(c, r)) answered(c, o, r, ms);
         }
+        busy = esp_clock_now_ns() < until;
+        for (int i = 0; i < o->connections; i++) busy |= all[i].asked;
+        if (esp_clock_now_ns() > until + 30 * ESP_NS_PER_S) die("the daemon does not answer");
     }
-    r.seconds = esp_clock_seconds_since(start);
+    r->seconds = esp_clock_seconds_since(start);
+}
+
+load_result load_run(const load_options *options) {
+    load_result r = {0};
+    float *ms = malloc(SAMPLES_MAX * sizeof *ms);
+    connection *all = calloc((size_t)options->connections, sizeof *all);
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (!ms || !all || epoll < 0) die("start");
+    r.client_cpu_us = -own_cpu();
+    r.daemon_cpu_us = -cpu_of(options->pid);
+    run(all, epoll, options, &r, ms);
     r.client_cpu_us += own_cpu();
-    r.daemon_cpu_us += cpu_of(daemon_pid);
-    for (int i = 0; i < connections; i++) close(all[i].fd);
+    r.daemon_cpu_us += cpu_of(options->pid);
+    for (int i = 0; i < options->connections; i++) close(all[i].fd);
     close(epoll);
     finish(&r, ms);
     free(all);
@@ -155,23 +178,12 @@ load_result load_run(int port, int daemon_pid, const char *path, const char *hea
 int load_get(int port, const char *path, const char **ret_body, double *ret_ms) {
     static int fd = -1;
     static char text[4 << 20];
-    char request[4096];
-    size_t len = 0;
     if (fd < 0) fd = connect_to(port);
-    int n = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", path);
     int64_t start = esp_clock_now_ns();
-    if (send(fd, request, (size_t)n, MSG_NOSIGNAL) != n) die("send");
-    for (char *end = NULL, *length = NULL; !length || len < (size_t)(end + 4 - text) + strtoul(length + 17, NULL, 10);) {
-        ssize_t got = recv(fd, text + len, sizeof text - 1 - len, 0);
-        if (got <= 0) die("the daemon closed a connection");
-        len += (size_t)got;
-        text[len] = '\0';
-        end = strstr(text, "\r\n\r\n");
-        length = end ? strcasestr(text, "\r\nContent-Length:") : NULL;
-        *ret_body = end ? end + 4 : text;
-    }
+    int status = wire_call(fd, &(wire_request){.method = "GET", .path = path}, text, sizeof text, ret_body);
+    if (!status) die(path);
     *ret_ms = esp_clock_seconds_since(start) * 1e3;
-    return atoi(text + 9);
+    return status;
 }
 
 double load_cpu_ms(int pid) {
@@ -188,4 +200,14 @@ double load_cpu_ms(int pid) {
     }
     globfree(&tasks);
     return ns * 1e-6;
+}
+
+long load_rss_kib(int pid) {
+    char path[64], line[200];
+    long kib = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    FILE *file = fopen(path, "re");
+    while (file && !kib && fgets(line, sizeof line, file)) sscanf(line, "VmRSS: %ld", &kib);
+    if (file) fclose(file);
+    return kib;
 }

@@ -3,8 +3,6 @@
 #ifndef ESP_BENCH_LOAD_H
 #define ESP_BENCH_LOAD_H
 
-#include <stddef.h>
-
 typedef struct load_result {
     long replies, others; /* others: a status that is not 200 */
     double seconds, per_second, p50_ms, p99_ms, max_ms;
@@ -12,11 +10,22 @@ typedef struct load_result {
     double client_cpu_us, daemon_cpu_us; /* processor time a reply */
 } load_result;
 
-/* Repeats "GET path" on `connections` connections for `seconds`. Ends the program when the daemon does not answer. */
-load_result load_run(int port, int daemon_pid, const char *path, const char *headers, int connections, double seconds);
+enum { LOAD_PATHS = 4 };
+typedef struct load_options {
+    int port, pid; /* of the daemon */
+    const char *paths[LOAD_PATHS]; /* asked for in turn; NULL after the last */
+    int connections;
+    double seconds;
+    double rate; /* requests a second, evenly, over all connections; a reply's time counts from when it was due. 0: as fast as it goes */
+} load_options;
+
+/* GETs on all connections. Ends the program when the daemon does not answer. */
+load_result load_run(const load_options *options);
 
 /* Processor time of all threads of a process so far, in milliseconds. */
 double load_cpu_ms(int pid);
+/* Memory of the process that is in use, in KiB. */
+long load_rss_kib(int pid);
 /* One GET on a connection that is kept: its status; the body is valid until the next one. */
 int load_get(int port, const char *path, const char **ret_body, double *ret_ms);
 
