@@ -13,7 +13,7 @@
 #include "base/hash.h"
 
 #define MAGIC   "ESPT"
-#define VERSION 1u
+#define VERSION 2u
 
 typedef struct field {
     void *at;
@@ -24,7 +24,7 @@ enum { FIELDS_MAX = 24, HEX = ESP_HASH_HEX - 1 };
 
 /* Figures of progress that are sums so far, and where the clock stood. */
 typedef struct tally {
-    double seconds, samples, loss_sum, validation_rmse, fraction;
+    double seconds, samples, loss_sum, validation_loss, validation_rmse, fraction;
     int64_t loss_count, epochs_done, adam_step, logit_step, n_undecided;
 } tally;
 
@@ -33,6 +33,7 @@ static size_t list_fields(esp_trainer *t, tally *sums, field *ret) {
     size_t params = t->mlp.n_params * sizeof(float), logits = ESP_CLASSES * t->mlp.n_neurons * sizeof(float);
     const field fields[] = {{sums, sizeof *sums},
                             {&t->place, sizeof t->place},
+                            {&t->schedule, sizeof t->schedule},
                             {&t->shuffle_rng, sizeof t->shuffle_rng},
                             {&t->mask_rng, sizeof t->mask_rng},
                             {&t->noise_rng, sizeof t->noise_rng},
@@ -40,6 +41,7 @@ static size_t list_fields(esp_trainer *t, tally *sums, field *ret) {
                             {t->params, params},
                             {t->adam.m, params},
                             {t->adam.v, params},
+                            {t->best, t->n_best * sizeof *t->best},
                             {t->ladder->state, t->mlp.n_neurons * sizeof *t->ladder->state},
                             {t->ladder->logits, logits},
                             {t->logit_adam.m, logits},
@@ -53,6 +55,7 @@ static tally tally_of(const esp_trainer *t) {
     return (tally){.seconds = (double)(esp_clock_now_ns() - t->begin_ns) * 1e-9,
                    .samples = t->samples,
                    .loss_sum = t->loss_sum,
+                   .validation_loss = t->progress.validation_loss,
                    .validation_rmse = t->progress.validation_rmse,
                    .fraction = t->progress.fraction,
                    .loss_count = t->loss_count,
@@ -66,6 +69,7 @@ static void take_tally(esp_trainer *t, const tally *sums) {
     t->begin_ns = esp_clock_now_ns() - (int64_t)(sums->seconds * 1e9);
     t->samples = t->told_samples = sums->samples;
     t->loss_sum = sums->loss_sum;
+    t->progress.validation_loss = sums->validation_loss;
     t->progress.validation_rmse = sums->validation_rmse;
     t->progress.fraction = sums->fraction;
     t->loss_count = (long)sums->loss_count;
@@ -222,7 +226,10 @@ static bool is_place(const esp_trainer *t) {
 static esp_code check(const esp_trainer *t, const tally *sums, esp_error *reterr) {
     bool sane =
         sums->seconds >= 0 && sums->seconds < 1e9 && sums->samples >= 0 && sums->loss_count >= 0 && sums->fraction >= 0 && sums->fraction <= 1;
-    bool finite = are_finite(t->params, t->mlp.n_params) && are_finite(t->adam.m, t->mlp.n_params) && are_finite(t->adam.v, t->mlp.n_params);
+    const esp_schedule *s = &t->schedule;
+    bool finite = are_finite(t->params, t->mlp.n_params) && are_finite(t->adam.m, t->mlp.n_params) && are_finite(t->adam.v, t->mlp.n_params) &&
+                  are_finite(t->best, t->n_best);
+    sane &= s->best >= 0 && s->share >= 0 && s->share <= 1 && s->waited >= 0 && s->patience >= 0;
     if (!sane || !finite || !is_place(t) || !are_masks(t->ladder) || !is_order(t->windows, t->starts))
         return esp_fail(reterr, ESP_CORRUPT, "the checkpoint holds a state that no run can be in");
     return ESP_OK;

@@ -156,8 +156,9 @@ static esp_code measure(evaluation *e, size_t steps, size_t cap, esp_code (*puls
     size_t counted = (rows + stride - 1) / stride;
     *ret_rmse = sqrt(sum / ((double)counted * (double)steps * (double)w->ny));
     if (!isfinite(*ret_rmse))
-        return esp_fail(reterr, ESP_NUMERIC, "the model's prediction over %zu steps is not finite: lower /learning_rate, set /clip to 1%s", steps,
-                        steps > 1 ? ", or train over a longer /rollout" : "");
+        return esp_fail_at(reterr, ESP_NUMERIC, "/learning_rate",
+                           "the model's prediction over %zu steps is not finite: lower /learning_rate, set /clip to 1%s", steps,
+                           steps > 1 ? ", or train over a longer /rollout" : "");
     return ESP_OK;
 }
 

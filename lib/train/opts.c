@@ -4,9 +4,10 @@
 
 #include "train/opts_parts.h"
 
-#define MAX_EPOCHS  100000
-#define MAX_ROLLOUT 1000
-#define MAX_BATCH   65536
+#define MAX_EPOCHS 100000
+#define MAX_BATCH  65536
+
+const char *const esp_schedule_names[] = {"cosine", "plateau", NULL};
 
 void esp_train_opts_init(esp_train_opts *opts) {
     *opts = (esp_train_opts){.n_hidden = 2,
@@ -14,6 +15,9 @@ void esp_train_opts_init(esp_train_opts *opts) {
                              .history = 1,
                              .rollout = 1,
                              .batch = 256,
+                             .plateau_factor = 0.3,
+                             .plateau_patience = 3,
+                             .plateau_threshold = 1e-4,
                              .validation = 0.1,
                              .lambda = 1e-4,
                              .lambda_id = 0.005,
@@ -22,9 +26,7 @@ void esp_train_opts_init(esp_train_opts *opts) {
                              .straight_through = true};
 }
 
-const char *const esp_train_fields[] = {
-    "dataset",      "name", "model",      "frame", "history", "rollout", "epochs",    "rung_epochs", "batch",      "learning_rate",    "input_noise",
-    "weight_decay", "clip", "validation", "seed",  "ladder",  "lambda",  "lambda_id", "tau",         "logit_rate", "straight_through", NULL};
+const char *const esp_train_fields[] = {"dataset", "name", "model", "frame", "history", ESP_RUN_FIELDS, NULL};
 
 static esp_code parse_model(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
     static const char *const fields[] = {"type", "hidden", NULL}, *const types[] = {"mlp", "graph", NULL};
@@ -103,11 +105,15 @@ typedef struct number_field {
     { #name, (lower), (upper), offsetof(esp_train_opts, name), true }
 static const number_field number_fields[] = {
     INTEGER(history, 1, ESP_MAX_HISTORY),
-    INTEGER(rollout, 1, MAX_ROLLOUT),
+    INTEGER(rollout, 1, ESP_MAX_ROLLOUT),
     INTEGER(epochs, 0, MAX_EPOCHS),
     INTEGER(rung_epochs, 0, MAX_EPOCHS),
     INTEGER(batch, 1, MAX_BATCH),
     NUMBER(learning_rate, 0, 10),
+    NUMBER(plateau_factor, 1e-6, 1),
+    INTEGER(plateau_patience, 0, MAX_EPOCHS),
+    NUMBER(plateau_threshold, 0, 0.5),
+    INTEGER(early_stop, 0, MAX_EPOCHS),
     NUMBER(input_noise, 0, 10),
     NUMBER(weight_decay, 0, 100),
     NUMBER(clip, 0, 1e9),
@@ -119,12 +125,31 @@ static const number_field number_fields[] = {
 };
 #define N_NUMBER_FIELDS (sizeof number_fields / sizeof *number_fields)
 
+/* One for each step of the rollout, in proportion to each other. */
+static esp_code parse_step_weights(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
+    esp_reader weights = esp_read_member(spec, "step_weights");
+    double sum = 0;
+    if (!weights.value) return ESP_OK;
+    esp_code code = esp_read_vector(&weights, (size_t)opts->rollout, opts->step_weights, reterr);
+    for (int k = 0; k < opts->rollout && code == ESP_OK; k++) {
+        esp_reader weight = esp_read_element(&weights, (size_t)k);
+        code = esp_read_number(&weight, 0, 1e9, &opts->step_weights[k], reterr);
+        sum += opts->step_weights[k];
+    }
+    if (code == ESP_OK && sum <= 0) return esp_refuse(&weights, reterr, "at least one step must weigh something");
+    if (code == ESP_OK) opts->n_step_weights = opts->rollout;
+    return code;
+}
+
 esp_code esp_numbers_parse(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
     int64_t seed = (int64_t)opts->seed;
+    int schedule = (int)opts->schedule;
     esp_reader other = esp_read_member(spec, "seed");
     esp_code code = esp_read_integer(&other, 0, INT64_MAX, &seed, reterr);
     other = esp_read_member(spec, "straight_through");
     if (code == ESP_OK) code = esp_read_bool(&other, &opts->straight_through, reterr);
+    other = esp_read_member(spec, "schedule");
+    if (code == ESP_OK) code = esp_read_choice(&other, esp_schedule_names, &schedule, reterr);
     for (size_t i = 0; i < N_NUMBER_FIELDS && code == ESP_OK; i++) {
         const number_field *f = &number_fields[i];
         esp_reader member = esp_read_member(spec, f->name);
@@ -132,8 +157,11 @@ esp_code esp_numbers_parse(const esp_reader *spec, esp_train_opts *opts, esp_err
         code =
             f->integer ? esp_read_int(&member, (int)f->lower, (int)f->upper, at, reterr) : esp_read_number(&member, f->lower, f->upper, at, reterr);
     }
-    if (code == ESP_OK) opts->seed = (uint64_t)seed;
-    return code;
+    if (code == ESP_OK) code = parse_step_weights(spec, opts, reterr);
+    if (code != ESP_OK) return code;
+    opts->seed = (uint64_t)seed;
+    opts->schedule = (esp_schedule_kind)schedule;
+    return ESP_OK;
 }
 
 esp_code esp_train_opts_parse(const esp_reader *spec, int ny, int nu, esp_arena *arena, esp_train_opts *ret_opts, esp_error *reterr) {
@@ -171,6 +199,8 @@ void esp_numbers_format(const esp_train_opts *opts, esp_jsonw *w) {
         esp_jsonw_number(w, f->name, value);
     }
     esp_jsonw_integer(w, "seed", (int64_t)opts->seed);
+    esp_jsonw_string(w, "schedule", esp_schedule_names[opts->schedule]);
+    if (opts->n_step_weights) esp_jsonw_vector(w, "step_weights", opts->step_weights, (size_t)opts->n_step_weights);
     if (masks) esp_jsonw_bool(w, "straight_through", opts->straight_through);
     format_integers(w, "ladder", opts->ladder, opts->n_rungs);
 }

@@ -173,8 +173,8 @@ static void backward(esp_rollout *r, const esp_rollout_call *call, size_t n, int
     }
 }
 
-/* de = factor e, and the squares of e by column (stride), in one pass. */
-static void square_rows(size_t n, size_t stride, float factor, const float *restrict e, float *restrict de, double *restrict squares) {
+/* de = factor e, and `weight` times the squares of e by column (stride), in one pass. */
+static void square_rows(size_t n, size_t stride, float factor, double weight, const float *restrict e, float *restrict de, double *restrict squares) {
     for (size_t column = 0; column < stride; column += ESP_VECTOR) {
         double sum[ESP_VECTOR] = {0};
         for (size_t i = column; i < n * stride; i += stride)
@@ -182,14 +182,14 @@ static void square_rows(size_t n, size_t stride, float factor, const float *rest
                 sum[j] += (double)e[i + j] * (double)e[i + j];
                 de[i + j] = factor * e[i + j];
             }
-        for (size_t j = 0; j < ESP_VECTOR; j++) squares[column + j] += sum[j];
+        for (size_t j = 0; j < ESP_VECTOR; j++) squares[column + j] += weight * sum[j];
     }
 }
 
-/* Squared errors of step k into the sums (y_stride); gradient of the mean into de, 0 in the rows of the last tile beyond n. */
-static void square(esp_rollout *r, size_t n, int k, float factor, double *squares) {
+/* Weighted squared errors of step k into the sums (y_stride); gradient of the mean into de, 0 in the rows of the last tile beyond n. */
+static void square(esp_rollout *r, size_t n, int k, double count, double weight, double *squares) {
     float *de = error_of(r->de, r, k + 1);
-    square_rows(n, r->y_stride, factor, error_of(r->e, r, k + 1), de, squares);
+    square_rows(n, r->y_stride, (float)(2 * weight / count), weight, error_of(r->e, r, k + 1), de, squares);
     memset(de + n * r->y_stride, 0, (ESP_TILE - n % ESP_TILE) % ESP_TILE * r->y_stride * sizeof *de);
 }
 
@@ -212,7 +212,7 @@ double esp_rollout_loss(esp_rollout *r, const esp_rollout_call *call, double *re
         for (int k = 0; k < call->steps; k++) {
             if (!goes_on(call)) return NAN;
             forward(r, call, call->starts + done, n, k);
-            square(r, n, k, (float)(2 / count), squares);
+            square(r, n, k, count, call->weights ? call->weights[k] : 1, squares);
         }
         for (int k = call->steps - 1; call->grads && k >= 0; k--) {
             if (!goes_on(call)) return NAN;

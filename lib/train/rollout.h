@@ -4,8 +4,8 @@
  * In the units of train/windows.h, for a window that starts at row r, with e_0 = 0 and E_k the stack of the last
  * `history` errors (those from before the start are 0, being data):
  *     x_k = v[r + k] + c E_k (+ input noise)       o_k = f(x_k)       e_{k+1} = a E_k + g o_k - t[r + k]
- *     loss = mean over windows, steps and outputs of e^2
- * Backwards, de_{k+1} is 2 e_{k+1} / count plus what later steps sent; do_k = g' de_{k+1}; the network turns do_k into
+ *     loss = mean over windows, steps and outputs of w_k e^2, w_k the step's weight
+ * Backwards, de_{k+1} is 2 w_k e_{k+1} / count plus what later steps sent; do_k = g' de_{k+1}; the network turns do_k into
  * dx_k and parameter gradients; E_k, that is the errors it stacks, receives a' de_{k+1} + c' dx_k.
  *
  * Rows are worked in chunks small enough for the cache, so a large batch takes no more memory. One object, one thread;
@@ -27,6 +27,7 @@ typedef struct esp_rollout_call {
     const size_t *starts; /* n rows */
     size_t n;
     int steps;
+    const double *weights; /* steps: of their squared errors, on average 1; NULL: 1 each */
     float noise; /* deviation of the noise on network inputs that vary; 0 = none, and then rng is not read */
     esp_rng *rng;
     float *grads; /* n_params, added to; NULL for the loss alone */
@@ -35,7 +36,7 @@ typedef struct esp_rollout_call {
     void *user;
 } esp_rollout_call;
 
-/* Returns the loss. When ret_squares (ny) is not NULL it receives the sum of e^2 per output over windows and steps. */
+/* Returns the loss. When ret_squares (ny) is not NULL it receives the sum of w_k e^2 per output over windows and steps. */
 double esp_rollout_loss(esp_rollout *rollout, const esp_rollout_call *call, double *ret_squares);
 
 #endif

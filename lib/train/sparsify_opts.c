@@ -6,10 +6,7 @@
 
 const char *const esp_sparsify_method_names[] = {"gumbel", "channel", NULL};
 
-const char *const esp_sparsify_fields[] = {"model",          "dataset", "name",          "ladder",      "method", "epochs",       "rung_epochs",
-                                           "rollout",        "batch",   "learning_rate", "input_noise", "clip",   "weight_decay", "seed",
-                                           "validation",     "lambda",  "tau",           "lambda_id",   "stable", "logit_rate",   "straight_through",
-                                           "distill_weight", NULL};
+const char *const esp_sparsify_fields[] = {"model", "dataset", "name", "method", "stable", "distill_weight", ESP_RUN_FIELDS, NULL};
 
 /* There is no dense stage here, so that both names of an epoch count mean a rung's. */
 static esp_code settle_epochs(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {

@@ -17,13 +17,18 @@
 #include "data/dataset.h"
 #include "net/model.h"
 
-#define ESP_MAX_HIDDEN 16
-#define ESP_MAX_RUNGS  32
+#define ESP_MAX_HIDDEN  16
+#define ESP_MAX_RUNGS   32
+#define ESP_MAX_ROLLOUT 1000
 
 /* How a rung chooses the neurons that go: by the Gumbel ladder (sparsify/ladder.h), or whole ones by the L1 norm of their
  * weights (sparsify/channel.h). */
 typedef enum esp_sparsify_method { ESP_SPARSIFY_GUMBEL, ESP_SPARSIFY_CHANNEL } esp_sparsify_method;
 extern const char *const esp_sparsify_method_names[]; /* "gumbel", "channel", NULL */
+
+/* How the learning rate falls within a phase: train/schedule.h. */
+typedef enum esp_schedule_kind { ESP_SCHEDULE_COSINE, ESP_SCHEDULE_PLATEAU } esp_schedule_kind;
+extern const char *const esp_schedule_names[]; /* "cosine", "plateau", NULL */
 
 /* Every field of a `train` job's spec but the dataset and the name. Defaults: esp_train_opts_init. */
 typedef struct esp_train_opts {
@@ -31,10 +36,17 @@ typedef struct esp_train_opts {
     int hidden[ESP_MAX_HIDDEN];
     int history; /* 1 */
     int rollout; /* 1: steps of the rollout loss */
+    int n_step_weights; /* rollout; or 0, the default: all steps weigh the same */
+    double step_weights[ESP_MAX_ROLLOUT]; /* of the steps' squared errors, relative to each other */
     int epochs; /* of the dense stage; 0, the default: as many as make some 16,000 minibatches, 10 to 2000 */
     int rung_epochs; /* of each rung, searching and settling together; 0, the default: the same; at least 2 are run */
     int batch; /* 256 */
-    double learning_rate; /* cosine to 1 % within each phase; 0, the default: 0.01, less in proportion when a layer is over 64 wide */
+    double learning_rate; /* at the start of each phase; 0, the default: 0.01, less in proportion when a layer is over 64 wide */
+    esp_schedule_kind schedule; /* COSINE */
+    double plateau_factor; /* 0.3 */
+    int plateau_patience; /* 3 epochs */
+    double plateau_threshold; /* 1e-4 */
+    int early_stop; /* epochs without a better validation loss that end a phase; 0, the default: none do */
     double input_noise; /* standard deviation, in normalised units; 0 */
     double weight_decay; /* 0; decoupled, weights only */
     double clip; /* gradient norm; 0 = none */
@@ -78,7 +90,8 @@ typedef struct esp_train_progress {
     int epoch, epochs;
     int relu; /* ReLUs that are still ReLU or undecided */
     double loss; /* training, normalised units, mean of the last interval */
-    double validation_rmse; /* in data units, NaN before the first epoch ends */
+    double validation_loss; /* the same over validation windows without noise; it is what schedules look at. NaN before the first epoch ends */
+    double validation_rmse; /* one step, in data units, NaN before the first epoch ends */
     double samples_per_s, eta_s;
 } esp_train_progress;
 

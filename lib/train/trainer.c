@@ -12,30 +12,46 @@
 #define CHECK_NS        (20 * ESP_NS_PER_MS) /* between looks at the stop request */
 #define TELL_NS         (500 * ESP_NS_PER_MS) /* between reports */
 #define VALIDATION_ROWS 2048 /* of the progress figure; the emitted models are measured in full */
-#define FINAL_RATE      0.01
 
 /* Independent random streams of one seed. */
 enum { STREAM_WEIGHTS = 1, STREAM_SHUFFLE, STREAM_MASKS, STREAM_NOISE };
 
-static size_t pick_validation(const esp_windows *w, size_t *ret_rows) {
-    size_t rows = w->n_rows - w->validation_begin, stride = (rows + VALIDATION_ROWS - 1) / VALIDATION_ROWS, n = 0;
-    for (size_t r = w->validation_begin; r < w->n_rows; r += stride) ret_rows[n++] = r;
-    return n;
+static size_t stride_of(size_t rows) {
+    return (rows + VALIDATION_ROWS - 1) / VALIDATION_ROWS;
+}
+
+static void pick_validation(esp_trainer *t) {
+    const esp_windows *w = t->windows;
+    size_t stride = stride_of(w->n_rows - w->validation_begin), by = stride_of(w->n_checks);
+    for (size_t r = w->validation_begin; r < w->n_rows; r += stride) t->validation[t->n_validation++] = r;
+    for (size_t i = 0; i < w->n_checks; i += by) t->checks[t->n_checks++] = w->checks[i];
+}
+
+static void weigh_steps(esp_trainer *t) {
+    const esp_train_opts *opts = t->opts;
+    double sum = 0;
+    for (int k = 0; k < opts->n_step_weights; k++) sum += opts->step_weights[k];
+    for (int k = 0; k < opts->rollout; k++) t->step_weights[k] = opts->n_step_weights ? opts->step_weights[k] * opts->rollout / sum : 1;
 }
 
 static esp_code allocate(esp_trainer *t, esp_error *reterr) {
     size_t n = t->mlp.n_params, neurons = t->mlp.n_neurons, logits = ESP_CLASSES * neurons;
-    t->memory = calloc(4 * n + 2 * neurons + 2 * logits, sizeof *t->memory);
+    t->n_best = t->opts->early_stop > 0 ? n : 0;
+    t->memory = calloc(4 * n + 2 * neurons + 2 * logits + t->n_best, sizeof *t->memory);
     t->starts = malloc(t->windows->n_starts * sizeof *t->starts);
-    t->validation = malloc(VALIDATION_ROWS * sizeof *t->validation);
-    if (!t->memory || !t->starts || !t->validation) return esp_fail(reterr, ESP_NOMEM, "training state of %zu parameters", n);
+    t->validation = malloc(2 * VALIDATION_ROWS * sizeof *t->validation);
+    t->step_weights = malloc((size_t)t->opts->rollout * sizeof *t->step_weights);
+    if (!t->memory || !t->starts || !t->validation || !t->step_weights) return esp_fail(reterr, ESP_NOMEM, "training state of %zu parameters", n);
     t->params = t->memory;
     t->grads = t->params + n;
     t->adam = (esp_adam){n, t->grads + n, t->grads + 2 * n, 0};
     t->slopes = (esp_slope_grads){t->adam.v + n, t->adam.v + n + neurons};
     t->logit_adam = (esp_adam){logits, t->slopes.negative + neurons, t->slopes.negative + neurons + logits, 0};
+    t->best = t->logit_adam.v + logits;
+    t->checks = t->validation + VALIDATION_ROWS;
     memcpy(t->starts, t->windows->starts, t->windows->n_starts * sizeof *t->starts);
-    t->n_validation = pick_validation(t->windows, t->validation);
+    pick_validation(t);
+    weigh_steps(t);
     return ESP_OK;
 }
 
@@ -59,7 +75,7 @@ esp_code esp_trainer_create(const esp_dataset *dataset, const esp_train_opts *op
     t->hooks = hooks;
     t->stop = stop;
     t->begin_ns = t->told_ns = t->kept_ns = esp_clock_now_ns();
-    t->progress = (esp_train_progress){.stage = "data", .loss = NAN, .validation_rmse = NAN, .eta_s = NAN};
+    t->progress = (esp_train_progress){.stage = "data", .loss = NAN, .validation_loss = NAN, .validation_rmse = NAN, .eta_s = NAN};
     esp_code code = esp_windows_create(dataset, opts, &t->windows, reterr);
     if (code == ESP_OK) esp_mlp_init(&t->mlp, t->windows->n_in, opts->hidden, opts->n_hidden, t->windows->n_out);
     if (code == ESP_OK) code = esp_rollout_create(&t->mlp, t->windows, opts->rollout, &t->rollout, reterr);
@@ -85,6 +101,7 @@ void esp_trainer_free(esp_trainer *t) {
     esp_rollout_free(t->rollout);
     esp_windows_free(t->windows);
     free(t->validation);
+    free(t->step_weights);
     free(t->starts);
     free(t->memory);
     esp_buf_done(&t->checkpoint);
@@ -135,37 +152,37 @@ static esp_code stopped(esp_trainer *t, esp_error *reterr) {
     return code;
 }
 
-/* One-step error on the validation sample in data units, by the float network with the undecided as ReLU. */
+/* The loss of `steps` steps from n starts, as the network of the moment has it. */
+static esp_rollout_call call_of(esp_trainer *t, const size_t *starts, size_t n, int steps) {
+    return (esp_rollout_call){.params = t->params,
+                              .pos = t->ladder->pos,
+                              .neg = t->ladder->neg,
+                              .starts = starts,
+                              .n = n,
+                              .steps = steps,
+                              .weights = steps > 1 ? t->step_weights : NULL,
+                              .go_on = go_on,
+                              .user = t};
+}
+
+static esp_rollout_call batch_call(esp_trainer *t, size_t batch, int steps) {
+    size_t n = (size_t)t->opts->batch;
+    return call_of(t, t->starts + batch * n, n, steps);
+}
+
+/* One-step error on the validation sample in data units, and the loss there, by the float network with the undecided as ReLU. */
 static esp_code validate(esp_trainer *t, esp_error *reterr) {
     double squares[ESP_MAX_WIDTH_Y], sum = 0;
     esp_ladder_relu(t->ladder);
-    esp_rollout_call call = {.params = t->params,
-                             .pos = t->ladder->pos,
-                             .neg = t->ladder->neg,
-                             .starts = t->validation,
-                             .n = t->n_validation,
-                             .steps = 1,
-                             .go_on = go_on,
-                             .user = t};
-    esp_rollout_loss(t->rollout, &call, squares);
+    const esp_rollout_call one_step = call_of(t, t->validation, t->n_validation, 1), whole = call_of(t, t->checks, t->n_checks, t->opts->rollout);
+    double loss = esp_rollout_loss(t->rollout, &one_step, squares);
+    if (t->opts->rollout > 1 && !t->stopped.code) loss = esp_rollout_loss(t->rollout, &whole, NULL);
     esp_code code = stopped(t, reterr);
     if (code != ESP_OK) return code;
     for (int i = 0; i < t->windows->ny; i++) sum += squares[i] * t->windows->y_scale[i] * t->windows->y_scale[i];
     t->progress.validation_rmse = sqrt(sum / ((double)t->n_validation * (double)t->windows->ny));
+    t->progress.validation_loss = loss;
     return ESP_OK;
-}
-
-/* A minibatch as the network of the moment sees it; the loss of `steps` steps. */
-static esp_rollout_call batch_call(esp_trainer *t, size_t batch, int steps) {
-    size_t n = (size_t)t->opts->batch;
-    return (esp_rollout_call){.params = t->params,
-                              .pos = t->ladder->pos,
-                              .neg = t->ladder->neg,
-                              .starts = t->starts + batch * n,
-                              .n = n,
-                              .steps = steps,
-                              .go_on = go_on,
-                              .user = t};
 }
 
 /* A rollout that explodes although each step of it is fine wants another cure than weights that have run away. */
@@ -175,12 +192,13 @@ static esp_code diverged(esp_trainer *t, const esp_phase *phase, size_t batch, e
     const char *clip = t->opts->clip > 0 ? "lower /clip" : "set /clip to 1";
     int64_t epoch = phase->stage_begin + t->place.epoch + 1;
     if (explodes)
-        return esp_fail(
-            reterr, ESP_NUMERIC,
+        return esp_fail_at(
+            reterr, ESP_NUMERIC, "/rollout",
             "the rollouts explode (stage %s, epoch %lld): one step is finite, %d steps are not: lower /rollout or /learning_rate (%g), or %s",
             phase->stage, (long long)epoch, t->opts->rollout, t->rate, clip);
-    return esp_fail(reterr, ESP_NUMERIC, "the loss is no longer finite (stage %s, epoch %lld): lower /learning_rate (%g)%s, or %s", phase->stage,
-                    (long long)epoch, t->rate, t->opts->rollout > 1 ? " or /rollout" : "", clip);
+    return esp_fail_at(reterr, ESP_NUMERIC, "/learning_rate",
+                       "the loss is no longer finite (stage %s, epoch %lld): lower /learning_rate (%g)%s, or %s", phase->stage, (long long)epoch,
+                       t->rate, t->opts->rollout > 1 ? " or /rollout" : "", clip);
 }
 
 /* Gradient of one minibatch into grads and, in a search, the ladder's. Returns the loss without the penalty. */
@@ -201,10 +219,10 @@ static double gradient(esp_trainer *t, const esp_phase *phase, size_t batch) {
 }
 
 static void update(esp_trainer *t, const esp_phase *phase, double share) {
-    double cosine = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + cos(M_PI * share)), norm = 0;
+    double rate = phase->rate * esp_schedule_rate(&t->schedule, t->opts, share), norm = 0;
     if (t->opts->clip > 0) norm = esp_block_norm(t->grads, t->mlp.n_params);
     if (norm > t->opts->clip) esp_block_scale(t->grads, t->mlp.n_params, (float)(t->opts->clip / norm));
-    esp_adam_step(&t->adam, phase->rate * cosine, t->opts->weight_decay, t->mlp.n_weights, t->grads, t->params);
+    esp_adam_step(&t->adam, rate, t->opts->weight_decay, t->mlp.n_weights, t->grads, t->params);
     /* logits keep their rate: the last draws are worth as much as the first */
     if (phase->search) esp_adam_step(&t->logit_adam, phase->logit_rate, 0, 0, t->ladder->grads, t->ladder->logits);
 }
@@ -231,6 +249,17 @@ static esp_code run_batch(esp_trainer *t, const esp_phase *phase, size_t n_batch
     return ESP_OK;
 }
 
+/* The validation error is known: the schedule sees it, the best weights are kept, and the phase may be over before its time. What a
+ * search learns is in its masks, which the error of the network without them says nothing about. */
+static void close_epoch(esp_trainer *t, const esp_phase *phase) {
+    int64_t left;
+    if (esp_schedule_epoch(&t->schedule, t->opts, t->progress.validation_loss) && t->n_best) memcpy(t->best, t->params, t->n_best * sizeof *t->best);
+    left = !phase->search && esp_schedule_over(&t->schedule, t->opts) ? phase->epochs - t->place.epoch : 1;
+    t->epochs_done += (int)left;
+    t->place.epoch += left;
+    t->place.shuffled = t->place.batch = 0;
+}
+
 static esp_code run_epoch(esp_trainer *t, const esp_phase *phase, esp_error *reterr) {
     size_t n_batches = t->windows->n_starts / (size_t)t->opts->batch;
     if (!t->place.shuffled) esp_rng_shuffle(&t->shuffle_rng, t->starts, t->windows->n_starts);
@@ -241,17 +270,15 @@ static esp_code run_epoch(esp_trainer *t, const esp_phase *phase, esp_error *ret
         if (code != ESP_OK) return code;
     }
     esp_code code = validate(t, reterr);
-    if (code != ESP_OK) return code;
-    t->epochs_done++;
-    t->place.epoch++;
-    t->place.shuffled = t->place.batch = 0;
-    return ESP_OK;
+    if (code == ESP_OK) close_epoch(t, phase);
+    return code;
 }
 
 esp_code esp_trainer_phase(esp_trainer *t, const esp_phase *phase, esp_error *reterr) {
     if (!t->place.begun) {
         esp_adam_reset(&t->adam);
         esp_adam_reset(&t->logit_adam);
+        esp_schedule_begin(&t->schedule);
         t->place.begun = 1;
     }
     t->progress.stage = phase->stage;
@@ -262,5 +289,6 @@ esp_code esp_trainer_phase(esp_trainer *t, const esp_phase *phase, esp_error *re
         esp_code code = run_epoch(t, phase, reterr);
         if (code != ESP_OK) return code;
     }
+    if (t->n_best && !phase->search && isfinite(t->schedule.best)) memcpy(t->params, t->best, t->n_best * sizeof *t->best);
     return ESP_OK;
 }

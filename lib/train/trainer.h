@@ -2,7 +2,7 @@
  * A training run in progress: everything it needs in memory, and the loop over epochs and minibatches.
  *
  * What is trained in which order is train.c's business, what a run leaves behind for another to go on from checkpoint.c's;
- * here is one phase of it. Each phase has its own cosine schedule and
+ * here is one phase of it. Each phase has its own schedule (schedule.h) and
  * starts Adam afresh. */
 #ifndef ESP_TRAIN_TRAINER_H
 #define ESP_TRAIN_TRAINER_H
@@ -11,6 +11,7 @@
 #include "train/adam.h"
 #include "train/mlp.h"
 #include "train/rollout.h"
+#include "train/schedule.h"
 #include "train/train.h"
 #include "train/windows.h"
 
@@ -37,13 +38,18 @@ typedef struct esp_trainer {
     esp_ladder *ladder;
     size_t *starts; /* the training windows in this epoch's order */
     size_t *validation; /* n_validation one-step rows, a sample, for progress */
-    size_t n_validation;
+    size_t *checks; /* n_checks rollouts, a sample, for the schedule */
+    size_t n_validation, n_checks;
+    double *step_weights; /* rollout: on average 1 */
     float *params, *grads; /* n_params each */
     esp_slope_grads slopes;
     esp_adam adam, logit_adam;
     float *memory;
     esp_rng shuffle_rng, mask_rng, noise_rng;
     esp_place place;
+    esp_schedule schedule;
+    float *best; /* the weights of the phase's best epoch; n_best: n_params, or 0 without early stop */
+    size_t n_best;
     esp_error stopped; /* why a pass over the network was broken off */
 
     /* the run's lengths and rate, the automatic ones worked out; set before the first phase */
@@ -69,7 +75,7 @@ typedef struct esp_phase {
     int epochs; /* may be 0 */
     int stage_begin, stage_epochs; /* for progress: epochs of the stage before this phase, and in all */
     bool search; /* draw masks and train logits; otherwise masks are fixed and the undecided are ReLU */
-    double rate; /* of Adam at the start; falls to 1 % by a cosine */
+    double rate; /* of Adam at the start */
     double logit_rate;
 } esp_phase;
 

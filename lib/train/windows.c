@@ -172,7 +172,7 @@ static void fill(esp_windows *w, passes *p) {
     }
 }
 
-/* Rows and starts, and the longest training trajectory for the error. */
+/* Rows, starts and checks, and the longest training trajectory for the error. */
 static void count(const esp_dataset *dataset, esp_windows *w, size_t *ret_longest) {
     size_t h = (size_t)w->history, k = (size_t)w->steps;
     *ret_longest = 0;
@@ -180,10 +180,9 @@ static void count(const esp_dataset *dataset, esp_windows *w, size_t *ret_longes
         size_t observations = dataset->start[w->order[o] + 1] - dataset->start[w->order[o]], rows = observations > h ? observations - h : 0;
         bool train = o < w->n_train;
         if (train && observations > *ret_longest) *ret_longest = observations;
-        for (size_t r = 0; train && r + k <= rows; r++) {
-            if (w->starts) w->starts[w->n_starts] = w->n_rows + r;
-            w->n_starts++;
-        }
+        size_t *list = train ? w->starts : w->checks, *n = train ? &w->n_starts : &w->n_checks;
+        for (size_t r = 0; r + k <= rows; r++, (*n)++)
+            if (list) list[*n] = w->n_rows + r;
         w->n_rows += rows;
         if (train) w->n_train_rows = w->n_rows;
     }
@@ -198,19 +197,23 @@ static esp_code size_up(const esp_dataset *dataset, const esp_train_opts *opts, 
     esp_dataset_split(dataset, opts->validation, opts->seed, w->order, &w->n_train);
     count(dataset, w, &longest);
     if (w->n_starts == 0)
-        return esp_fail(reterr, ESP_INVALID,
-                        "history %d and rollout %d need trajectories of at least %d observations; the longest for training has %zu", w->history,
-                        w->steps, w->history + w->steps, longest);
+        return esp_fail_at(reterr, ESP_INVALID, "/rollout",
+                           "history %d and rollout %d need trajectories of at least %d observations; the longest for training has %zu", w->history,
+                           w->steps, w->history + w->steps, longest);
     if (w->validation_begin == w->n_rows) w->validation_begin = 0; /* validation trajectories all too short: the training rows stand in */
     if (w->n_starts < (size_t)opts->batch)
-        return esp_fail(reterr, ESP_INVALID, "%zu training windows are fewer than one batch of %d: lower /batch or bring more data", w->n_starts,
-                        opts->batch);
-    w->starts = malloc(w->n_starts * sizeof *w->starts);
+        return esp_fail_at(reterr, ESP_INVALID, "/batch", "%zu training windows are fewer than one batch of %d: lower /batch or bring more data",
+                           w->n_starts, opts->batch);
+    w->starts = malloc((w->n_starts + w->n_checks) * sizeof *w->starts);
     if (!w->starts) return esp_fail(reterr, ESP_NOMEM, "%zu windows", w->n_starts);
+    w->checks = w->starts + w->n_starts;
     size_t validation_begin = w->validation_begin;
-    w->n_starts = w->n_rows = 0;
+    w->n_starts = w->n_checks = w->n_rows = 0;
     count(dataset, w, &longest);
     w->validation_begin = validation_begin;
+    if (w->n_checks > 0) return ESP_OK;
+    w->checks = w->starts;
+    w->n_checks = w->n_starts;
     return ESP_OK;
 }
 

@@ -37,6 +37,8 @@ typedef struct esp_windows {
     float *targets; /* n_rows x ny: t; likewise */
     size_t n_starts;
     size_t *starts; /* training rows with steps - 1 more rows of their trajectory behind them */
+    size_t n_checks;
+    size_t *checks; /* the same of validation rows; the training ones' again when no validation trajectory is long enough */
     float *a; /* ny x history * ny */
     float *c; /* n_in x history * ny */
     float *g; /* ny x n_out */

@@ -49,6 +49,7 @@ static void on_progress(void *user, const esp_train_progress *p) {
     esp_jsonw_integer(&json, "epochs", p->epochs);
     esp_jsonw_integer(&json, "relu", p->relu);
     esp_jsonw_number(&json, "loss", p->loss);
+    esp_jsonw_number(&json, "validation_loss", p->validation_loss);
     esp_jsonw_number(&json, "validation_rmse", p->validation_rmse);
     esp_jsonw_number(&json, "samples_per_s", p->samples_per_s);
     esp_jsonw_number(&json, "eta_s", p->eta_s);
@@ -266,7 +267,10 @@ esp_code worker_job_train(worker *w, const esp_reader *payload, esp_error *reter
     if (!code) code = worker_dataset_load(w, &dataset, &data, reterr);
     if (!code) code = read_opts(&t, payload, data, arena, &opts, reterr);
     if (!code) code = find_box(&t, data, arena, reterr);
-    if (!code) code = train(&t, data, &stop, reterr);
+    if (!code) {
+        code = train(&t, data, &stop, reterr);
+        if (code && reterr && *reterr->pointer) esp_error_prefix_pointer(reterr, "/spec");
+    }
     if (!code) worker_send(w, ESP_FRAME_DONE, &nothing);
     esp_buf_done(&t.spec);
     esp_buf_done(&t.notes);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Law: the gradient of training is the central difference of the loss, for every frame, history, rollout length and
- * mask, in the weights and in the masks' logits.
+ * Law: the gradient of training is the central difference of the loss, for every frame, history, rollout length, weights of
+ * its steps and mask, in the weights and in the masks' logits.
  *
  * The oracle is a plain double-precision twin that works on raw outputs and the frame's own matrices, where training
  * works on errors in normalised units. Differences are taken over 1e-7, so that a ReLU's kink lies between the two
@@ -97,6 +97,7 @@ static void make_problem(problem *q, uint64_t seed, int rollout, esp_rng *rng) {
     q->opts.rollout = rollout;
     q->opts.batch = 1;
     q->opts.seed = seed;
+    for (int k = 0; k < rollout; k++) q->opts.step_weights[k] = seed % 2 ? esp_rng_uniform(rng) : 1;
     make_frame(q, rng);
     ck_assert_msg(esp_windows_create(&q->data, &q->opts, &q->windows, &error) == ESP_OK, "%s", error.message);
     int hidden[2] = {between(rng, 2, 6), between(rng, 2, 5)};
@@ -184,7 +185,7 @@ static double twin_loss(const problem *q, const double *params, const double *z)
             twin_step(q, params, z, yh, uh, y[k + h]);
             for (size_t i = 0; i < ny; i++) {
                 double e = (y[k + h][i] - q->data.y[(first + k + h) * ny + i]) / q->windows->y_scale[i];
-                sum += e * e;
+                sum += q->opts.step_weights[k] * e * e;
             }
         }
     }
@@ -276,6 +277,7 @@ static void check_law(uint64_t seed, int rollout) {
                              .starts = q.starts,
                              .n = (size_t)q.n,
                              .steps = rollout,
+                             .weights = seed % 2 ? q.opts.step_weights : NULL,
                              .grads = grads,
                              .slopes = &slopes};
     double loss = esp_rollout_loss(q.rollout, &call, NULL);

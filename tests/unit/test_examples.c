@@ -198,6 +198,9 @@ static const struct {
     {BY_TRAIN, SPEC(MLP, ",\"lambda\":-1")},
     {BY_TRAIN, SPEC(MLP, ",\"ladder\":[-1]")},
     {BY_TRAIN, SPEC(MLP, ",\"straight_through\":1")},
+    {BY_TRAIN, SPEC(MLP, ",\"schedule\":\"linear\"")},
+    {BY_TRAIN, SPEC(MLP, ",\"step_weights\":[-1]")},
+    {BY_TRAIN, SPEC(MLP, ",\"plateau_factor\":0")},
     {BY_TRAIN, SPEC(MLP, ",\"frame\":\"linear\"")},
 #undef SPEC
 #undef MLP

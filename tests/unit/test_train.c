@@ -388,7 +388,8 @@ START_TEST(train_opts__reads_every_field_and_writes_it_back) {
         parse("{\"dataset\":\"d\",\"name\":\"n\",\"model\":{\"type\":\"mlp\",\"hidden\":[20,10]},\"history\":2,\"rollout\":3,\"epochs\":4,"
               "\"rung_epochs\":5,\"batch\":6,\"learning_rate\":0.007,\"input_noise\":0.08,\"weight_decay\":0.009,\"clip\":1.5,\"validation\":0.25,"
               "\"seed\":9007199254740991,\"ladder\":[29,12,0],\"lambda\":0.5,\"lambda_id\":0.25,\"tau\":0.75,\"logit_rate\":0.125,"
-              "\"straight_through\":false}",
+              "\"straight_through\":false,\"step_weights\":[1,0,0.5],\"schedule\":\"plateau\",\"plateau_factor\":0.5,\"plateau_patience\":9,"
+              "\"plateau_threshold\":0.01,\"early_stop\":11}",
               &opts, &error),
         ESP_OK);
     ck_assert(opts.n_hidden == 2 && opts.hidden[0] == 20 && opts.hidden[1] == 10 && opts.history == 2 && opts.rollout == 3 && opts.epochs == 4);
@@ -400,6 +401,9 @@ START_TEST(train_opts__reads_every_field_and_writes_it_back) {
     ck_assert_msg(parse(esp_buf_text(&text), &again, &error) == ESP_OK, "%s: %s in %s", error.pointer, error.message, esp_buf_text(&text));
     ck_assert(again.seed == opts.seed && again.learning_rate == opts.learning_rate && again.ladder[1] == 12 && again.n_rungs == 3 &&
               again.batch == 6);
+    ck_assert(opts.schedule == ESP_SCHEDULE_PLATEAU && opts.plateau_factor == 0.5 && opts.plateau_patience == 9 && opts.plateau_threshold == 0.01);
+    ck_assert(opts.early_stop == 11 && opts.n_step_weights == 3 && opts.step_weights[1] == 0 && opts.step_weights[2] == 0.5);
+    ck_assert(again.schedule == opts.schedule && again.early_stop == 11 && again.n_step_weights == 3 && again.step_weights[2] == 0.5);
     ck_assert(!again.straight_through && again.hidden[1] == 10 && again.tau == opts.tau);
     esp_buf_done(&text);
 }
@@ -437,6 +441,12 @@ static const struct refusal {
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"straight_through\":1}", "/straight_through", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"frame\":\"integral\"}", "/frame", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"horizon\":3}", "/horizon", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"schedule\":\"linear\"}", "/schedule", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"plateau_factor\":0}", "/plateau_factor", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"early_stop\":-1}", "/early_stop", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"step_weights\":[1,1]}", "/step_weights", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"rollout\":2,\"step_weights\":[1,-1]}", "/step_weights/1", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"rollout\":2,\"step_weights\":[0,0]}", "/step_weights", ESP_INVALID},
 };
 
 START_TEST(train_opts__refuses_and_names_the_field) {
