@@ -24,7 +24,7 @@ static atomic_int log_level = ESP_LOG_NOTICE;
 static int log_fd = STDERR_FILENO;
 static bool is_socket;
 static atomic_long lost;
-static const char *const level_names[] = {"error", "notice", "request", "debug"};
+static const char *const level_names[] = {"error", "notice", "debug"};
 
 void esp_log_level_set(esp_log_level level) {
     atomic_store(&log_level, (int)level);

@@ -3,7 +3,7 @@
 #ifndef ESP_SERVER_LOG_H
 #define ESP_SERVER_LOG_H
 
-typedef enum esp_log_level { ESP_LOG_ERROR, ESP_LOG_NOTICE, ESP_LOG_REQUEST, ESP_LOG_DEBUG } esp_log_level;
+typedef enum esp_log_level { ESP_LOG_ERROR, ESP_LOG_NOTICE, ESP_LOG_DEBUG } esp_log_level;
 
 void esp_log_level_set(esp_log_level level);
 void esp_log_init(esp_log_level level);

@@ -10,9 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "access_log.h"
 #include "base/clock.h"
 #include "jobs/jobs.h"
 #include "log.h"
@@ -68,6 +70,17 @@ static void hold_standard_streams(void) {
     if (fd >= 0) close(fd);
 }
 
+/* As many descriptors as are allowed: two for a connection, and the rest of us. */
+static void raise_descriptors(const esp_config *config) {
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files) != 0) return;
+    rlim_t wanted = (rlim_t)config->connections + 500;
+    if (files.rlim_cur < wanted)
+        esp_log(ESP_LOG_NOTICE, "descriptors", "limit=%llu wanted=%llu", (unsigned long long)files.rlim_cur, (unsigned long long)wanted);
+}
+
 /* espalier-worker beside this executable, when the configuration does not say where it is. */
 static esp_code find_worker(esp_config *config, esp_error *reterr) {
     if (!*config->worker) {
@@ -118,6 +131,7 @@ static esp_code start(esp_server *server, esp_error *reterr) {
     if (!code) code = esp_tokens_open(server->config.data, &server->tokens, reterr);
     if (!code) code = esp_pool_start(&server->config, &server->pool, reterr);
     if (!code) code = esp_jobs_start(server, &server->jobs, reterr);
+    if (!code) code = esp_access_log_start(&server->config, reterr);
     if (!code) code = esp_http_start(server, host, port, &server->http, reterr);
     if (code) return code;
     const char *open = strchr(host, ':') ? "[" : "", *close = *open ? "]" : "";
@@ -153,6 +167,7 @@ static void reload(esp_server *server, int argc, char **argv) {
     static esp_config fresh;
     esp_error error = {0};
     reload_tokens(server);
+    esp_access_log_reopen();
     esp_config_init(&fresh);
     if (esp_config_parse(&fresh, argc, argv, &error)) {
         esp_log(ESP_LOG_ERROR, "reload", "code=%s message=\"%s\" kept=\"settings as they were\"", esp_code_name(error.code), error.message);
@@ -198,6 +213,7 @@ static void stop(esp_server *server) {
     esp_pool_stop(server->pool);
     esp_jobs_stop(server->jobs);
     if (server->http) esp_http_stop(server->http);
+    esp_access_log_stop();
     if (server->registry) esp_registry_close(server->registry);
     esp_jobs_free(server->jobs);
     esp_pool_free(server->pool);
@@ -221,6 +237,7 @@ int main(int argc, char **argv) {
     }
     esp_log_init((esp_log_level)server.config.log_level);
     esp_ontime_init();
+    raise_descriptors(&server.config);
 
     /* Blocked in every thread; only sigtimedwait takes them. */
     sigset_t signals;

@@ -31,6 +31,7 @@
     GAUGE(WORKERS_BUSY, "workers{state=\"busy\"}", "")                                                                                               \
     GAUGE(WORKERS_HELPING, "workers_helping", "Busy workers that help with another's plan")                                                          \
     GAUGE(CONNECTIONS, "http_connections", "Open connections")                                                                                       \
+    COUNTER(CONNECTIONS_REFUSED, "http_connections_refused_total", "Connections beyond those that their address may have")                           \
     HISTOGRAM(PLAN_QUEUE_WAIT, "queue_wait_seconds{class=\"plan\"}", "Time from arrival to a worker")                                                \
     HISTOGRAM(PLAN_SOLVE, "solve_duration_seconds{class=\"plan\"}", "Time a worker had for a plan")                                                  \
     HISTOGRAM(LAG, "lag_seconds", "How late the daemon's own threads were for what was due")                                                         \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Batches: a body of JSON lines, and the problem that stands for a line which was refused. */
+ * Batches: a body of JSON lines. */
 #ifndef ESP_SERVER_NDJSON_H
 #define ESP_SERVER_NDJSON_H
 
@@ -11,7 +11,5 @@
 bool esp_ndjson_next(const char *body, size_t len, size_t *pos, const char **ret_line, size_t *ret_len);
 /* How many there are. */
 size_t esp_ndjson_count(const char *body, size_t len);
-/* problem+json of one line, as a reply of its own would be; no newline. */
-void esp_problem_format(const char *request_id, const esp_error *error, esp_buf *out);
 
 #endif

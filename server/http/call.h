@@ -8,7 +8,7 @@
  *                                      |                  ^
  *                                      +--> SUSPENDED ----+   (reply resumes the connection)
  *
- * Locks, outermost first: http->lock (streams), watch->lock, call->lock, stream->lock, conns_lock. None is held while a
+ * Locks, outermost first: http->lock (streams), watch->lock, call->lock, stream->lock, conns_lock, the addresses'. None is held while a
  * handler, a producer or a hangup runs. */
 #ifndef ESP_SERVER_CALL_H
 #define ESP_SERVER_CALL_H
@@ -17,6 +17,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "config.h"
 #include "http/http.h"
 #include "tokens.h"
 
@@ -48,6 +49,7 @@ struct esp_call {
 
     const esp_route *route; /* NULL: none matched */
     bool head, kept, expects_continue;
+    char method[16];
     int64_t arrived_ns;
     esp_token token; /* zeroed: none was needed */
     char request_id[ESP_REQUEST_ID_MAX + 1];
@@ -69,6 +71,7 @@ struct esp_call {
     char allow[64]; /* of a 405 */
 
     uint64_t watch_id;
+    uint64_t sent; /* bytes of the reply's body, as far as they have been produced */
     esp_pair out[ESP_HEADERS_OUT_MAX]; /* owned texts */
     size_t n_out;
     int status;
@@ -79,6 +82,7 @@ struct esp_call {
 
 struct esp_stream {
     esp_http *http;
+    esp_call *call; /* a reference */
     struct MHD_Connection *connection;
     pthread_mutex_t lock;
     esp_producer producer;
@@ -92,6 +96,8 @@ struct esp_stream {
 /* Where a connection is with its request: before the end of its headers, in its body, being answered. */
 typedef enum esp_conn_phase { ESP_CONN_HEADERS, ESP_CONN_BODY, ESP_CONN_BUSY } esp_conn_phase;
 typedef struct esp_conn esp_conn;
+typedef struct esp_addresses esp_addresses;
+typedef struct esp_address esp_address; /* one client's */
 
 typedef struct esp_watch {
     void (*tick)(void *user); /* about every 250 ms */
@@ -126,6 +132,7 @@ struct esp_http {
     bool stopping;
     pthread_mutex_t conns_lock;
     esp_conn *conns;
+    esp_addresses *addresses;
 };
 
 /* call.c */
@@ -154,7 +161,17 @@ int esp_connection_fd(struct MHD_Connection *connection);
 /* conn.c */
 void esp_conn_notify(void *user, struct MHD_Connection *connection, void **context, enum MHD_ConnectionNotificationCode code);
 void esp_conn_set(struct MHD_Connection *connection, esp_conn_phase phase);
+void esp_conn_progress(struct MHD_Connection *connection, size_t bytes); /* of a body */
+bool esp_conn_admit(struct MHD_Connection *connection); /* one request more; false: its address has had too many */
+void esp_conn_address(struct MHD_Connection *connection, char ret_text[48]);
 void esp_conns_reap(void *user); /* the http */
+/* address.c */
+ESP_MUST_CHECK esp_code esp_addresses_create(const esp_config *config, esp_addresses **ret, esp_error *reterr);
+void esp_addresses_free(esp_addresses *a);
+esp_address *esp_address_open(esp_addresses *a, const struct sockaddr *from); /* a connection more; NULL: too many */
+void esp_address_close(esp_addresses *a, esp_address *address);
+bool esp_address_draw(esp_addresses *a, esp_address *address);
+void esp_addresses_sweep(esp_addresses *a);
 /* stream.c */
 void esp_streams_end(esp_http *http); /* wakes every stream to its end */
 

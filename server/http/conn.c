@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The table of open connections, for what MHD does not see: a client that went in the middle of a request (its epoll
  * mode may miss an end that comes together with data), and one that feeds a request so slowly that no pause is long
- * enough for the idle timeout.
+ * enough for the idle timeout; and for what one address may have (address.c).
  *
  * Such a socket is shut down, not closed: MHD then finds its end and cleans up by its own rules. A client that ends its
  * sending side early but still wants its answer gets it: nothing is shut down while a request runs, and one that has
  * just arrived has time to be seen. */
 #include "http/call.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -16,13 +19,16 @@
 #include "server.h"
 
 #define GONE_NS (300 * ESP_NS_PER_MS)
+enum { BODY_RATE = 1024 }; /* bytes a second, on average over idle_s: a body that comes slower is not waited for */
 
 struct esp_conn {
     esp_http *http;
     int fd;
     uint64_t watch_id;
     esp_conn_phase phase;
-    int64_t since_ns; /* of the phase */
+    int64_t since_ns; /* of the phase; in a body, of what is counted in `bytes` */
+    uint64_t bytes;
+    esp_address *address; /* NULL: it has too many */
     int64_t gone_ns; /* the client has ended its side; 0 = not yet */
     esp_conn *next, **prev;
 };
@@ -34,6 +40,18 @@ static void conn_hangup(void *user) {
     pthread_mutex_unlock(&conn->http->conns_lock);
 }
 
+static const struct sockaddr *address_of(struct MHD_Connection *connection) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    return info ? info->client_addr : NULL;
+}
+
+void esp_conn_address(struct MHD_Connection *connection, char ret_text[48]) {
+    const struct sockaddr *from = address_of(connection);
+    const void *v4 = from && from->sa_family == AF_INET ? &((const struct sockaddr_in *)(const void *)from)->sin_addr : NULL;
+    const void *v6 = from && from->sa_family == AF_INET6 ? &((const struct sockaddr_in6 *)(const void *)from)->sin6_addr : NULL;
+    if ((!v4 && !v6) || !inet_ntop(from->sa_family, v4 ? v4 : v6, ret_text, 48)) snprintf(ret_text, 48, "?");
+}
+
 static void conn_open(esp_http *http, struct MHD_Connection *connection, void **context) {
     esp_metric_add(ESP_METRIC_CONNECTIONS, 1);
     esp_conn *conn = *context = calloc(1, sizeof *conn);
@@ -41,6 +59,8 @@ static void conn_open(esp_http *http, struct MHD_Connection *connection, void **
     conn->http = http;
     conn->fd = esp_connection_fd(connection);
     conn->since_ns = esp_clock_now_ns();
+    const struct sockaddr *from = address_of(connection);
+    if (from && !(conn->address = esp_address_open(http->addresses, from))) shutdown(conn->fd, SHUT_RDWR);
     pthread_mutex_lock(&http->conns_lock);
     conn->next = http->conns;
     conn->prev = &http->conns;
@@ -61,6 +81,7 @@ static void conn_close(esp_http *http, void **context) {
     *conn->prev = conn->next;
     if (conn->next) conn->next->prev = conn->prev;
     pthread_mutex_unlock(&http->conns_lock);
+    if (conn->address) esp_address_close(http->addresses, conn->address);
     free(conn);
 }
 
@@ -72,20 +93,48 @@ void esp_conn_notify(void *user, struct MHD_Connection *connection, void **conte
     }
 }
 
-void esp_conn_set(struct MHD_Connection *connection, esp_conn_phase phase) {
+static esp_conn *conn_of(struct MHD_Connection *connection) {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    esp_conn *conn = info ? info->socket_context : NULL;
+    return info ? info->socket_context : NULL;
+}
+
+void esp_conn_set(struct MHD_Connection *connection, esp_conn_phase phase) {
+    esp_conn *conn = conn_of(connection);
     if (!conn) return;
     pthread_mutex_lock(&conn->http->conns_lock);
     conn->phase = phase;
     conn->since_ns = esp_clock_now_ns();
+    conn->bytes = 0;
     pthread_mutex_unlock(&conn->http->conns_lock);
 }
 
-static bool overdue(const esp_conn *conn, int64_t now, int64_t idle_ns) {
+void esp_conn_progress(struct MHD_Connection *connection, size_t bytes) {
+    esp_conn *conn = conn_of(connection);
+    if (!conn) return;
+    pthread_mutex_lock(&conn->http->conns_lock);
+    conn->bytes += bytes;
+    pthread_mutex_unlock(&conn->http->conns_lock);
+}
+
+bool esp_conn_admit(struct MHD_Connection *connection) {
+    esp_conn *conn = conn_of(connection);
+    return !conn || !conn->address || esp_address_draw(conn->http->addresses, conn->address);
+}
+
+/* A body has come too slowly for idle_s; when it has not, the count begins anew. */
+static bool drips(esp_conn *conn, int64_t now, int64_t idle_ns) {
+    if (now - conn->since_ns < idle_ns) return false;
+    bool slow = (double)conn->bytes < (double)(now - conn->since_ns) * 1e-9 * BODY_RATE;
+    conn->since_ns = now;
+    conn->bytes = 0;
+    return slow;
+}
+
+static bool overdue(esp_conn *conn, int64_t now, int64_t idle_ns) {
     int64_t since = conn->gone_ns > conn->since_ns ? conn->gone_ns : conn->since_ns;
     if (conn->phase == ESP_CONN_BUSY) return false;
     if (conn->gone_ns && now - since > GONE_NS) return true;
+    if (conn->phase == ESP_CONN_BODY) return drips(conn, now, idle_ns);
     return conn->phase == ESP_CONN_HEADERS && now - conn->since_ns > idle_ns;
 }
 
@@ -97,4 +146,5 @@ void esp_conns_reap(void *user) {
         if (overdue(conn, now, idle_ns)) shutdown(conn->fd, SHUT_RDWR);
     }
     pthread_mutex_unlock(&http->conns_lock);
+    esp_addresses_sweep(http->addresses);
 }

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "access_log.h"
 #include "base/clock.h"
 #include "log.h"
 #include "metrics.h"
@@ -67,9 +68,18 @@ static uint64_t declared_length(const esp_call *call) {
 }
 
 static uint64_t discard_max(const esp_call *call) {
-    if (call->refused && call->refusal.code == ESP_UNAUTHORIZED) return ESP_DISCARD_STRANGER;
+    esp_code code = call->refused ? call->refusal.code : ESP_OK;
+    if (code == ESP_UNAUTHORIZED || code == ESP_QUOTA) return ESP_DISCARD_STRANGER;
     uint64_t upload_max = (uint64_t)esp_config_live(call->http->server->config.dataset_mib) << 20;
     return call->route && call->route->upload && upload_max > ESP_DISCARD_MAX ? upload_max : ESP_DISCARD_MAX;
+}
+
+/* Before anything else is looked at: it costs less than any of that. */
+static void check_address(esp_call *call) {
+    if (call->refused || esp_conn_admit(call->connection)) return;
+    call->refused = true;
+    esp_fail_at(&call->refusal, ESP_QUOTA, "address_requests", "this address has used up its requests, %d a second",
+                esp_config_live(call->http->server->config.address_requests));
 }
 
 /* Who may ask for this. What is refused is refused before its body is looked at. */
@@ -115,8 +125,10 @@ static enum MHD_Result on_headers(esp_http *http, struct MHD_Connection *connect
     if (!call) return MHD_NO;
     *context = call;
     esp_conn_set(connection, ESP_CONN_BODY);
+    snprintf(call->method, sizeof call->method, "%s", method);
     esp_call_match(call, method);
     bool framed = framing_ok(call);
+    check_address(call);
     check_token(call);
     check_draining(call);
     uint64_t length = declared_length(call);
@@ -134,6 +146,7 @@ static enum MHD_Result on_headers(esp_http *http, struct MHD_Connection *connect
 
 static enum MHD_Result on_body(esp_call *call, const char *bytes, size_t len) {
     call->received += len;
+    esp_conn_progress(call->connection, len);
     if (!call->refused && call->route->upload) {
         int64_t began_ns = esp_clock_now_ns();
         call->refused = call->route->upload->chunk(call->upload, bytes, len, &call->refusal) != ESP_OK;
@@ -211,6 +224,23 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
     return result;
 }
 
+static void log_access(const esp_call *call, struct MHD_Connection *connection, double seconds, bool cut) {
+    esp_access access = {
+        .request_id = call->request_id,
+        .method = call->method,
+        .path = call->path,
+        .route = call->route ? call->route->pattern : NULL,
+        .token = call->token.name,
+        .status = call->status,
+        .bytes_in = call->received,
+        .bytes_out = call->sent,
+        .ms = seconds * 1e3,
+        .cut = cut,
+    };
+    esp_conn_address(connection, access.address);
+    esp_access_log(&access);
+}
+
 /* The reply has been sent, or the client has gone: MHD lets go of the call. */
 static void on_completed(void *user, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode how) {
     (void)user;
@@ -222,9 +252,7 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **c
     call->response = NULL;
     double seconds = esp_clock_seconds_since(call->arrived_ns);
     esp_metric_http(call->route ? (int)(call->route - esp_routes) : -1, call->status, seconds);
-    esp_log(ESP_LOG_REQUEST, "request", "id=%s method=%s path=%s status=%d bytes_in=%llu ms=%.3f%s", call->request_id,
-            call->route ? call->head ? "HEAD" : call->route->method : "-", call->path, call->status, (unsigned long long)call->received,
-            seconds * 1e3, how == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " cut=1");
+    log_access(call, connection, seconds, how != MHD_REQUEST_TERMINATED_COMPLETED_OK);
     esp_call_unref(call);
 }
 
@@ -350,7 +378,8 @@ esp_code esp_http_start(struct esp_server *server, const char *host, int port, e
     http->quiesced_fd = -1;
     pthread_mutex_init(&http->lock, NULL);
     esp_ontime_lock_init(&http->conns_lock);
-    code = esp_watch_start(&http->watch, esp_conns_reap, http, reterr);
+    code = esp_addresses_create(&server->config, &http->addresses, reterr);
+    if (!code) code = esp_watch_start(&http->watch, esp_conns_reap, http, reterr);
     if (!code) code = esp_handlers_start(http, server->config.handler_threads, reterr);
     if (!code) code = open_socket(&a, &fd, &http->port, reterr);
     if (!code) code = start_mhd(http, &a, fd, reterr);
@@ -378,6 +407,7 @@ void esp_http_stop(esp_http *http) {
     if (http->daemon) MHD_stop_daemon(http->daemon);
     if (http->quiesced_fd >= 0) close(http->quiesced_fd); /* quiescing made it ours; otherwise MHD has closed it */
     esp_watch_stop(&http->watch);
+    esp_addresses_free(http->addresses);
     pthread_mutex_destroy(&http->conns_lock);
     pthread_mutex_destroy(&http->lock);
     free(http);

@@ -75,6 +75,7 @@ void esp_call_reply(esp_call *call, int status, const char *content_type, esp_bu
     }
     struct MHD_Response *response = MHD_create_response_from_buffer(len, bytes, MHD_RESPMEM_MUST_FREE);
     if (!response) free(bytes);
+    call->sent = len;
     esp_call_set_response(call, status, content_type, response);
     esp_call_finish(call);
 }
@@ -85,7 +86,7 @@ void esp_call_reply_json(esp_call *call, int status, esp_buf *take_body) {
 
 /* ---- errors --------------------------------------------------------------------------------------------------------- */
 
-static void format_problem(const esp_call *call, const esp_error *error, esp_buf *out) {
+void esp_problem_format(const char *request_id, const esp_error *error, esp_buf *out) {
     char type[64];
     snprintf(type, sizeof type, "/errors/%s", esp_code_name(error->code));
     esp_jsonw w = esp_jsonw_on(out);
@@ -95,9 +96,9 @@ static void format_problem(const esp_call *call, const esp_error *error, esp_buf
     esp_jsonw_integer(&w, "status", esp_code_http(error->code));
     esp_jsonw_string(&w, "detail", error->message);
     esp_jsonw_string(&w, "code", esp_code_name(error->code));
-    esp_jsonw_string(&w, "request_id", call->request_id);
+    esp_jsonw_string(&w, "request_id", request_id);
     esp_jsonw_array(&w, "errors");
-    if (error->pointer[0]) {
+    if (*error->pointer) {
         esp_jsonw_object(&w, NULL);
         esp_jsonw_string(&w, "pointer", error->pointer);
         esp_jsonw_string(&w, "detail", error->message);
@@ -125,12 +126,13 @@ void esp_call_reply_error(esp_call *call, const esp_error *error) {
         esp_log(status == 503 ? ESP_LOG_NOTICE : ESP_LOG_ERROR, "error", "request=%s code=%s where=%s detail=\"%s\"", call->request_id,
                 esp_code_name(error->code), error->where ? error->where : "", error->message);
     }
-    format_problem(call, error, &out);
+    esp_problem_format(call->request_id, error, &out);
     size_t len = 0;
     char *bytes = out.failed ? NULL : esp_buf_take(&out, &len);
     struct MHD_Response *response = bytes ? MHD_create_response_from_buffer(len, bytes, MHD_RESPMEM_MUST_FREE) : NULL;
     if (!response) free(bytes);
     esp_buf_done(&out);
+    call->sent = len;
     esp_call_set_response(call, status, "application/problem+json", response);
     esp_call_finish(call);
 }
@@ -172,6 +174,7 @@ void esp_call_reply_file(esp_call *call, const char *content_type, const char *p
     }
     struct MHD_Response *response = MHD_create_response_from_fd64((uint64_t)st.st_size, fd);
     if (!response) close(fd);
+    call->sent = (uint64_t)st.st_size;
     esp_call_set_response(call, 200, content_type, response);
     esp_call_finish(call);
 }

@@ -43,6 +43,7 @@ void esp_call_reply_shared(esp_call *call, int status, const char *content_type,
     struct MHD_Response *response =
         MHD_create_response_from_buffer_with_free_callback_cls(shared->len, shared->bytes, let_go, esp_shared_ref(shared));
     if (!response) esp_shared_unref(shared);
+    call->sent = shared->len;
     esp_call_set_response(call, status, content_type, response);
     esp_call_finish(call);
 }

@@ -74,6 +74,7 @@ static ssize_t stream_read(void *user, uint64_t pos, char *out, size_t room) {
     if (n > room) n = room;
     memcpy(out, stream->buf.data + stream->sent, n);
     stream->sent += n;
+    stream->call->sent += n;
     return (ssize_t)n;
 }
 
@@ -86,6 +87,7 @@ static void stream_free(void *user) {
     pthread_mutex_unlock(&stream->http->lock);
     stream->producer.end(stream->producer.user);
     esp_buf_done(&stream->buf);
+    esp_call_unref(stream->call);
     pthread_mutex_destroy(&stream->lock);
     free(stream);
 }
@@ -95,6 +97,8 @@ static esp_stream *stream_create(esp_call *call, esp_producer producer) {
     if (!stream) return NULL;
     esp_http *http = call->http;
     stream->http = http;
+    stream->call = call;
+    atomic_fetch_add(&call->refs, 1);
     stream->connection = call->connection;
     stream->producer = producer;
     pthread_mutex_init(&stream->lock, NULL);

@@ -133,15 +133,20 @@ void daemon_kill(test_daemon *daemon) {
     closed(daemon);
 }
 
-void daemon_dump_log(const test_daemon *daemon) {
-    char path[80], text[8192];
-    snprintf(path, sizeof path, "%s/log", daemon->dir);
+static void dump(const test_daemon *daemon, const char *name) {
+    char path[100], text[8192];
+    snprintf(path, sizeof path, "%s/%s", daemon->dir, name);
     FILE *log = fopen(path, "r");
     if (!log) return;
     if (fseek(log, -(long)sizeof text, SEEK_END) != 0) rewind(log);
     size_t n = fread(text, 1, sizeof text, log);
     fclose(log);
     fprintf(stderr, "--- the end of %s\n%.*s---\n", path, (int)n, text);
+}
+
+void daemon_dump_log(const test_daemon *daemon) {
+    dump(daemon, "data/access.log");
+    dump(daemon, "log");
 }
 
 static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *walk) {
