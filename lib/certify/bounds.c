@@ -59,10 +59,11 @@ struct esp_crown {
     double *abs_sum; /* n_r + 1: sum of |x| and of |p| before each ReLU */
     double *up_r, *lo_r, *mag_r; /* n_r: the two expressions and M */
     double *up_x, *lo_x, *mag_x; /* n_x */
-    esp_streams tile_x, tile_r; /* n_x, n_r: four targets side by side */
+    esp_streams tile_x, tile_r; /* n_x, n_r: some targets side by side */
     double *slopes; /* n_r x n_x, the caller's, or NULL */
     const esp_stop *stop; /* borrowed, or NULL */
     const esp_program *slack; /* borrowed, or NULL */
+    bool within; /* boxes lie in an earlier one, whose noise stands */
     int *level_last; /* n_r: 1 when the ReLU is the last of its level */
     int *row_begin; /* n_r: first column of D that its level uses */
     int *level_first; /* n_r: first ReLU of its level */
@@ -215,7 +216,7 @@ static void expression_substitute(esp_crown *crown, expression *e) {
     concretise(crown, e->first, e);
 }
 
-/* ---- four targets -------------------------------------------------------------------------------------------------- */
+/* ---- some targets --------------------------------------------------------------------------------------------------- */
 
 /* The same as above for the targets of one level, which all have ReLUs first .. end-1 to go through. */
 
@@ -246,7 +247,7 @@ static bool tile_substitute(esp_crown *crown, int j, esp_tile *tile) {
 }
 
 static void tile_run(esp_crown *crown, int first, int end, esp_tile *tile) {
-    bool changed = false;
+    bool changed = crown->within; /* then nobody has taken the interval */
     for (int j = end - 1; j >= first; j--) {
         if (changed && crown->level_last[j]) {
             tile_concretise(crown, first, j + 1, tile);
@@ -360,24 +361,48 @@ static bool run_waiting(esp_crown *crown, waiting *w, esp_ranges *ranges) {
     return some;
 }
 
+static bool wait_for(esp_crown *crown, int j, const expression *e, waiting *w, esp_ranges *ranges) {
+    tile_put(crown, w->n, j, e, &w->tile);
+    w->j[w->n++] = j;
+    return w->n < ESP_LANES || run_waiting(crown, w, ranges);
+}
+
+/* The same for a box in an earlier one: what a row can be off by stands, a stable ReLU stays so, and no interval is taken before
+ * substitution, which comes to one by itself. False when this is not the case here. */
+static bool run_within(esp_crown *crown, esp_crown_how how, int j, waiting *w, esp_ranges *ranges, bool *ret_some) {
+    double lo = ranges->p_lower[j], hi = ranges->p_upper[j];
+    int first = crown->reach[j], end = crown->level_first[j];
+    *ret_some = true;
+    if (lo >= 0 || hi <= 0) {
+        relax(crown, j, lo, hi);
+        return true;
+    }
+    if (how != ESP_CROWN_BACKWARD || first >= end) return false;
+    double d0 = crown->program->d0[j];
+    const expression e = {d0, d0, fabs(d0), crown->tiny * crown->abs_sum[end], INFINITY, -INFINITY, first, end};
+    *ret_some = wait_for(crown, j, &e, w, ranges);
+    return true;
+}
+
 /* The interval of ReLU j; when it is unstable and substitution may help, it is put among those that wait. */
 static bool run_relu(esp_crown *crown, esp_crown_how how, int j, bool derive, waiting *w, esp_ranges *ranges) {
     const esp_program *p = crown->program;
     expression e;
     double noise;
+    bool some;
     int first = crown->reach[j], end = crown->level_first[j];
+    if (crown->within && derive && run_within(crown, how, j, w, ranges, &some)) return some;
     expression_start(crown, p->d0[j], p->c + (size_t)j * (size_t)p->n_x, p->d + (size_t)j * (size_t)p->n_r, first, end, &e, &noise);
     double *lo = &ranges->p_lower[j], *hi = &ranges->p_upper[j];
     const esp_program *loose = crown->slack;
-    if (loose) noise += row_slack(crown, loose->d0[j], loose->c + (size_t)j * (size_t)p->n_x, loose->d + (size_t)j * (size_t)p->n_r, j);
+    if (crown->within)
+        noise = crown->noise[j];
+    else if (loose)
+        noise += row_slack(crown, loose->d0[j], loose->c + (size_t)j * (size_t)p->n_x, loose->d + (size_t)j * (size_t)p->n_r, j);
     crown->noise[j] = noise;
     if (derive && !esp_intersect(e.best_lo - noise, e.best_up + noise, lo, hi)) return false;
     if (derive && how == ESP_CROWN_BACKWARD && *lo < 0 && *hi > 0) {
-        if (first < end) {
-            tile_put(crown, w->n, j, &e, &w->tile);
-            w->j[w->n++] = j;
-            return w->n < ESP_LANES || run_waiting(crown, w, ranges);
-        }
+        if (first < end) return wait_for(crown, j, &e, w, ranges);
         if (crown->slopes) watch(crown, j); /* the row is of x alone, and substitution adds nothing to its interval */
     }
     relax(crown, j, *lo, *hi);
@@ -478,6 +503,10 @@ void esp_crown_slack(esp_crown *crown, const esp_program *slack) {
 
 double esp_crown_noise(const esp_crown *crown, int j) {
     return crown->noise[j];
+}
+
+void esp_crown_within(esp_crown *crown) {
+    crown->within = true;
 }
 
 void esp_crown_stop(esp_crown *crown, const esp_stop *stop) {

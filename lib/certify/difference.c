@@ -19,15 +19,18 @@
 #include <string.h>
 
 #include "certify/crown.h"
+#include "certify/kernels.h"
 #include "certify/lowering.h"
 #include "certify/rounding.h"
 #include "certify/split.h"
 #include "certify/twin.h"
+#include "certify/two_norm.h"
 #include "certify/witness.h"
 
-#define ROOT_POINTS 64
-#define BOX_STEPS   3
-#define PROMISING   0.8 /* of the best: a corner worth climbing from */
+#define ROOT_POINTS   64
+#define BOX_STEPS     3
+#define JOINT_OUTPUTS 3 /* bounded side by side with their directions */
+#define PROMISING     0.8 /* of the best: a corner worth climbing from */
 
 typedef struct search {
     const esp_program *program; /* f, or the difference program: ReLUs of f, then of g */
@@ -47,7 +50,7 @@ typedef struct search {
     double *weight; /* n_r: coefficients of r, or of D and r_g */
     double *score; /* n_x */
     double *linear; /* n_x: linear share of the outputs, L2 */
-    double *pull; /* n_y: weights of the outputs in the bound of their squares */
+    double *pull; /* weights of the outputs in sums of them */
     double norm_2; /* that bound */
     double *corner; /* n_x */
     bool *matters; /* n_x: does the input reach anything? */
@@ -72,7 +75,7 @@ static bool input_matters(const esp_program *program, int k) {
 static esp_code search_memory(search *s, esp_error *reterr) {
     const esp_program *p = s->program;
     size_t n_x = (size_t)p->n_x, n_r = (size_t)p->n_r, n_y = (size_t)p->n_y, n_f = (size_t)s->n_f;
-    s->slopes = calloc((n_r + n_f) * n_x + n_r + 4 * n_f + 3 * n_x + n_y + 1, sizeof *s->slopes);
+    s->slopes = calloc((n_r + n_f) * n_x + n_r + 4 * n_f + 3 * n_x + (JOINT_OUTPUTS + ESP_TWO_NORM_DIRECTIONS) * n_y + 1, sizeof *s->slopes);
     s->matters = calloc(n_x + n_y + 1, sizeof *s->matters);
     if (!s->slopes || !s->matters) return esp_fail(reterr, ESP_NOMEM, "no memory to split %d inputs", p->n_x);
     s->d_slopes = s->slopes + n_r * n_x;
@@ -226,22 +229,40 @@ static bool bound_largest(search *s, const double *lower, const double *upper) {
     }
 }
 
-/* L2: all outputs, then their squares together. On [l, u] a square lies below its chord, y^2 <= w y + k with w = l + u and
- * k = max(l^2 - w l, u^2 - w u) (for any w), so |y|^2 <= sum k + max sum w y: one linear functional, in which the outputs
- * may no longer be at their ends all at once. */
-static bool bound_all(search *s, const double *lower, const double *upper) {
-    int n_y = s->program->n_y;
-    double constant = 0, size = 0;
-    for (int i = 0; i < n_y; i++) {
-        if (!bound_output(s, i)) return false;
-        double l = s->ranges->y_lower[i], u = s->ranges->y_upper[i], w = l + u;
-        s->pull[i] = w;
-        constant += esp_max(l * l - w * l, u * u - w * u);
-        size += l * l + u * u + fabs(w) * esp_max(fabs(l), fabs(u));
+static bool outputs_known(const search *s) {
+    for (int i = 0; i < s->program->n_y; i++)
+        if (!(output_size(s, i) <= DBL_MAX)) return false;
+    return true;
+}
+
+/* Bounds of sums of outputs, of rows of s->pull: first, when `outputs`, the outputs themselves, then n_d directions. */
+static bool bound_sums(search *s, bool outputs, int n_d, double *ret_h) {
+    double lower[ESP_TWIN_COMBINATIONS], upper[ESP_TWIN_COMBINATIONS];
+    int n_y = s->program->n_y, first = outputs ? n_y : 0;
+    if (!s->use_twin) {
+        ret_h[0] = esp_crown_combination(s->crown, s->pull);
+        return true;
     }
-    double most = s->use_twin ? esp_twin_combination(s->twin, s->pull) : esp_crown_combination(s->crown, s->pull);
-    double square = most + constant + esp_gamma((size_t)n_y + 8) * size + 8 * n_y * ESP_TINY;
-    s->norm_2 = square >= 0 ? esp_round_up(sqrt(esp_round_up(square, 4)), 1) : HUGE_VAL;
+    esp_twin_combinations(s->twin, first + n_d, s->pull, lower, upper);
+    memcpy(ret_h, upper + first, (size_t)n_d * sizeof *ret_h);
+    bool some = true;
+    for (int i = 0; some && i < first; i++) some = esp_intersect(lower[i], upper[i], &s->ranges->y_lower[i], &s->ranges->y_upper[i]);
+    return some;
+}
+
+/* L2: all outputs and some sums of them, in one go where directions are known from the box around (two_norm.h). */
+static bool bound_all(search *s, const double *lower, const double *upper) {
+    int n_y = s->program->n_y, k;
+    bool twin = s->use_twin, joint = twin && n_y <= JOINT_OUTPUTS && outputs_known(s);
+    double *directions = s->pull + (joint ? (size_t)n_y * (size_t)n_y : 0), h[ESP_TWO_NORM_DIRECTIONS];
+    esp_ranges *r = s->ranges;
+    for (int i = 0; !joint && i < n_y; i++)
+        if (!bound_output(s, i)) return false;
+    for (int i = 0; joint && i < n_y * n_y; i++) s->pull[i] = i % (n_y + 1) == 0;
+    int n_d = esp_two_norm_directions(n_y, twin, r->y_lower, r->y_upper, directions);
+    if (!bound_sums(s, joint, n_d, h)) return false;
+    s->norm_2 = esp_two_norm(n_y, r->y_lower, r->y_upper, n_d, directions, h, &k);
+    if (twin) (void)esp_twin_lane(s->twin, k + (joint ? n_y : 0));
     take_weights(s, true);
     point_corner(s, lower, upper, true);
     return true;
@@ -407,6 +428,8 @@ static esp_code whole_split(search *s, const esp_box *box, double value, char le
     double *state = malloc((s->split.n_state + 1) * sizeof *state);
     if (!state) return esp_fail(reterr, ESP_NOMEM, "no memory for a box");
     state_store(s, state);
+    esp_crown_within(s->crown);
+    if (s->twin) esp_twin_within(s->twin);
     esp_split_root(&s->split, box->lower, box->upper, state, value, letter);
     free(state);
     esp_rng rng;

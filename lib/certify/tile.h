@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Four expressions side by side: what substitution and concretisation do in kernels.h, for that many targets at once. Private to
+ * Eight expressions side by side: what substitution and concretisation do in kernels.h, for that many targets at once. Private to
  * lib/certify.
  *
- * The ReLUs of a level are bounded from the same earlier ones, so one pass over those serves four of them. A row is short (the
+ * The ReLUs of a level are bounded from the same earlier ones, so one pass over those serves eight of them. A row is short (the
  * inputs, the level before), lanes are always full: the vectors run across the targets. Column k of an array is its
  * ESP_LANES entries from k * ESP_LANES on. The arithmetic of a lane is that of one expression alone. */
 #ifndef ESP_CERTIFY_TILE_H
@@ -13,7 +13,7 @@
 
 #include "certify/kernels.h"
 
-#define ESP_LANES 4
+#define ESP_LANES 8
 
 /* Written as vectors, since a compiler that must keep every comparison's trap does not make them. Memory is that of doubles. */
 typedef double esp_vector __attribute__((vector_size(ESP_LANES * sizeof(double)), aligned(sizeof(double)), may_alias));

@@ -9,7 +9,7 @@
  *             (a) the hull in delta:  D <= u (delta - l) / (u - l), D >= l (u - delta) / (u - l), or 0 and delta when
  *                 delta has one sign: D lies between 0 and delta
  *             (b) side by side: D = r_f - r_g with r_f by its own lines in p = delta + q, r_g left standing
- *           and exactly when the partners are both on (D = delta) or both off (D = 0)
+ *           and exactly when the partners are both on (D = delta), both off (D = 0), or each of them one of the two (b)
  *
  * (a) vanishes with delta, (b) is what CROWN on both would do and wins where the partners differ much. A line from below
  * of (a) is minus the line above of max(0, -delta), so esp_chord serves both.
@@ -55,6 +55,7 @@ struct esp_twin {
     double *up_x, *lo_x, *mag_x, *up_f, *lo_f, *mag_f, *up_g, *lo_g, *mag_g;
     esp_streams tile_x, tile_f, tile_g; /* n_x, n_f, n_g: some targets side by side */
     double *noise_f, *noise_g; /* n_f, n_g: what p - q (or p_f) and q can be off by; all 0 for exact programs */
+    bool within; /* boxes lie in an earlier one */
     const esp_crown *loose; /* of the difference program, with its slack; borrowed, or NULL */
     double *slopes; /* n_f x n_x, the caller's, or NULL */
     double abs_sum; /* 1 + of all variables so far, for what underflows */
@@ -466,24 +467,24 @@ static bool tile_substitute_f(esp_twin *t, int i, esp_tile *tile) {
     return true;
 }
 
-static void tile_run(esp_twin *t, waiting *w) {
-    bool changed = false;
-    int m_f = w->m_f, m_g = w->m_g;
+/* The first m_f and m_g variables of the lanes are gone through; with `start` by intervals first. */
+static void tile_run(esp_twin *t, int m_f, int m_g, bool start, esp_tile *tile) {
+    bool changed = start;
     for (int n = m_f + m_g - 1; n >= 0; n--) {
         int node = t->order[n];
         if (changed && t->last[n]) {
-            tile_concretise(t, m_f, m_g, &w->tile);
+            tile_concretise(t, m_f, m_g, tile);
             changed = false;
         }
         if (node >= 0) {
-            changed |= tile_substitute_f(t, node, &w->tile);
+            changed |= tile_substitute_f(t, node, tile);
             m_f = node;
         } else {
-            changed |= tile_substitute_g(t, -1 - node, &w->tile);
+            changed |= tile_substitute_g(t, -1 - node, tile);
             m_g = -1 - node;
         }
     }
-    tile_concretise(t, m_f, m_g, &w->tile);
+    tile_concretise(t, m_f, m_g, tile);
 }
 
 /* The rows of all that wait into the lanes; lanes that are left over get the first row, and nobody takes their results. */
@@ -558,7 +559,7 @@ static void hull(double l, double u, line *above, line *under) {
 static void relax_pair(esp_twin *t, int i, double pl, double pu, double ql, double qu, double l, double u) {
     int j = t->pair[i];
     double least = esp_max(esp_min(l, 0), -esp_max(qu, 0)), most = esp_min(esp_max(u, 0), esp_max(pu, 0)); /* also -r_g <= D <= r_f */
-    bool off = pu <= 0 && qu <= 0, on = pl >= 0 && ql >= 0;
+    bool off = pu <= 0 && qu <= 0, on = pl >= 0 && ql >= 0, stable = (pl >= 0 || pu <= 0) && (ql >= 0 || qu <= 0);
     t->gap_f[i] = 0;
     if (off) least = most = 0;
     if (on) least = l, most = u;
@@ -572,11 +573,11 @@ static void relax_pair(esp_twin *t, int i, double pl, double pu, double ql, doub
     const line apart_above = {slope, slope, -1, offset}, apart_under = {below, below, -1, 0};
     /* At the middle; r_g, left standing, at the line that its coefficient -1 or +1 will meet. */
     double dm = 0.5 * l + 0.5 * u, qm = 0.5 * ql + 0.5 * qu, q_above = t->slope[j] * qm + t->offset[j], q_under = t->below[j] * qm;
-    if (line_at(&apart_above, dm, qm, q_under) < line_at(&above, dm, qm, q_under)) above = apart_above;
-    if (line_at(&apart_under, dm, qm, q_above) > line_at(&under, dm, qm, q_above)) under = apart_under;
+    if (stable || line_at(&apart_above, dm, qm, q_under) < line_at(&above, dm, qm, q_under)) above = apart_above;
+    if (stable || line_at(&apart_under, dm, qm, q_above) > line_at(&under, dm, qm, q_above)) under = apart_under;
     t->above[i] = above;
     t->under[i] = under;
-    t->gap_f[i] = esp_max(0, line_at(&above, dm, qm, q_under) - line_at(&under, dm, qm, q_above));
+    if (!stable) t->gap_f[i] = esp_max(0, line_at(&above, dm, qm, q_under) - line_at(&under, dm, qm, q_above));
 }
 
 /* ---- a run -------------------------------------------------------------------------------------------------------- */
@@ -620,7 +621,7 @@ static bool run_waiting(esp_twin *t, waiting *w, const known *k) {
     bool some = true;
     if (w->n == 0) return true;
     tile_fill(t, w);
-    tile_run(t, w);
+    tile_run(t, w->m_f, w->m_g, t->within, &w->tile);
     for (int lane = 0; some && lane < w->n; lane++) {
         if (t->slopes) watch_lane(t, w->i[lane], lane);
         some = settle_pair(t, w->i[lane], w->tile.best_lo[lane], w->tile.best_up[lane], k);
@@ -654,6 +655,10 @@ static bool run_pair(esp_twin *t, int i, waiting *w, const known *k) {
     bool stable = (r->p_lower[i] >= 0 || r->p_upper[i] <= 0) && (r->p_lower[j] >= 0 || r->p_upper[j] <= 0);
     /* A stable pair is linear: no line needs its difference, and what is known of it (of an enclosing box, often) will do. */
     if (stable && isfinite(k->d_lower[i]) && isfinite(k->d_upper[i])) return settle_pair(t, i, k->d_lower[i], k->d_upper[i], k);
+    if (t->within && k->backward && !stable && t->start_f[i] + t->start_g[i] > 0) {
+        const expression open = {t->q0[i], t->q0[i], fabs(t->q0[i]), t->tiny * t->abs_sum, HUGE_VAL, -HUGE_VAL, 0, 0};
+        return put_off(t, i, &open, w, k);
+    }
     expression e;
     bool any = expression_start(t, t->q0[i], t->qc + at * (size_t)t->n_x, t->f->d + at * (size_t)t->n_f, t->qd + at * (size_t)t->n_g, t->start_f[i],
                                 t->start_g[i], &e);
@@ -707,24 +712,56 @@ bool esp_twin_output(esp_twin *t, bool backward, int i, double *lower, double *u
     return esp_intersect(minus(e.best_lo, noise, -1), minus(e.best_up, -noise, 1), lower, upper);
 }
 
-double esp_twin_combination(esp_twin *t, const double *weights) {
-    double *const arrays[] = {t->up_x, t->lo_x, t->mag_x, t->up_f, t->lo_f, t->mag_f, t->up_g, t->lo_g, t->mag_g};
+/* The weighted rows of all outputs into the lanes. */
+static void tile_weigh(esp_twin *t, int n, const double *weights, esp_tile *tile) {
+    const esp_streams streams[] = {t->tile_x, t->tile_f, t->tile_g};
     const int sizes[] = {t->n_x, t->n_f, t->n_g};
-    for (int k = 0; k < 9; k++) memset(arrays[k], 0, (size_t)sizes[k / 3] * sizeof(double));
-    expression e = {0, 0, 0, t->tiny * t->abs_sum, HUGE_VAL, -HUGE_VAL, t->n_f, t->n_g};
-    for (int i = 0; i < t->n_y; i++) {
-        double w = weights[i], a = fabs(w);
-        size_t at = (size_t)i;
-        esp_add_row(t->n_x, w, w, a, t->qa + at * (size_t)t->n_x, t->up_x, t->lo_x, t->mag_x);
-        esp_add_row(t->n_f, w, w, a, t->f->b + at * (size_t)t->n_f, t->up_f, t->lo_f, t->mag_f);
-        esp_add_row(t->n_g, w, w, a, t->qb + at * (size_t)t->n_g, t->up_g, t->lo_g, t->mag_g);
-        e.up += w * t->qy[i];
-        e.lo += w * t->qy[i];
-        e.mag += a * fabs(t->qy[i]);
-        if (t->loose) e.error += a * esp_crown_output_slack(t->loose, i);
+    for (int k = 0; k < 3; k++) {
+        size_t bytes = (size_t)sizes[k] * ESP_LANES * sizeof(double);
+        memset(streams[k].up, 0, bytes);
+        memset(streams[k].lo, 0, bytes);
+        memset(streams[k].mag, 0, bytes);
     }
-    expression_substitute(t, &e);
-    return e.best_up <= DBL_MAX ? e.best_up : HUGE_VAL;
+    const esp_vector zero = {0};
+    *tile = (esp_tile){zero, zero, zero, zero + t->tiny * t->abs_sum, zero + HUGE_VAL, zero - HUGE_VAL};
+    for (int i = 0; i < t->n_y; i++) {
+        size_t at = (size_t)i;
+        esp_lanes a = {zero, zero, zero};
+        for (int lane = 0; lane < n; lane++) a.up[lane] = weights[(size_t)lane * (size_t)t->n_y + at];
+        a.lo = a.up;
+        a.mag = ESP_ABS(a.up);
+        esp_tile_add(t->n_x, &a, t->qa + at * (size_t)t->n_x, t->tile_x);
+        esp_tile_add(t->n_f, &a, t->f->b + at * (size_t)t->n_f, t->tile_f);
+        esp_tile_add(t->n_g, &a, t->qb + at * (size_t)t->n_g, t->tile_g);
+        esp_tile_constant(&a, t->qy[i], tile);
+        if (t->loose) tile->error += a.mag * esp_crown_output_slack(t->loose, i);
+    }
+}
+
+_Static_assert(ESP_TWIN_COMBINATIONS == ESP_LANES, "one lane each");
+
+void esp_twin_combinations(esp_twin *t, int n, const double *weights, double *ret_lower, double *ret_upper) {
+    esp_tile tile;
+    assert(n <= ESP_LANES);
+    tile_weigh(t, n, weights, &tile);
+    tile_run(t, t->n_f, t->n_g, true, &tile);
+    for (int lane = 0; lane < n; lane++) {
+        ret_lower[lane] = tile.best_lo[lane] >= -DBL_MAX ? tile.best_lo[lane] : -HUGE_VAL;
+        ret_upper[lane] = tile.best_up[lane] <= DBL_MAX ? tile.best_up[lane] : HUGE_VAL;
+    }
+}
+
+esp_twin_view esp_twin_lane(esp_twin *t, int lane) {
+    const double *const from[] = {t->tile_x.up, t->tile_x.lo, t->tile_f.up, t->tile_f.lo, t->tile_g.up, t->tile_g.lo};
+    double *const to[] = {t->up_x, t->lo_x, t->up_f, t->lo_f, t->up_g, t->lo_g};
+    const int sizes[] = {t->n_x, t->n_f, t->n_g};
+    for (int s = 0; s < 6; s++)
+        for (int k = 0; k < sizes[s / 2]; k++) to[s][k] = from[s][(size_t)k * ESP_LANES + (size_t)lane];
+    return esp_twin_last(t);
+}
+
+void esp_twin_within(esp_twin *twin) {
+    twin->within = true;
 }
 
 esp_twin_view esp_twin_last(const esp_twin *t) {

@@ -45,8 +45,9 @@ bool esp_twin_run(esp_twin *twin, const esp_ranges *ranges, bool backward, doubl
 
 /* Output i of y_f - y_g in exact arithmetic, after a run: intersects [*lower, *upper]; false when that is empty. */
 bool esp_twin_output(esp_twin *twin, bool backward, int i, double *lower, double *upper);
-/* An upper bound of sum_i weights_i (y_f - y_g)_i (n_y weights), likewise. */
-double esp_twin_combination(esp_twin *twin, const double *weights);
+/* Bounds of n sums weights_ki (y_f - y_g)_i (n x n_y weights, n <= ESP_TWIN_COMBINATIONS), side by side, after a run. */
+#define ESP_TWIN_COMBINATIONS 8
+void esp_twin_combinations(esp_twin *twin, int n, const double *weights, double *ret_lower, double *ret_upper);
 
 /* What the last target left behind: coefficients of its linear bounds in x, and those of D (or r_f, without a partner) and
  * r_g when they were replaced. Borrowed until the next target. */
@@ -56,6 +57,12 @@ typedef struct esp_twin_view {
     const double *up_g, *lo_g; /* n_g */
 } esp_twin_view;
 esp_twin_view esp_twin_last(const esp_twin *twin);
+/* The same of combination k of the last call, before another target. */
+esp_twin_view esp_twin_lane(esp_twin *twin, int k);
+
+/* From now on every box lies in the one that was last run over, and what comes in was proved for a box that holds it: no
+ * interval is taken where substitution comes to one by itself. */
+void esp_twin_within(esp_twin *twin);
 
 /* How far apart the two lines around D_i (or r_f,i) are at the most probable point, and those around r_g,j; 0 when exact. */
 double esp_twin_gap_f(const esp_twin *twin, int i);
