@@ -36,7 +36,7 @@ pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
 LIBS_BASE := -ljansson -lnettle -lprotobuf-c -lm
 LIBS_NUMERIC := -lCbcSolver -lCbc -lOsiClp -lClpSolver -lClp -lOsi -lCgl -lCoinUtils -llapacke -lopenblas
 LIBS_DAEMON := -lmicrohttpd -lsqlite3 -lpthread
-LIBS_TEST = $(call pkg,--libs,check) -lcurl -lchipmunk -lpthread
+LIBS_TEST = $(call pkg,--libs,check) -lcurl $(LIBS_ROBOT) -lpthread
 
 # ---- sources ---------------------------------------------------------------------------------------------------------
 LIB_SRC := $(foreach d,$(LIB_DIRS),$(sort $(wildcard lib/$(d)/*.c)))
@@ -44,7 +44,12 @@ SERVER_SRC := $(filter-out server/main.c,$(foreach d,$(SERVER_DIRS),$(sort $(wil
 EMBED_SRC := server/embed.S
 WORKER_SRC := $(sort $(wildcard server/worker/*.c))
 CLIENT_SRC := $(sort $(wildcard clients/c/*.c))
-PUSHING_SRC := $(sort $(wildcard clients/robots/*.c) $(wildcard clients/robots/pushing/*.c))
+# MuJoCo is for two robots only, and may be missing: then they have no world.
+MUJOCO := $(wildcard /usr/include/mujoco/mujoco.h)
+ROBOT_SRC := $(sort $(filter-out %/without_mujoco.c,$(wildcard clients/robots/*.c)) \
+	$(filter-out %/main.c,$(foreach d,pushing rope figures $(if $(MUJOCO),mujoco),$(wildcard clients/robots/$(d)/*.c))) \
+	$(if $(MUJOCO),,clients/robots/without_mujoco.c))
+LIBS_ROBOT := -lchipmunk $(if $(MUJOCO),-lmujoco)
 CHECK_SRC := $(sort $(wildcard clients/check/*.c))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
 BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
@@ -53,7 +58,7 @@ HTTP_BENCH_SRC := $(sort $(wildcard tests/bench/http/*.c))
 DEADLINE_SRC := $(sort $(wildcard tests/bench/deadline/*.c))
 PRUNE_BENCH_SRC := $(sort $(wildcard tests/bench/prune/*.c))
 # One binary per file; the folders stand cheap first, which is the order they run in.
-TEST_SRC := $(foreach d,unit golden property http fault,$(sort $(wildcard tests/$(d)/*_*.c)))
+TEST_SRC := $(filter-out $(if $(MUJOCO),,%/test_mujoco.c),$(foreach d,unit golden property http fault,$(sort $(wildcard tests/$(d)/*_*.c))))
 
 # The messages of ONNX, from the description that Debian ships, under a name of ours.
 ONNX_PROTO := /usr/include/onnx/onnx.proto
@@ -65,13 +70,14 @@ SERVER_LIB := $(B)/libespalierd.a
 DAEMON := $(B)/espalierd
 WORKER := $(B)/espalier-worker
 PUSHING := $(B)/espalier-pushing
+ROBOTS_BIN := $(B)/espalier-robots
 CHECK := $(B)/espalier-check
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-sparsify bench-deadline bench-http bench-share bench-certify bench-session policy-to-c bench-train c-size kill-soak
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-sparsify bench-deadline bench-http bench-share bench-certify bench-session policy-to-c bench-train c-size kill-soak paper
 .DEFAULT_GOAL := all
 
-all: $(DAEMON) $(WORKER) $(PUSHING) $(CHECK) ## build the daemon, the worker, the simulated robots and the checker of certificates
+all: $(DAEMON) $(WORKER) $(PUSHING) $(ROBOTS_BIN) $(CHECK) ## build the daemon, the worker, the simulated robots and the checker of certificates
 
 lib: $(LIB)
 
@@ -132,16 +138,18 @@ $(WORKER): $(call obj,$(WORKER_SRC)) $(B)/server/pool/frame.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_NUMERIC) $(LIBS_BASE)
 
 # A robot knows the HTTP interface and nothing else: no library of ours but the client.
-$(PUSHING): $(call obj,$(PUSHING_SRC) $(CLIENT_SRC))
+$(PUSHING): $(B)/clients/robots/pushing/main.o
+$(ROBOTS_BIN): $(B)/clients/robots/figures/main.o
+$(PUSHING) $(ROBOTS_BIN): $(call obj,$(ROBOT_SRC) $(CLIENT_SRC))
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lchipmunk -lcurl -ljansson -lpthread -lm
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_ROBOT) -lcurl -ljansson -lpthread -lm
 
 # Proves certificates again and shares no code with what made them: no library of ours.
 $(CHECK): $(call obj,$(CHECK_SRC))
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -ljansson -lnettle -lm
 
-$(B)/tests/%: $(B)/tests/%.o $(call obj,$(SUPPORT_SRC) $(CLIENT_SRC) $(filter-out %/main.c,$(PUSHING_SRC))) $(SERVER_LIB) $(LIB)
+$(B)/tests/%: $(B)/tests/%.o $(call obj,$(SUPPORT_SRC) $(CLIENT_SRC) $(ROBOT_SRC)) $(SERVER_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_DAEMON) $(LIBS_NUMERIC) $(LIBS_BASE)
@@ -179,12 +187,20 @@ $(B)/tests/bench/session/bench_session: $(call obj,$(SESSION_BENCH_SRC) $(filter
 
 # More, each one file beside the shared ones: rollouts/bench_rollouts, loop/bench_loop, share/bench_share, sparsify/bench_sparsify, ladder/draw.
 BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c tests/bench/share/*.c tests/bench/sparsify/*.c tests/bench/ladder/*.c tests/bench/train/*.c)
-$(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC) $(filter-out %/main.c,$(PUSHING_SRC))) $(LIB)
+$(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC) $(ROBOT_SRC)) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
+# The paper's figures: piecewise-affine recovery over the library, and what draws all of them from their tables.
+$(B)/tests/paper/piecewise: $(call obj,$(addprefix tests/paper/,piecewise.c pieces.c pieces_draw.c) clients/robots/svg.c) $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_NUMERIC) $(LIBS_BASE)
+$(B)/tests/paper/draw: $(call obj,$(addprefix tests/paper/,draw.c table_file.c) clients/robots/svg.c clients/robots/stats.c)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lm
+
 .PRECIOUS: $(B)/%.o
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(PUSHING_SRC) $(CHECK_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(BENCH_MORE) $(CERTIFY_BENCH_SRC) $(DEADLINE_SRC) $(HTTP_BENCH_SRC) $(SESSION_BENCH_SRC) $(TEST_SRC)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(ROBOT_SRC) $(wildcard clients/robots/*/main.c) $(CHECK_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(BENCH_MORE) $(CERTIFY_BENCH_SRC) $(DEADLINE_SRC) $(HTTP_BENCH_SRC) $(SESSION_BENCH_SRC) $(wildcard tests/paper/*.c) $(TEST_SRC)))
 
 # ---- what people type ------------------------------------------------------------------------------------------------
 JOBS ?= $(shell nproc)
@@ -256,6 +272,11 @@ bench-train: $(B)/tests/bench/train/bench_train ## training against PyTorch, aft
 		$(if $(TRAIN_NETWORKS),--networks "$(TRAIN_NETWORKS)") $(if $(TRAIN_EPOCHS),--epochs $(TRAIN_EPOCHS))
 policy-to-c: all $(B)/tests/bench/ladder/draw ## a policy distilled, pruned, certified, as C, and the picture of what pruning costs; a minute: [LADDER_OUT=build/ladder]
 	@tests/bench/ladder/run $(B) $(LADDER_OUT)
+
+paper: ## the sparse-dynamics paper's tasks as tables and pictures; half an hour of CPU: [PAPER=quick] [PAPER_OUT=build/paper] [ROBOTS="pushing rope ..."] [SEEDS="1 2 3"]
+	@deploy/install-dependencies dependencies dependencies-paper
+	@$(MAKE) --no-print-directory -j$(JOBS) all $(B)/tests/paper/piecewise $(B)/tests/paper/draw
+	@ROBOTS="$(ROBOTS)" SEEDS="$(SEEDS)" tests/paper/run $(B) $(or $(PAPER_OUT),build/paper) $(PAPER)
 
 c-size: all ## C artifacts: self-tests, and flash, RAM and stack on a Cortex-M4 (Debian: gcc-arm-none-eabi, qemu-user)
 	@tests/bench/c_size/run $(B) tests/bench/models/push15-1.espm tests/bench/models/push24-1.espm

@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-#include "robots/random.h"
+#include "robots/episodes.h"
 
 #define TAU        6.283185307179586
 #define STRAY      0.8 /* pusher further than this from the box's centre: it is sent back */
@@ -32,8 +32,7 @@ static void aim(esp_dice *dice, const double *y, double *ret_u) {
     ret_u[1] = clip(stride * dy / length);
 }
 
-/* The next action; u holds the previous one, or zeros. */
-static void draw_action(esp_dice *dice, const double *y, double *u) {
+void esp_push_explore(esp_dice *dice, const double *y, double *u) {
     const double *rel = y + 2 * ESP_PUSH_KEYPOINTS;
     double away = hypot((rel[0] + rel[4]) / 2, (rel[1] + rel[5]) / 2), kind = esp_dice_range(dice, 0.0, 1.0);
     if (away > STRAY || kind < AIM_SHARE) {
@@ -45,7 +44,7 @@ static void draw_action(esp_dice *dice, const double *y, double *u) {
     }
 }
 
-static esp_push_world *start_episode(esp_dice *dice) {
+void *esp_push_start(esp_dice *dice) {
     esp_pose box = {esp_dice_range(dice, 2.0, 3.0), esp_dice_range(dice, 2.0, 3.0), esp_dice_range(dice, 0.0, TAU)};
     for (;;) {
         double bearing = esp_dice_range(dice, 0.0, TAU), away = esp_dice_range(dice, ESP_PUSH_HALF, STRAY);
@@ -54,16 +53,16 @@ static esp_push_world *start_episode(esp_dice *dice) {
     }
 }
 
-static void write_rows(FILE *out, const double *rows, int n_rows, int width) {
-    for (int i = 0; i < n_rows; i++) {
-        for (int j = 0; j < width; j++) fprintf(out, "%s%.7g", j > 0 ? "," : i > 0 ? ",[" : "[", rows[i * width + j]);
-        fputc(']', out);
-    }
-}
+/* A transition for the data box, and for the samples when its turn has come. */
+typedef struct notes {
+    esp_push_data *data;
+    int wanted;
+} notes;
 
-/* One transition for the data box, and for the samples when its turn has come. */
-static void note(esp_push_data *data, int wanted, int at, const double *y, const double *u) {
-    bool sampled = data->n_samples < ESP_PUSH_SAMPLES && (int64_t)at * ESP_PUSH_SAMPLES >= (int64_t)data->n_samples * wanted;
+static void note(void *user, int at, const double *y, const double *u) {
+    const notes *n = user;
+    esp_push_data *data = n->data;
+    bool sampled = data->n_samples < ESP_PUSH_SAMPLES && (int64_t)at * ESP_PUSH_SAMPLES >= (int64_t)data->n_samples * n->wanted;
     for (int i = 0; i < ESP_PUSH_NX; i++) {
         double x = i < ESP_PUSH_NY ? y[i] : u[i - ESP_PUSH_NY];
         data->lower[i] = fmin(data->lower[i], x);
@@ -73,42 +72,17 @@ static void note(esp_push_data *data, int wanted, int at, const double *y, const
     data->n_samples += sampled;
 }
 
-static bool run_episode(FILE *out, int wanted, int steps, esp_dice *dice, esp_push_data *data) {
-    double y[(ESP_PUSH_EPISODE_STEPS + 1) * ESP_PUSH_NY], u[ESP_PUSH_EPISODE_STEPS * ESP_PUSH_NU], action[ESP_PUSH_NU] = {0.0, 0.0};
-    esp_push_world *world = start_episode(dice);
-    if (world == NULL) return false;
-    esp_push_observe(world, y);
-    for (int t = 0; t < steps; t++) {
-        draw_action(dice, y + t * ESP_PUSH_NY, action);
-        for (int i = 0; i < ESP_PUSH_NU; i++) u[t * ESP_PUSH_NU + i] = action[i];
-        data->touching += esp_push_step(world, action);
-        esp_push_observe(world, y + (t + 1) * ESP_PUSH_NY);
-        note(data, wanted, data->transitions + t, y + t * ESP_PUSH_NY, action);
-    }
-    esp_push_free(world);
-    fputs("{\"y\":[", out);
-    write_rows(out, y, steps + 1, ESP_PUSH_NY);
-    fputs("],\"u\":[", out);
-    write_rows(out, u, steps, ESP_PUSH_NU);
-    fputs("]}\n", out);
-    data->episodes++;
-    data->transitions += steps;
-    return true;
-}
-
 bool esp_push_generate(FILE *out, int transitions, uint64_t seed, esp_push_data *ret_data) {
     esp_push_data data = {0};
+    esp_episodes made;
     for (int i = 0; i < ESP_PUSH_NX; i++) {
         data.lower[i] = INFINITY;
         data.upper[i] = -INFINITY;
     }
-    while (data.transitions < transitions) {
-        int left = transitions - data.transitions;
-        esp_dice dice;
-        esp_dice_init(&dice, seed, (uint64_t)data.episodes);
-        if (!run_episode(out, transitions, left < ESP_PUSH_EPISODE_STEPS ? left : ESP_PUSH_EPISODE_STEPS, &dice, &data)) return false;
-    }
-    if (fflush(out) != 0 || ferror(out)) return false;
+    if (!esp_episodes_write(&esp_robot_pushing, out, transitions, 0, seed, note, &(notes){&data, transitions}, &made)) return false;
+    data.episodes = made.episodes;
+    data.transitions = made.transitions;
+    data.touching = made.events;
     *ret_data = data;
     return true;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "robots/pushing/sim.h"
+#include "robots/robot.h"
 
 #define ESP_PUSH_EPISODE_STEPS 25
 #define ESP_PUSH_NX            (ESP_PUSH_NY + ESP_PUSH_NU)
@@ -20,6 +21,12 @@ typedef struct esp_push_data {
     int n_samples;
     double sample[ESP_PUSH_SAMPLES][ESP_PUSH_NX]; /* (y, u) of transitions spread evenly over the data */
 } esp_push_data;
+
+/* Start, goal and pusher of a trial. */
+void esp_push_draw_task(esp_dice *dice, esp_pose *ret_start, esp_pose *ret_goal, double ret_pusher[2]);
+/* The world at the beginning of an episode of data (an esp_push_world), and the next action: u holds the one before, or zeros. */
+void *esp_push_start(esp_dice *dice);
+void esp_push_explore(esp_dice *dice, const double *y, double *u);
 
 /* Writes `transitions` transitions as NDJSON, one episode a line. Same seed, same bytes. False when writing failed or
  * memory ran out. */

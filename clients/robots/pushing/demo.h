@@ -100,8 +100,6 @@ typedef struct esp_push_demo {
 /* Every function below says what it does on standard output; false with *reterr filled when it could not. */
 bool esp_push_demo_run(const esp_push_opts *opts, esp_client_error *reterr);
 
-/* A JSON array. */
-json_t *esp_push_numbers(const double *values, int n);
 bool esp_push_upload(esp_push_demo *demo, esp_client_error *reterr);
 bool esp_push_train(esp_push_demo *demo, esp_client_error *reterr);
 bool esp_push_certify(esp_push_demo *demo, esp_client_error *reterr);

@@ -8,16 +8,11 @@
 #include <unistd.h>
 
 #include "robots/pushing/demo.h"
+#include "robots/service.h"
 #include "robots/stats.h"
 
 #define TIMEOUT_MS     30000
 #define JOB_TIMEOUT_MS 600000
-
-static bool shape_error(const char *what, esp_client_error *reterr) {
-    *reterr = (esp_client_error){.code = ESP_CLIENT_FORMAT};
-    snprintf(reterr->message, sizeof reterr->message, "%s", what);
-    return false;
-}
 
 bool esp_push_upload(esp_push_demo *demo, esp_client_error *reterr) {
     char path[1024];
@@ -25,37 +20,17 @@ bool esp_push_upload(esp_push_demo *demo, esp_client_error *reterr) {
     FILE *out = fopen(path, "w");
     bool good = out != NULL && esp_push_generate(out, demo->opts->transitions, demo->opts->seed, &demo->data);
     if (out != NULL) good = fclose(out) == 0 && good;
-    if (!good) return shape_error("the transitions cannot be written to the output directory", reterr);
+    if (!good) return esp_service_fail(ESP_CLIENT_FORMAT, "the transitions cannot be written to the output directory", reterr);
     printf("data       %d transitions in %d episodes; the pusher touches the box in %.0f %% of them\n", demo->data.transitions, demo->data.episodes,
            100.0 * demo->data.touching / demo->data.transitions);
-    json_t *reply = NULL;
-    if (esp_client_upload(demo->client, "/v1/datasets?name=pushing", "application/x-ndjson", path, TIMEOUT_MS, &reply, reterr) != ESP_CLIENT_OK)
-        return false;
-    double ms = esp_client_last_ms(demo->client);
-    const char *id = json_string_value(json_object_get(reply, "id")), *sha256 = json_string_value(json_object_get(reply, "sha256"));
-    good = id != NULL && sha256 != NULL;
-    if (good) {
-        snprintf(demo->dataset, sizeof demo->dataset, "%s", id);
-        printf("           uploaded in %.2f s as dataset %s, sha256 %.12s...\n", ms / 1e3, id, sha256);
-    }
-    json_decref(reply);
+    char sha256[65];
+    if (!esp_service_upload(demo->client, "pushing", path, demo->dataset, sizeof demo->dataset, sha256, reterr)) return false;
+    printf("           uploaded in %.2f s as dataset %s, sha256 %.12s...\n", esp_client_last_ms(demo->client) / 1e3, demo->dataset, sha256);
     unlink(path);
-    return good || shape_error("the reply to the upload lacks id or sha256", reterr);
+    return true;
 }
 
 /* ---- jobs -------------------------------------------------------------------------------------------------------- */
-
-static bool submit(esp_client *client, const char *kind, json_t *spec, char *ret_id, size_t cap, esp_client_error *reterr) {
-    json_t *body = json_pack("{s:s,s:o}", "kind", kind, "spec", spec), *reply = NULL;
-    esp_client_code code = esp_client_call(client, "POST", "/v1/jobs", body, TIMEOUT_MS, &reply, reterr);
-    json_decref(body);
-    if (code != ESP_CLIENT_OK) return false;
-    const char *id = json_string_value(json_object_get(reply, "id"));
-    bool good = id != NULL;
-    if (good) snprintf(ret_id, cap, "%s", id);
-    json_decref(reply);
-    return good || shape_error("the reply to a new job lacks its id", reterr);
-}
 
 /* The progress line: rewritten in place on a terminal, one a second or less often elsewhere. */
 typedef struct ticker {
@@ -63,11 +38,6 @@ typedef struct ticker {
     time_t last;
     char stage[64];
 } ticker;
-
-static double number(const json_t *object, const char *key) {
-    const json_t *value = json_object_get(object, key);
-    return json_is_number(value) ? json_number_value(value) : (double)NAN;
-}
 
 static void add(char *line, size_t cap, const char *format, ...) __attribute__((format(printf, 3, 4)));
 static void add(char *line, size_t cap, const char *format, ...) {
@@ -90,12 +60,13 @@ static int on_training(void *user, const char *state, const json_t *progress) {
     snprintf(t->stage, sizeof t->stage, "%s", stage);
     t->last = now;
     char line[200];
-    snprintf(line, sizeof line, "training   %3.0f %%  %-8s", 100.0 * number(progress, "fraction"), stage);
-    double loss = number(metrics, "loss"), rmse = number(metrics, "validation_rmse"), relu = number(metrics, "relu"), eta = number(metrics, "eta_s");
+    snprintf(line, sizeof line, "training   %3.0f %%  %-8s", 100.0 * esp_service_number(progress, "fraction"), stage);
+    double loss = esp_service_number(metrics, "loss"), rmse = esp_service_number(metrics, "validation_rmse"),
+           relu = esp_service_number(metrics, "relu"), eta = esp_service_number(metrics, "eta_s");
     if (!isnan(loss)) add(line, sizeof line, "  loss %.5f", loss);
     if (!isnan(rmse)) add(line, sizeof line, "  RMSE %.5f", rmse);
     if (!isnan(relu)) add(line, sizeof line, "  %.0f ReLUs left", relu);
-    if (!isnan(eta) && number(progress, "fraction") >= 0.01) add(line, sizeof line, "  %.0f s to go", eta);
+    if (!isnan(eta) && esp_service_number(progress, "fraction") >= 0.01) add(line, sizeof line, "  %.0f s to go", eta);
     printf(t->tty ? "\r%s\033[K" : "%s\n", line);
     fflush(stdout);
     return 0;
@@ -103,45 +74,13 @@ static int on_training(void *user, const char *state, const json_t *progress) {
 
 /* ---- training ---------------------------------------------------------------------------------------------------- */
 
-/* y+ = A y + B u + G f(C y + D u) with the network seeing only where the keypoints are relative to the pusher, and u: keypoints
- * move by f in the world, by f - u relative to the pusher. */
-static json_t *matrix(int rows, int columns, double (*entry)(int i, int j)) {
-    json_t *m = json_array();
-    for (int i = 0; i < rows; i++) {
-        json_t *row = json_array();
-        for (int j = 0; j < columns; j++) json_array_append_new(row, json_real(entry(i, j)));
-        json_array_append_new(m, row);
-    }
-    return m;
-}
-
-static double frame_a(int i, int j) {
-    return i == j;
-}
-static double frame_b(int i, int j) {
-    return i >= ESP_PUSH_NK && i % 2 == j ? -1.0 : 0.0;
-}
-static double frame_c(int i, int j) {
-    return i < ESP_PUSH_NK && j == i + ESP_PUSH_NK;
-}
-static double frame_d(int i, int j) {
-    return i == ESP_PUSH_NK + j;
-}
-static double frame_g(int i, int j) {
-    return i % ESP_PUSH_NK == j;
-}
-
 static json_t *train_spec(const esp_push_demo *demo) {
-    const int ny = ESP_PUSH_NY, nu = ESP_PUSH_NU, nk = ESP_PUSH_NK;
-    json_t *ladder = json_array();
-    for (int i = 0; i < demo->opts->n_ladder; i++) json_array_append_new(ladder, json_integer(demo->opts->ladder[i]));
+    json_t *ladder = esp_service_integers(demo->opts->ladder, demo->opts->n_ladder);
     json_t *spec = json_pack("{s:s,s:s,s:{s:s,s:[i,i]},s:o,s:i,s:I}", "dataset", demo->dataset, "name", "pushing", "model", "type", "mlp", "hidden",
                              64, 64, "ladder", ladder, "epochs", demo->opts->epochs, "seed", (json_int_t)demo->opts->seed);
     json_object_set_new(spec, "rung_epochs", json_integer(demo->opts->rung_epochs));
     json_object_set_new(spec, "rollout", json_integer(demo->opts->rollout));
-    json_object_set_new(spec, "frame",
-                        json_pack("{s:o,s:o,s:o,s:o,s:o}", "a", matrix(ny, ny, frame_a), "b", matrix(ny, nu, frame_b), "c",
-                                  matrix(nk + nu, ny, frame_c), "d", matrix(nk + nu, nu, frame_d), "g", matrix(ny, nk, frame_g)));
+    json_object_set_new(spec, "frame", esp_service_frame(&esp_robot_pushing));
     return spec;
 }
 
@@ -154,8 +93,11 @@ static bool take_models(esp_push_demo *demo, const json_t *job) {
         esp_push_model *model = &demo->model[i];
         const char *id = json_string_value(json_object_get(item, "id")), *name = json_string_value(json_object_get(item, "name"));
         if (id == NULL || !json_is_integer(json_object_get(item, "relu"))) return false;
-        *model = (esp_push_model){
-            .parent = (int)i - 1, .bound = (double)NAN, .bound_lower = (double)NAN, .c_box = (double)NAN, .rmse = number(item, "validation_rmse")};
+        *model = (esp_push_model){.parent = (int)i - 1,
+                                  .bound = (double)NAN,
+                                  .bound_lower = (double)NAN,
+                                  .c_box = (double)NAN,
+                                  .rmse = esp_service_number(item, "validation_rmse")};
         snprintf(model->id, sizeof model->id, "%s", id);
         snprintf(model->name, sizeof model->name, "%s", name != NULL ? name : id);
         model->version = (int)json_integer_value(json_object_get(item, "version"));
@@ -167,7 +109,7 @@ static bool take_models(esp_push_demo *demo, const json_t *job) {
 
 bool esp_push_train(esp_push_demo *demo, esp_client_error *reterr) {
     char job_id[96];
-    if (!submit(demo->client, "train", train_spec(demo), job_id, sizeof job_id, reterr)) return false;
+    if (!esp_service_submit(demo->client, "train", train_spec(demo), job_id, sizeof job_id, reterr)) return false;
     ticker t = {.tty = isatty(STDOUT_FILENO) != 0};
     time_t start = time(NULL);
     json_t *job = NULL;
@@ -176,7 +118,7 @@ bool esp_push_train(esp_push_demo *demo, esp_client_error *reterr) {
     if (code != ESP_CLIENT_OK) return false;
     bool good = take_models(demo, job);
     json_decref(job);
-    if (!good) return shape_error("the train job's result lists no models", reterr);
+    if (!good) return esp_service_fail(ESP_CLIENT_FORMAT, "the train job's result lists no models", reterr);
     printf("training   done in %.0f s:", difftime(time(NULL), start));
     for (int i = 0; i < demo->n_models; i++) printf("%s %d ReLUs (RMSE %.4f)", i > 0 ? "," : "", demo->model[i].relu, demo->model[i].rmse);
     printf("\n");
@@ -185,22 +127,16 @@ bool esp_push_train(esp_push_demo *demo, esp_client_error *reterr) {
 
 /* ---- certificates ------------------------------------------------------------------------------------------------ */
 
-json_t *esp_push_numbers(const double *values, int n) {
-    json_t *array = json_array();
-    for (int i = 0; i < n; i++) json_array_append_new(array, json_real(values[i]));
-    return array;
-}
-
 /* The smallest bound that is one: proved, or up to a solver's tolerance. */
 static void take_difference(esp_push_model *model, const json_t *item) {
     const char *strength = json_string_value(json_object_get(item, "strength")), *method = json_string_value(json_object_get(item, "method"));
-    double value = number(item, "value"), lower = number(item, "lower");
+    double value = esp_service_number(item, "value"), lower = esp_service_number(item, "lower");
     if (strength == NULL || method == NULL || isnan(value)) return;
     if (strcmp(strength, "proved") != 0 && strcmp(strength, "solver") != 0) return;
     if (!isnan(lower)) model->bound_lower = isnan(model->bound_lower) ? lower : fmax(model->bound_lower, lower);
     if (!isnan(model->bound) && value >= model->bound) return;
     model->bound = value;
-    model->bound_s = number(item, "seconds");
+    model->bound_s = esp_service_number(item, "seconds");
     snprintf(model->bound_method, sizeof model->bound_method, "%s", method);
     snprintf(model->bound_strength, sizeof model->bound_strength, "%s", strength);
 }
@@ -211,14 +147,15 @@ static void take_certificates(esp_push_model *model, const json_t *job) {
     json_array_foreach(json_object_get(json_object_get(job, "result"), "certificates"), i, item) {
         const char *kind = json_string_value(json_object_get(item, "kind"));
         if (kind != NULL && strcmp(kind, "difference") == 0) take_difference(model, item);
-        if (kind != NULL && strcmp(kind, "closed_form") == 0) model->c_box = number(item, "value");
+        if (kind != NULL && strcmp(kind, "closed_form") == 0) model->c_box = esp_service_number(item, "value");
     }
 }
 
 /* Of the dense model the closed form alone is asked: it has no parent to differ from. */
 static json_t *certify_spec(const esp_push_demo *demo, int i) {
-    json_t *spec = json_pack("{s:s,s:{s:o,s:o},s:i}", "model", demo->model[i].id, "domain", "lower", esp_push_numbers(demo->data.lower, ESP_PUSH_NX),
-                             "upper", esp_push_numbers(demo->data.upper, ESP_PUSH_NX), "time_limit_s", demo->opts->certify_s);
+    json_t *spec =
+        json_pack("{s:s,s:{s:o,s:o},s:i}", "model", demo->model[i].id, "domain", "lower", esp_service_numbers(demo->data.lower, ESP_PUSH_NX), "upper",
+                  esp_service_numbers(demo->data.upper, ESP_PUSH_NX), "time_limit_s", demo->opts->certify_s);
     if (demo->model[i].parent >= 0) {
         json_object_set_new(spec, "reference", json_string(demo->model[demo->model[i].parent].id));
         json_object_set_new(spec, "norm", json_string("linf"));
@@ -230,7 +167,7 @@ static json_t *certify_spec(const esp_push_demo *demo, int i) {
 
 static bool query_closed_form(esp_push_demo *demo, esp_push_model *model, esp_client_error *reterr) {
     json_t *states = json_array(), *reply = NULL, *body = NULL;
-    for (int i = 0; i < demo->data.n_samples; i++) json_array_append_new(states, esp_push_numbers(demo->data.sample[i], ESP_PUSH_NX));
+    for (int i = 0; i < demo->data.n_samples; i++) json_array_append_new(states, esp_service_numbers(demo->data.sample[i], ESP_PUSH_NX));
     body = json_pack("{s:s,s:o}", "model", model->id, "states", states);
     esp_client_code code = esp_client_call(demo->client, "POST", "/v1/bounds/query", body, TIMEOUT_MS, &reply, reterr);
     json_decref(body);
@@ -241,19 +178,19 @@ static bool query_closed_form(esp_push_demo *demo, esp_push_model *model, esp_cl
     json_array_foreach(json_object_get(reply, "results"), i, item) {
         const json_t *layers = json_object_get(item, "layers");
         if (i >= ESP_PUSH_SAMPLES || json_array_size(layers) > ESP_PUSH_MAX_LAYERS) break;
-        json_array_foreach(layers, k, layer) c[k][i] = number(layer, "c_activation");
+        json_array_foreach(layers, k, layer) c[k][i] = esp_service_number(layer, "c_activation");
         model->n_layers = (int)json_array_size(layers);
         n = i + 1;
     }
     for (int l = 0; l < model->n_layers; l++) model->c_median[l] = esp_stats_quantile(c[l], n, 0.5);
     json_decref(reply);
-    return (n > 0 && model->n_layers > 0) || shape_error("the reply to the bounds query lists no layers", reterr);
+    return (n > 0 && model->n_layers > 0) || esp_service_fail(ESP_CLIENT_FORMAT, "the reply to the bounds query lists no layers", reterr);
 }
 
 bool esp_push_certify(esp_push_demo *demo, esp_client_error *reterr) {
     char job_id[ESP_PUSH_MAX_MODELS][96];
     for (int i = 0; i < demo->n_models; i++)
-        if (!submit(demo->client, "certify", certify_spec(demo, i), job_id[i], sizeof job_id[i], reterr)) return false;
+        if (!esp_service_submit(demo->client, "certify", certify_spec(demo, i), job_id[i], sizeof job_id[i], reterr)) return false;
     for (int i = 0; i < demo->n_models; i++)
         if (!query_closed_form(demo, &demo->model[i], reterr)) return false;
     for (int i = 0; i < demo->n_models; i++) {

@@ -12,25 +12,17 @@
 
 #include "robots/pushing/demo.h"
 #include "robots/random.h"
+#include "robots/service.h"
 #include "robots/stats.h"
 
 #define TERMINAL_WEIGHT 2.0 /* on top of the last step's 1: a short horizon has to look at where it ends */
 #define GRACE_MS        2000 /* how long past the deadline the robot still waits, so that a late reply is seen and counted */
-#define RADIAN          0.017453292519943295
 
-/* The test distribution of the box-pushing task, px / 100. */
 void esp_push_draw_episode(uint64_t seed, int index, esp_push_episode *ret_episode) {
     esp_dice dice;
     esp_dice_init(&dice, seed, UINT64_C(1) << 32 | (uint64_t)index);
     memset(ret_episode, 0, sizeof *ret_episode);
-    ret_episode->start.x = esp_dice_range(&dice, 2.3, 2.7);
-    ret_episode->start.y = esp_dice_range(&dice, 1.6, 1.8);
-    ret_episode->start.angle = esp_dice_range(&dice, 30 * RADIAN, 60 * RADIAN);
-    ret_episode->goal.x = esp_dice_range(&dice, 2.0, 3.0);
-    ret_episode->goal.y = esp_dice_range(&dice, 2.5, 3.0);
-    ret_episode->goal.angle = esp_dice_range(&dice, 90 * RADIAN, 120 * RADIAN);
-    ret_episode->pusher[0] = esp_dice_range(&dice, 2.2, 2.8);
-    ret_episode->pusher[1] = esp_dice_range(&dice, 1.0, 1.1);
+    esp_push_draw_task(&dice, &ret_episode->start, &ret_episode->goal, ret_episode->pusher);
 }
 
 double esp_push_error(const double *y, esp_pose goal) {
@@ -49,36 +41,21 @@ static double l1_error(const double *y, esp_pose goal) {
 
 /* ---- one plan ---------------------------------------------------------------------------------------------------- */
 
-static bool read_numbers(const json_t *array, double *ret_values, size_t n) {
-    if (json_array_size(array) != n) return false;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *item = json_array_get(array, i);
-        if (!json_is_number(item)) return false;
-        ret_values[i] = json_number_value(item);
-    }
-    return true;
-}
-
-static double number_or_nan(const json_t *reply, const char *key) {
-    const json_t *value = json_object_get(reply, key);
-    return json_is_number(value) ? json_number_value(value) : (double)NAN;
-}
-
 static void read_plan(const json_t *reply, esp_push_record *record) {
     static const char *const names[] = {"optimal", "feasible", "fallback", "infeasible", "unknown"};
     const char *status = json_string_value(json_object_get(reply, "status"));
     record->status = ESP_PUSH_NO_REPLY;
     for (int i = 0; status != NULL && i < (int)(sizeof names / sizeof *names); i++)
         if (strcmp(status, names[i]) == 0) record->status = (esp_push_status)i;
-    record->objective = number_or_nan(reply, "objective");
-    record->gap = number_or_nan(reply, "gap");
-    if (!read_numbers(json_array_get(json_object_get(reply, "inputs"), 0), record->u, ESP_PUSH_NU)) {
+    record->objective = esp_service_number(reply, "objective");
+    record->gap = esp_service_number(reply, "gap");
+    if (!esp_service_read(json_array_get(json_object_get(reply, "inputs"), 0), record->u, ESP_PUSH_NU)) {
         memset(record->u, 0, sizeof record->u);
         if (record->status <= ESP_PUSH_FALLBACK) record->status = ESP_PUSH_NO_REPLY;
     }
     const json_t *predicted = json_object_get(reply, "predicted");
     for (size_t i = 0; i < json_array_size(predicted) && i < ESP_PUSH_MAX_HORIZON; i++, record->n_predicted++)
-        if (!read_numbers(json_array_get(predicted, i), record->predicted + i * ESP_PUSH_NY, ESP_PUSH_NY)) break;
+        if (!esp_service_read(json_array_get(predicted, i), record->predicted + i * ESP_PUSH_NY, ESP_PUSH_NY)) break;
 }
 
 typedef struct stage {
@@ -95,8 +72,8 @@ static bool ask_plan(stage *s, esp_client *client, int index, const double *goal
     const esp_push_opts *opts = s->demo->opts;
     char session[96];
     snprintf(session, sizeof session, "pushing-%s-%d-%d", s->run->method, s->demo->model[s->run->model].relu, index);
-    json_t *body = json_pack("{s:s,s:[o],s:o,s:i,s:s}", "task", s->run->task, "y", esp_push_numbers(record->y, ESP_PUSH_NY), "goal",
-                             esp_push_numbers(goal, ESP_PUSH_NK), "deadline_ms", opts->deadline_ms, "session", session);
+    json_t *body = json_pack("{s:s,s:[o],s:o,s:i,s:s}", "task", s->run->task, "y", esp_service_numbers(record->y, ESP_PUSH_NY), "goal",
+                             esp_service_numbers(goal, ESP_PUSH_NK), "deadline_ms", opts->deadline_ms, "session", session);
     json_t *reply = NULL;
     esp_client_code code = esp_client_call(client, "POST", "/v1/plans", body, opts->deadline_ms + GRACE_MS, &reply, reterr);
     json_decref(body);
@@ -231,7 +208,7 @@ static bool store_task(esp_push_demo *demo, esp_push_run *run, esp_client_error 
     const esp_push_model *model = &demo->model[run->model];
     char name[64];
     snprintf(name, sizeof name, "pushing-%s-%d", run->method, model->relu);
-    json_t *planner = json_pack("{s:s}", "method", run->method), *reply = NULL;
+    json_t *planner = json_pack("{s:s}", "method", run->method);
     if (strcmp(run->method, "mip") == 0) {
         json_object_set_new(planner, "gap", json_real(0.01));
         json_object_set_new(planner, "absolute_gap", json_real(0.02)); /* at the goal 1 % of nearly nothing would never be met */
@@ -239,15 +216,7 @@ static bool store_task(esp_push_demo *demo, esp_push_run *run, esp_client_error 
     json_t *task = json_pack("{s:s,s:s,s:i,s:{s:[o],s:[o]},s:{s:[f,f],s:[f,f],s:[f,f]},s:o}", "name", name, "model", model->id, "horizon",
                              demo->opts->horizon, "cost", "stage", keypoint_term(1.0), "terminal", keypoint_term(TERMINAL_WEIGHT), "input", "lower",
                              -ESP_PUSH_U_MAX, -ESP_PUSH_U_MAX, "upper", ESP_PUSH_U_MAX, ESP_PUSH_U_MAX, "safe", 0.0, 0.0, "planner", planner);
-    esp_client_code code = esp_client_call(demo->client, "POST", "/v1/tasks", task, 10000, &reply, reterr);
-    json_decref(task);
-    if (code != ESP_CLIENT_OK) return false;
-    const char *id = json_string_value(json_object_get(reply, "id"));
-    bool good = id != NULL;
-    if (good) snprintf(run->task, sizeof run->task, "%s", id);
-    json_decref(reply);
-    if (!good) *reterr = (esp_client_error){.code = ESP_CLIENT_FORMAT, .message = "the reply to a new task lacks its id"};
-    return good;
+    return esp_service_task(demo->client, task, run->task, sizeof run->task, reterr);
 }
 
 bool esp_push_run_method(esp_push_demo *demo, const char *method, int model, int *ret_run, esp_client_error *reterr) {

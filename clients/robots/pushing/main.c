@@ -3,13 +3,12 @@
  *
  *     espalier-pushing data --transitions N --seed S --out FILE      random transitions as NDJSON
  *     espalier-pushing demo --server URL --out DIR [--quick] ...      the whole demo against a running service */
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "robots/hush.h"
 #include "robots/pushing/demo.h"
 
 static const char usage[] =
@@ -106,19 +105,6 @@ static void take_option(esp_push_opts *opts, int which, const char *name, const 
     }
 }
 
-/* Debian's Chipmunk greets on standard output when it makes its first space; that stream is ours (and may be a file). */
-static void hush_chipmunk(void) {
-    fflush(stdout);
-    int saved = dup(STDOUT_FILENO), nowhere = open("/dev/null", O_WRONLY);
-    if (saved >= 0 && nowhere >= 0 && dup2(nowhere, STDOUT_FILENO) >= 0) {
-        esp_push_free(esp_push_create((esp_pose){0.0, 0.0, 0.0}, 1.0, 1.0));
-        fflush(stdout);
-        dup2(saved, STDOUT_FILENO);
-    }
-    if (saved >= 0) close(saved);
-    if (nowhere >= 0) close(nowhere);
-}
-
 static int run_data(const esp_push_opts *opts) {
     esp_push_data data;
     FILE *out = fopen(opts->out, "w");
@@ -159,6 +145,6 @@ int main(int argc, char **argv) {
         fputs(usage, stderr);
         return 2;
     }
-    hush_chipmunk();
+    esp_hush_chipmunk();
     return demo ? run_demo(&opts) : run_data(&opts);
 }
