@@ -14,6 +14,10 @@
 ESP_MUST_CHECK esp_code esp_float_error_box(const esp_program *program, const esp_box *box, const esp_ranges *ranges, double *ret_error,
                                             esp_error *reterr);
 
+/* The same with CROWN's ranges, and for the parts of the box that the worst are halved into, `leaves` of them at most. A part costs
+ * about the cube of the ReLUs. Errors: as above. */
+ESP_MUST_CHECK esp_code esp_float_error_split(const esp_program *program, const esp_box *box, int leaves, double *ret_error, esp_error *reterr);
+
 /* For every R <= *ret_radius and every x with |x_j| <= R: at most ret_constant[k] + ret_slope[k] R at output k. A radius of 0 means that
  * nothing is known. Looser than a box of the same size, as it takes absolute values of every weight. Errors: NOMEM. */
 ESP_MUST_CHECK esp_code esp_float_error_radius(const esp_program *program, double *ret_constant, double *ret_slope, double *ret_radius,

@@ -16,6 +16,7 @@
 #include "net/emit_c.h"
 
 enum { DOMAINS_MAX = 8, INPUTS_SHOWN = 16, CERTIFICATES_MAX = 64, TEST_NUMBERS = 4096, TESTS_MIN = 2, TESTS_MAX = 8, CROWN_RELUS = 512 };
+#define PARTS_WORK 3e8
 
 typedef struct domain {
     esp_box box;
@@ -102,13 +103,18 @@ static double largest(const double *values, int n) {
     return most;
 }
 
-/* `tight`: with CROWN's ranges, unless those would take seconds (they cost the cube of the ReLUs). */
+/* Parts of a domain that are looked at one by one: as many as take a fraction of a second. */
+static int domain_parts(const esp_program *program) {
+    double cube = pow(program->n_r + 16, 3);
+    return (int)fmax(1, fmin(256, PARTS_WORK / cube));
+}
+
+/* `tight`: with CROWN's ranges and in parts, unless those would take seconds (they cost the cube of the ReLUs). */
 static esp_code domain_error(artifact *a, const esp_box *box, bool tight, double *ret_error, esp_error *reterr) {
     esp_ranges *ranges = NULL;
+    if (tight && a->program->n_r <= CROWN_RELUS) return esp_float_error_split(a->program, box, domain_parts(a->program), ret_error, reterr);
     esp_code code = esp_ranges_create(a->program->n_r, a->program->n_y, &ranges, reterr);
-    if (!code)
-        code = tight && a->program->n_r <= CROWN_RELUS ? esp_bounds_crown(a->program, box, NULL, ranges, reterr)
-                                                       : esp_bounds_interval(a->program, box, ranges, reterr);
+    if (!code) code = esp_bounds_interval(a->program, box, ranges, reterr);
     if (!code) code = esp_float_error_box(a->program, box, ranges, ret_error, reterr);
     esp_ranges_free(ranges);
     return code;

@@ -60,7 +60,7 @@ static void forward_float(const esp_program *p, const float *x, float *y, bool f
 }
 
 typedef struct bounds {
-    double box[MAX], constant[MAX], slope[MAX], radius;
+    double box[MAX], parts[MAX], constant[MAX], slope[MAX], radius;
 } bounds;
 
 static void prove(const esp_program *p, const esp_box *box, bool crown, double *ret) {
@@ -85,8 +85,8 @@ static void check_point(uint64_t seed, const esp_program *p, const bounds *b, do
         forward_float(p, xf, yf, fused);
         for (int k = 0; k < p->n_y; k++) {
             double error = fabs((double)yf[k] - y[k]);
-            ck_assert_msg(error <= point[k] && error <= b->box[k], "seed %llu: off by %g; bounds %g, %g", (unsigned long long)seed, error, point[k],
-                          b->box[k]);
+            ck_assert_msg(error <= point[k] && error <= b->box[k] && error <= b->parts[k], "seed %llu: off by %g; bounds %g, %g, %g",
+                          (unsigned long long)seed, error, point[k], b->box[k], b->parts[k]);
             ck_assert_msg(size > b->radius || error <= b->constant[k] + b->slope[k] * size, "seed %llu: off by %g at size %g",
                           (unsigned long long)seed, error, size);
         }
@@ -105,8 +105,9 @@ static void check_program(uint64_t seed, esp_rng *rng, const esp_program *p) {
     }
     const esp_box box = {p->n_x, lower, upper};
     prove(p, &box, seed % 2, b.box);
+    ck_assert_int_eq(esp_float_error_split(p, &box, 1 + (int)(seed % 6), b.parts, NULL), ESP_OK);
     ck_assert_int_eq(esp_float_error_radius(p, b.constant, b.slope, &b.radius, NULL), ESP_OK);
-    for (int k = 0; k < p->n_y; k++) ck_assert(isfinite(b.box[k]));
+    for (int k = 0; k < p->n_y; k++) ck_assert(isfinite(b.box[k]) && b.parts[k] <= (seed % 2 ? b.box[k] : HUGE_VAL));
     for (int n = 0; n < POINTS; n++) {
         for (int j = 0; j < p->n_x; j++) {
             double t = n == 0 ? 0 : n == 1 ? 1 : esp_rng_uniform(rng);
@@ -149,14 +150,14 @@ START_TEST(float_error__holds_for_wide_ones) {
 }
 END_TEST
 
-/* Not so loose that it would say nothing: for a small network within 40 times of what is seen. */
+/* Not so loose that it would say nothing: for a small network within 8 times of what is seen, in parts within 5. */
 START_TEST(float_error__is_of_the_size_of_float) {
     esp_rng rng;
     esp_rng_init(&rng, 1, 83);
     static const int widths[3] = {3, 8, 1};
     esp_model *model = policy(&rng, 2, widths);
     esp_program *program = NULL;
-    double lower[3] = {-1, -1, -1}, upper[3] = {1, 1, 1}, bound = 0, worst = 0, work[MAX];
+    double lower[3] = {-1, -1, -1}, upper[3] = {1, 1, 1}, bound = 0, parts = 0, worst = 0, work[MAX];
     static float xf[MAX];
     ck_assert_int_eq(esp_program_lower(model, &program, NULL), ESP_OK);
     prove(program, &(esp_box){3, lower, upper}, true, &bound);
@@ -171,7 +172,9 @@ START_TEST(float_error__is_of_the_size_of_float) {
         forward_float(program, xf, &yf, false);
         worst = fmax(worst, fabs((double)yf - y));
     }
-    ck_assert_msg(worst > 0 && bound < 40 * worst && bound < 1e-5, "bound %g, seen %g", bound, worst);
+    ck_assert_msg(worst > 0 && bound < 8 * worst && bound < 1e-5, "bound %g, seen %g", bound, worst);
+    ck_assert_int_eq(esp_float_error_split(program, &(esp_box){3, lower, upper}, 64, &parts, NULL), ESP_OK);
+    ck_assert_msg(worst <= parts && parts < 0.7 * bound && parts < 5 * worst, "in parts %g, whole %g, seen %g", parts, bound, worst);
     esp_program_free(program);
     esp_model_free(model);
 }
@@ -191,6 +194,7 @@ START_TEST(float_error__charges_coefficients_that_float_barely_holds) {
     ck_assert_int_eq(esp_program_lower(model, &program, NULL), ESP_OK);
     bounds b;
     prove(program, &(esp_box){1, &lower, &upper}, true, b.box);
+    b.parts[0] = b.box[0];
     ck_assert_int_eq(esp_float_error_radius(program, b.constant, b.slope, &b.radius, NULL), ESP_OK);
     check_point(1, program, &b, &upper);
     ck_assert_double_gt(b.box[0], 3e-16);

@@ -16,6 +16,7 @@
 #include "bench/certify/nets.h"
 #include "certify/closed_form.h"
 #include "certify/difference.h"
+#include "certify/float_error.h"
 #include "certify/twin.h"
 
 typedef struct options {
@@ -230,6 +231,78 @@ static int query_time(const char *shape) {
     return code;
 }
 
+/* The program in float as a C file has it: coefficients and inputs rounded, every row summed from left to right. */
+static float float_row(const double *c, const float *v, int n, float s) {
+    for (int j = 0; j < n; j++) {
+        float product = (float)c[j] * v[j];
+        s += product;
+    }
+    return s;
+}
+
+static void float_forward(const esp_program *p, const double *x, float *y, float *r) {
+    float in[8];
+    for (int j = 0; j < p->n_x; j++) in[j] = (float)x[j];
+    for (int i = 0; i < p->n_r; i++) {
+        float s = float_row(p->d + (size_t)i * (size_t)p->n_r, r, i, float_row(p->c + (size_t)i * (size_t)p->n_x, in, p->n_x, (float)p->d0[i]));
+        r[i] = s < 0 ? 0 : s;
+    }
+    for (int k = 0; k < p->n_y; k++)
+        y[k] = float_row(p->b + (size_t)k * (size_t)p->n_r, r, p->n_r, float_row(p->a + (size_t)k * (size_t)p->n_x, in, p->n_x, (float)p->c0[k]));
+}
+
+static double largest(const double *values, int n) {
+    double most = 0;
+    for (int k = 0; k < n; k++) most = fmax(most, values[k]);
+    return most;
+}
+
+/* The largest |float - double| of some points. */
+static double float_seen(const esp_program *p, const esp_box *box, int points) {
+    float y[8], r[512];
+    double x[8], exact[8], work[1024], most = 0;
+    esp_rng rng;
+    esp_rng_init(&rng, 5, 7);
+    for (int n = 0; n < points; n++) {
+        for (int k = 0; k < p->n_x; k++) x[k] = esp_rng_range(&rng, box->lower[k], box->upper[k]);
+        esp_program_forward(p, x, exact, NULL, NULL, work);
+        float_forward(p, x, y, r);
+        for (int k = 0; k < p->n_y; k++) most = fmax(most, fabs((double)y[k] - exact[k]));
+    }
+    return most;
+}
+
+/* What is proved of a policy in float, over what is seen. */
+static int float_error(const char *shape, double half) {
+    enum { POINTS = 200000, PARTS = 256 };
+    esp_error error = {0};
+    bench_pair p = {0};
+    esp_program *program = NULL;
+    esp_ranges *ranges = NULL;
+    double whole[8], parts[8], seconds = 0;
+    int code = bench_pair_make(shape, "magnitude", 0.3, 1, 1, &p);
+    const esp_box box = bench_box(&p, half);
+    if (!code) code = esp_program_lower(p.f, &program, &error);
+    if (!code) code = esp_ranges_create(program->n_r, program->n_y, &ranges, &error);
+    if (!code) code = esp_bounds_crown(program, &box, NULL, ranges, &error);
+    if (!code) code = esp_float_error_box(program, &box, ranges, whole, &error);
+    if (!code) {
+        double start = cpu();
+        code = esp_float_error_split(program, &box, PARTS, parts, &error);
+        seconds = cpu() - start;
+    }
+    if (!code) {
+        double seen = float_seen(program, &box, POINTS);
+        printf("%s in float over [-%g, %g]: off by %.3g in %d points; proved %.3g (%.0fx), in %d parts %.3g (%.0fx, %.2f s)\n", shape, half, half,
+               seen, POINTS, largest(whole, program->n_y), largest(whole, program->n_y) / seen, PARTS, largest(parts, program->n_y),
+               largest(parts, program->n_y) / seen, seconds);
+    }
+    esp_ranges_free(ranges);
+    esp_program_free(program);
+    bench_pair_done(&p);
+    return code;
+}
+
 static int usage(void) {
     fprintf(stderr, "usage: bench_certify [--seconds S] [--gap G] [--nets LIST] [--seeds N]\n");
     return 2;
@@ -254,5 +327,6 @@ int main(int argc, char **argv) {
     if (table(&o, &worst)) return 1;
     printf("\nthe widest bound after %g s is %.3f times the true difference\n", o.seconds, worst);
     if (scaling(&o)) return 1;
-    return query_time("4-64-64-2") ? 1 : 0;
+    if (query_time("4-64-64-2")) return 1;
+    return float_error("4-64-64-2", 1) || float_error("2-16-16-1", 1) || float_error("2-32-32-32-1", 1);
 }
