@@ -19,6 +19,8 @@ esp_handler esp_api_aliases_put, esp_api_aliases_get, esp_api_aliases_list;
 esp_handler esp_api_models_lineage, esp_api_tags_get, esp_api_tags_put, esp_api_tags_delete;
 /* api_predict.c */
 esp_handler esp_api_models_predict, esp_api_bounds_query;
+bool esp_api_models_predict_at_once(struct esp_server *server, esp_call *call);
+bool esp_api_bounds_query_at_once(struct esp_server *server, esp_call *call);
 /* api_bounds.c */
 esp_handler esp_api_bounds_list, esp_api_bounds_get;
 

@@ -106,12 +106,11 @@ static esp_code put_certificates(esp_jsonw *w, esp_db *db, const char *id, esp_e
     return code ? code : (esp_code)more;
 }
 
-static esp_code put_request(esp_asking *a, const artifact_wish *wish, const esp_model_row *row, esp_db *db, esp_error *reterr) {
-    esp_jsonw w = esp_jsonw_on(&a->request);
+static esp_code put_request(const artifact_wish *wish, const esp_model_row *row, esp_db *db, esp_buf *request, esp_error *reterr) {
+    esp_jsonw w = esp_jsonw_on(request);
     char title[512];
     snprintf(title, sizeof title, "%s/%lld (%s), SHA-256 %s, by espalier " ESP_VERSION, row->name, (long long)row->version, row->id, row->sha256);
     esp_jsonw_object(&w, NULL);
-    esp_ask_put_model(&w, "model", a->server, row);
     esp_jsonw_string(&w, "name", row->name);
     esp_jsonw_string(&w, "title", title);
     esp_jsonw_string(&w, "precision", wish->precision);
@@ -119,35 +118,25 @@ static esp_code put_request(esp_asking *a, const artifact_wish *wish, const esp_
     esp_code code = wish->domain ? put_domain(&w, wish->domain, row, reterr) : ESP_OK;
     if (!code) code = put_certificates(&w, db, row->id, reterr);
     esp_jsonw_object_end(&w);
-    return !code && a->request.failed ? esp_fail(reterr, ESP_NOMEM, "no memory for the request") : code;
+    return !code && request->failed ? esp_fail(reterr, ESP_NOMEM, "no memory for the request") : code;
 }
 
-static void answer_c(esp_call *call, const char *payload, size_t len) {
-    esp_buf body = {0};
-    esp_buf_put(&body, payload, len);
-    esp_call_reply(call, 200, C_TYPE, &body);
-}
-
-/* What the file will hold follows from the request, so its hash stands for both. */
+/* What the file will hold follows from the request and the model, so their hash stands for it. */
 static void reply_c(esp_server *server, esp_call *call, const artifact_wish *wish, const esp_model_row *row, esp_db *db) {
-    esp_asking *a = NULL;
+    esp_buf request = {0};
     esp_error error = {0};
     char hash[ESP_HASH_HEX], etag[ESP_HASH_HEX + 8];
-    esp_code code = esp_asking_create(server, call, &a, &error);
-    if (!code) code = put_request(a, wish, row, db, &error);
-    if (code) {
-        esp_asking_free(a);
-        esp_call_reply_error(call, &error);
-        return;
-    }
-    esp_hash_bytes(a->request.data, a->request.len, hash);
+    esp_code code = put_request(wish, row, db, &request, &error);
+    esp_hash_bytes(request.data, request.len, hash);
     snprintf(etag, sizeof etag, "\"%s-c\"", hash);
-    if (esp_call_not_modified(call, etag)) {
-        esp_asking_free(a);
-        return;
+    if (code) {
+        esp_call_reply_error(call, &error);
+    } else if (!esp_call_not_modified(call, etag)) {
+        const esp_question question = {
+            .type = ESP_FRAME_ARTIFACT, .model = row->sha256, .candidate = "", .take_text = &request, .content_type = C_TYPE};
+        esp_ask(server, call, &question);
     }
-    a->answer = answer_c;
-    esp_ask(a, ESP_FRAME_ARTIFACT, row->sha256);
+    esp_buf_done(&request);
 }
 
 /* ---- the other forms ------------------------------------------------------------------------------------------------- */

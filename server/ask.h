@@ -1,32 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A call that is answered by a plan worker: arithmetic that a caller waits for.
+ * Calls that a plan worker answers: arithmetic that a caller waits for. Small ones about the same model go together.
  *
- * It may wait 10 s, queueing included; then DEADLINE. A worker that dies costs one try on another. The request's text is made
- * before, so nothing of the call's is needed on the way. */
+ * A request that finds a worker free goes to it at once. While none is, those that come for the same model wait together, and
+ * the next worker takes them all in one frame (schema/formats/worker-frames.md), up to a number and a size: what a busy
+ * service spends on a request - waking a worker, waking for its answer - is spent once for all. Each is read, answered and
+ * refused by itself, to the same bits as alone. A frame lasts 2 ms and one request at most; what is not answered then waits
+ * again, behind what has come meanwhile, so that nobody, a plan least of all, waits long for a crowd.
+ *
+ * A request may wait 10 s in all; then DEADLINE. When a worker dies under a frame, what it has not answered is tried once
+ * more, each request alone, so that the one that kills workers takes no other with it. A caller who hangs up is dropped from
+ * those that wait; a frame that nobody waits for any more is cancelled. */
 #ifndef ESP_SERVER_ASK_H
 #define ESP_SERVER_ASK_H
 
 #include "pool/frame.h"
 #include "server.h"
 
-typedef struct esp_asking {
-    esp_server *server;
-    esp_call *call;
-    uint64_t work;
-    esp_buf request; /* JSON */
-    /* Replies to the call with the worker's result, on the supervisor thread; NULL: the result as it stands. */
-    void (*answer)(esp_call *call, const char *payload, size_t len);
-} esp_asking;
+typedef struct esp_asks esp_asks;
 
-/* DRAINING or NOMEM. */
-ESP_MUST_CHECK esp_code esp_asking_create(esp_server *server, esp_call *call, esp_asking **ret_asking, esp_error *reterr);
-void esp_asking_free(esp_asking *asking);
+/* What is asked. */
+typedef struct esp_question {
+    esp_frame_type type; /* PREDICT, QUERY or ARTIFACT */
+    const char *model, *candidate; /* their SHA-256; candidate "" for none */
+    const char *text; /* the request's JSON, valid until the reply: the call's body, or: */
+    size_t len;
+    esp_buf *take_text; /* not NULL: text to be kept, instead */
+    const char *content_type; /* of the answer, static */
+} esp_question;
 
-/* Gives the request to a worker and the asking away: the call is answered from there, or here when that cannot be. Requests about
- * equal `sha256` prefer the same worker. */
-void esp_ask(esp_asking *take_asking, esp_frame_type type, const char *sha256);
+esp_asks *esp_asks_create(esp_server *server); /* NULL: no memory */
+/* After the pool's stop. */
+void esp_asks_free(esp_asks *asks);
 
-/* "key":{"path","sha256"}, as workers take it. */
-void esp_ask_put_model(esp_jsonw *w, const char *key, const esp_server *server, const esp_model_row *row);
+/* Keeps the call and answers it: with the worker's answer as it stands, or with an error. Does not block. */
+void esp_ask(esp_server *server, esp_call *call, const esp_question *question);
+/* A request of so many bytes may go together with others. */
+bool esp_ask_is_small(size_t len);
 
 #endif

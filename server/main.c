@@ -15,10 +15,12 @@
 #include <unistd.h>
 
 #include "access_log.h"
+#include "ask.h"
 #include "base/clock.h"
 #include "jobs/jobs.h"
 #include "log.h"
 #include "maintain.h"
+#include "names.h"
 #include "ontime.h"
 #include "pages.h"
 #include "pool/pool.h"
@@ -127,7 +129,8 @@ static esp_code start(esp_server *server, esp_error *reterr) {
     if (!code && !(server->sessions = esp_sessions_create(server->config.session_idle_s)))
         code = esp_fail(reterr, ESP_NOMEM, "no memory for sessions");
     if (!code) code = esp_registry_open(server->config.data, &server->registry, reterr);
-    if (!code && !(server->pages = esp_pages_create())) code = esp_fail(reterr, ESP_NOMEM, "no memory for pages");
+    if (!code && (!(server->pages = esp_pages_create()) || !(server->names = esp_names_create()) || !(server->asks = esp_asks_create(server))))
+        code = esp_fail(reterr, ESP_NOMEM, "no memory for what is kept of the registry");
     if (!code) code = esp_tokens_open(server->config.data, &server->tokens, reterr);
     if (!code) code = esp_pool_start(&server->config, &server->pool, reterr);
     if (!code) code = esp_jobs_start(server, &server->jobs, reterr);
@@ -219,6 +222,8 @@ static void stop(esp_server *server) {
     esp_pool_free(server->pool);
     esp_sessions_free(server->sessions);
     esp_tokens_free(server->tokens);
+    esp_asks_free(server->asks);
+    esp_names_free(server->names);
     esp_pages_free(server->pages);
 }
 

@@ -21,11 +21,14 @@
     COUNTER(WORKERS_KILLED, "worker_restarts_total{cause=\"killed\"}", "")                                                                           \
     COUNTER(SHARES, "plan_shares_total", "Times an idle worker took a part of another's plan")                                                       \
     COUNTER(SHARES_YIELDED, "plan_shares_yielded_total", "Those ended for work that waited")                                                         \
+    COUNTER(ASKS, "asks_total", "Predictions, queries and C files asked of a worker")                                                                \
+    COUNTER(ASK_FRAMES, "ask_frames_total", "Frames in which they went there, one model a frame")                                                    \
     COUNTER(JOBS_SUCCEEDED, "jobs_total{state=\"succeeded\"}", "Jobs ended, by state")                                                               \
     COUNTER(JOBS_FAILED, "jobs_total{state=\"failed\"}", "")                                                                                         \
     COUNTER(JOBS_CANCELLED, "jobs_total{state=\"cancelled\"}", "")                                                                                   \
     COUNTER(JOBS_TIMED_OUT, "jobs_total{state=\"timed_out\"}", "")                                                                                   \
     GAUGE(PLAN_QUEUE, "queue_depth{class=\"plan\"}", "Work waiting for a worker")                                                                    \
+    GAUGE(ASK_QUEUE, "queue_depth{class=\"ask\"}", "")                                                                                               \
     GAUGE(JOB_QUEUE, "queue_depth{class=\"batch\"}", "")                                                                                             \
     GAUGE(WORKERS_IDLE, "workers{state=\"idle\"}", "Worker processes")                                                                               \
     GAUGE(WORKERS_BUSY, "workers{state=\"busy\"}", "")                                                                                               \

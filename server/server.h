@@ -15,6 +15,8 @@ struct esp_jobs;
 struct esp_sessions;
 struct esp_tokens;
 struct esp_pages;
+struct esp_names;
+struct esp_asks;
 
 typedef struct esp_server {
     esp_config config;
@@ -25,6 +27,8 @@ typedef struct esp_server {
     struct esp_sessions *sessions; /* session.h */
     struct esp_tokens *tokens; /* tokens.h */
     struct esp_pages *pages; /* pages.h */
+    struct esp_names *names; /* names.h */
+    struct esp_asks *asks; /* ask.h */
     atomic_bool draining;
     int64_t started_ns;
 } esp_server;

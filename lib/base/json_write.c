@@ -7,6 +7,18 @@
 
 #include "base/json.h"
 
+/* 17 digits that no 15 can stand for: a decimal of 15 that reads back equal is within half an ulp, at most 11.1 units of the 17th
+ * digit, and a multiple of 100 of them. */
+static bool is_long(const char *digits) {
+    int n = 0, tail = 0;
+    for (const char *c = digits; *c && *c != 'e'; c++) {
+        if (*c < '0' || *c > '9' || (*c == '0' && n == 0)) continue;
+        tail = 10 * (tail % 10) + (*c - '0');
+        n++;
+    }
+    return n == 17 && tail >= 12 && tail <= 88;
+}
+
 size_t esp_format_number(double value, char *ret) {
     if (!isfinite(value)) {
         memcpy(ret, "null", 5);
@@ -17,9 +29,13 @@ size_t esp_format_number(double value, char *ret) {
         return 4;
     }
     if (value == floor(value) && fabs(value) < 1e15) return (size_t)snprintf(ret, 32, "%.0f", value);
-    int len = snprintf(ret, 32, "%.15g", value);
-    if (strtod(ret, NULL) != value) len = snprintf(ret, 32, "%.17g", value);
-    return (size_t)len;
+    char shorter[32];
+    int len = snprintf(ret, 32, "%.17g", value);
+    if (is_long(ret)) return (size_t)len;
+    int n = snprintf(shorter, sizeof shorter, "%.15g", value);
+    if (strtod(shorter, NULL) != value) return (size_t)len;
+    memcpy(ret, shorter, (size_t)n + 1);
+    return (size_t)n;
 }
 
 /* The length of the valid UTF-8 sequence at text[0..], 0 when it is not one (RFC 3629: no surrogates, no overlongs). */

@@ -157,17 +157,18 @@ void *esp_call_upload_state(const esp_call *call) {
     return call->upload;
 }
 
+esp_code esp_call_json_check(const esp_call *call, esp_error *reterr) {
+    const char *type = esp_call_header(call, "Content-Type");
+    size_t len = type ? strcspn(type, "; \t") : 0;
+    bool json = !type || (len == 16 && strncasecmp(type, "application/json", len) == 0) ||
+                (len == 33 && strncasecmp(type, "application/x-www-form-urlencoded", len) == 0); /* what curl -d says unasked */
+    if (!json) return esp_fail(reterr, ESP_MEDIA_TYPE, "the body must be application/json, not %.60s", type);
+    return call->body.len ? ESP_OK : esp_fail(reterr, ESP_INVALID, "the body is empty; JSON is expected");
+}
+
 esp_code esp_call_json(esp_call *call, const esp_json **ret_json, esp_error *reterr) {
-    if (!call->json) {
-        const char *type = esp_call_header(call, "Content-Type");
-        size_t len = type ? strcspn(type, "; \t") : 0;
-        bool json = !type || (len == 16 && strncasecmp(type, "application/json", len) == 0) ||
-                    (len == 33 && strncasecmp(type, "application/x-www-form-urlencoded", len) == 0); /* what curl -d says unasked */
-        if (!json) return esp_fail(reterr, ESP_MEDIA_TYPE, "the body must be application/json, not %.60s", type);
-        if (call->body.len == 0) return esp_fail(reterr, ESP_INVALID, "the body is empty; JSON is expected");
-        esp_code code = esp_json_parse(call->body.data, call->body.len, &call->json, reterr);
-        if (code) return code;
-    }
-    *ret_json = call->json;
-    return ESP_OK;
+    esp_code code = call->json ? ESP_OK : esp_call_json_check(call, reterr);
+    if (!code && !call->json) code = esp_json_parse(call->body.data, call->body.len, &call->json, reterr);
+    if (!code) *ret_json = call->json;
+    return code;
 }

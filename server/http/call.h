@@ -153,7 +153,8 @@ void esp_handlers_stop(esp_http *http); /* runs what is queued first */
 /* watch.c */
 /* `tick` runs on the thread about every 250 ms. */
 ESP_MUST_CHECK esp_code esp_watch_start(esp_watch *watch, void (*tick)(void *user), void *user, esp_error *reterr);
-uint64_t esp_watch_add(esp_watch *watch, int fd, void (*hangup)(void *user), void *user); /* 0 when memory is out */
+/* 0 when memory is out. Without `soon` the thread is not woken for it, and looks at it from the next tick on. */
+uint64_t esp_watch_add(esp_watch *watch, int fd, bool soon, void (*hangup)(void *user), void *user);
 /* After this the hangup does not run; waits for one that is running, unless called from within it. */
 void esp_watch_remove(esp_watch *watch, uint64_t id);
 void esp_watch_stop(esp_watch *watch);

@@ -67,7 +67,7 @@ static void conn_open(esp_http *http, struct MHD_Connection *connection, void **
     if (http->conns) http->conns->prev = &conn->next;
     http->conns = conn;
     pthread_mutex_unlock(&http->conns_lock);
-    conn->watch_id = esp_watch_add(&http->watch, conn->fd, conn_hangup, conn);
+    conn->watch_id = esp_watch_add(&http->watch, conn->fd, true, conn_hangup, conn);
 }
 
 /* Before MHD closes the socket, so that its number cannot mean another connection yet. */

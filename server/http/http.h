@@ -35,8 +35,8 @@ typedef struct esp_upload {
 } esp_upload;
 
 /* INLINE: runs on an event thread, must not block. URGENT: waits for a handler thread ahead of all others, one of which
- * takes nothing else. PAGES: a list, which pages.h may answer at once. */
-enum { ESP_ROUTE_INLINE = 1, ESP_ROUTE_URGENT = 2, ESP_ROUTE_PAGES = 4 };
+ * takes nothing else. */
+enum { ESP_ROUTE_INLINE = 1, ESP_ROUTE_URGENT = 2 };
 #define ESP_BODY_OWN_CAP SIZE_MAX /* the upload's begin and chunk refuse what is too large */
 typedef enum esp_scope { ESP_SCOPE_NONE, ESP_SCOPE_READ, ESP_SCOPE_PLAN, ESP_SCOPE_SUBMIT, ESP_SCOPE_ADMIN } esp_scope;
 
@@ -48,6 +48,9 @@ typedef struct esp_route {
     size_t body_cap; /* bytes; 413 beyond */
     esp_handler *run;
     const esp_upload *upload; /* NULL: collect */
+    /* On the event thread, before a handler thread is troubled: answers or keeps the call without blocking, or leaves it alone and says
+     * false. NULL: not tried. */
+    bool (*at_once)(struct esp_server *server, esp_call *call);
 } esp_route;
 extern const esp_route esp_routes[]; /* server/routes.c; ends with method NULL */
 
@@ -67,6 +70,8 @@ bool esp_call_query_at(const esp_call *call, size_t index, const char **ret_name
 ESP_MUST_CHECK esp_code esp_call_query_check(const esp_call *call, const char *const *names, esp_error *reterr);
 const char *esp_call_header(const esp_call *call, const char *name);
 const char *esp_call_body(const esp_call *call, size_t *ret_len);
+/* The body is said to be JSON. */
+ESP_MUST_CHECK esp_code esp_call_json_check(const esp_call *call, esp_error *reterr);
 void *esp_call_upload_state(const esp_call *call);
 /* Parses the body as JSON; the value is freed with the call. */
 ESP_MUST_CHECK esp_code esp_call_json(esp_call *call, const esp_json **ret_json, esp_error *reterr);
@@ -102,6 +107,8 @@ void esp_stream_wake(esp_stream *stream);
 
 /* Keep the call beyond the handler's return. The handler says so before it hands the call to whoever will reply. */
 void esp_call_keep(esp_call *call, void (*hangup)(void *user), void *user);
+/* The same for what is over in a moment, mostly: a client's going is noticed within a quarter of a second. */
+void esp_call_keep_briefly(esp_call *call, void (*hangup)(void *user), void *user);
 
 /* --- the listener --- */
 typedef struct esp_http esp_http;

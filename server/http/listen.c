@@ -22,7 +22,6 @@
 #include "log.h"
 #include "metrics.h"
 #include "ontime.h"
-#include "pages.h"
 #include "server.h"
 
 /* ---- collecting ----------------------------------------------------------------------------------------------------- */
@@ -176,26 +175,17 @@ static enum MHD_Result after_inline(esp_call *call) {
     return replied ? esp_call_send(call) : MHD_YES;
 }
 
-static enum MHD_Result run_inline(esp_call *call) {
-    call->state = ESP_CALL_RUNNING;
-    call->route->run(call->http->server, call);
-    return after_inline(call);
-}
-
-/* A page that is there is sent at once; the reply gives up the handler's reference. */
-static bool answered_from_pages(esp_call *call) {
-    if (!(call->route->flags & ESP_ROUTE_PAGES)) return false;
-    call->state = ESP_CALL_RUNNING;
-    return esp_pages_answer(call->http->server, call);
-}
-
 /* The request is all there. */
 static enum MHD_Result on_complete(esp_call *call) {
     esp_conn_set(call->connection, ESP_CONN_BUSY);
     if (call->refused) return answer_refusal(call);
     atomic_fetch_add(&call->refs, 1); /* the handler's */
-    if (call->route->flags & ESP_ROUTE_INLINE) return run_inline(call);
-    if (answered_from_pages(call)) return esp_call_send(call);
+    call->state = ESP_CALL_RUNNING;
+    if (call->route->flags & ESP_ROUTE_INLINE) {
+        call->route->run(call->http->server, call);
+        return after_inline(call);
+    }
+    if (call->route->at_once && call->route->at_once(call->http->server, call)) return after_inline(call);
     pthread_mutex_lock(&call->lock);
     MHD_suspend_connection(call->connection);
     call->state = ESP_CALL_SUSPENDED;

@@ -179,7 +179,15 @@ void esp_call_reply_file(esp_call *call, const char *content_type, const char *p
     esp_call_finish(call);
 }
 
-void esp_call_keep(esp_call *call, void (*hangup)(void *user), void *user) {
+static void keep(esp_call *call, bool soon, void (*hangup)(void *user), void *user) {
     call->kept = true;
-    if (hangup) call->watch_id = esp_watch_add(&call->http->watch, esp_connection_fd(call->connection), hangup, user);
+    if (hangup) call->watch_id = esp_watch_add(&call->http->watch, esp_connection_fd(call->connection), soon, hangup, user);
+}
+
+void esp_call_keep(esp_call *call, void (*hangup)(void *user), void *user) {
+    keep(call, true, hangup, user);
+}
+
+void esp_call_keep_briefly(esp_call *call, void (*hangup)(void *user), void *user) {
+    keep(call, false, hangup, user);
 }

@@ -109,7 +109,7 @@ static esp_stream *stream_create(esp_call *call, esp_producer producer) {
     if (http->streams) http->streams->prev = &stream->next;
     http->streams = stream;
     pthread_mutex_unlock(&http->lock);
-    stream->watch_id = esp_watch_add(&http->watch, esp_connection_fd(call->connection), stream_hangup, stream);
+    stream->watch_id = esp_watch_add(&http->watch, esp_connection_fd(call->connection), true, stream_hangup, stream);
     return stream;
 }
 

@@ -39,7 +39,7 @@ static void drop(esp_watch *watch, size_t i) {
     watch->entries[i] = watch->entries[--watch->n];
 }
 
-uint64_t esp_watch_add(esp_watch *watch, int fd, void (*hangup)(void *user), void *user) {
+uint64_t esp_watch_add(esp_watch *watch, int fd, bool soon, void (*hangup)(void *user), void *user) {
     uint64_t id = 0;
     pthread_mutex_lock(&watch->lock);
     if (watch->n == watch->cap) {
@@ -55,7 +55,7 @@ uint64_t esp_watch_add(esp_watch *watch, int fd, void (*hangup)(void *user), voi
         watch->entries[watch->n++] = (esp_watch_entry){fd, id, hangup, user};
     }
     pthread_mutex_unlock(&watch->lock);
-    if (id) poke(watch);
+    if (id && soon) poke(watch);
     return id;
 }
 

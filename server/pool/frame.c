@@ -5,6 +5,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/json.h"
+
 static const char magic[4] = {'E', 'S', 'F', '1'};
 
 void esp_frame_put(esp_buf *out, esp_frame_type type, uint64_t task, const void *payload, uint32_t length) {
@@ -33,4 +35,21 @@ int esp_frame_next(const esp_buf *in, size_t *pos, esp_frame_header *ret_header,
     *ret_payload = in->data + *pos + ESP_FRAME_HEADER;
     *pos += ESP_FRAME_HEADER + length;
     return 1;
+}
+
+void esp_frame_read_error(const char *payload, size_t len, esp_error *ret_error) {
+    esp_json *json = NULL;
+    const char *code = "INTERNAL", *pointer = "", *message = "the worker gave no reason";
+    if (!esp_json_parse(payload, len, &json, NULL)) {
+        esp_reader root = esp_reader_root(json);
+        esp_reader member = esp_read_member(&root, "code");
+        esp_code ok = esp_read_string(&member, 64, &code, NULL);
+        member = esp_read_member(&root, "pointer");
+        if (!ok) ok = esp_read_string(&member, sizeof ret_error->pointer, &pointer, NULL);
+        member = esp_read_member(&root, "message");
+        if (!ok) ok = esp_read_string(&member, sizeof ret_error->message, &message, NULL);
+        if (ok) message = "the worker's error could not be read";
+    }
+    esp_error_set(ret_error, esp_code_from_name(code), "worker", pointer, "%s", message);
+    esp_json_free(json);
 }

@@ -19,11 +19,11 @@ typedef enum esp_frame_type {
     /* daemon -> worker */
     ESP_FRAME_PLAN = 1, /* {task, model:{path,sha256,...}, y, u, goal, start, budget_ms} */
     ESP_FRAME_JOB = 2, /* {kind, spec, dataset:{..}, models:{..}, blob_dir, attempt} */
-    ESP_FRAME_PREDICT = 3, /* {model, x} */
-    ESP_FRAME_QUERY = 4, /* {model, candidate, states, error_threshold}: closed-form constants */
+    ESP_FRAME_PREDICT = 3, /* requests, bytes: {model} and any number of {x} */
+    ESP_FRAME_QUERY = 4, /* requests: {model, candidate?} and {states, error_threshold?}: closed-form constants */
     ESP_FRAME_CANCEL = 5, /* {} : stop this task soon */
     ESP_FRAME_PING = 6,
-    ESP_FRAME_ARTIFACT = 7, /* {model, name, title, precision, layout, domain, certificates}: the model as C */
+    ESP_FRAME_ARTIFACT = 7, /* requests: {model} and {name, title, precision, layout, domain, certificates}: the model as C */
     ESP_FRAME_HELP = 8, /* PLAN's payload: search a part of it, whose NODES come next */
     /* worker -> daemon */
     ESP_FRAME_READY = 16, /* {pid, versions} once after start, and PONG */
@@ -34,6 +34,8 @@ typedef enum esp_frame_type {
     ESP_FRAME_DONE = 21, /* the task's result */
     ESP_FRAME_ERROR = 22, /* {code, pointer, message}: the task failed; the worker lives */
     ESP_FRAME_CHECKPOINT = 23, /* a train job can be gone on from here, or was: {checkpoint, fraction, message} */
+    ESP_FRAME_ANSWER = 24, /* bytes: to the task's next request */
+    ESP_FRAME_REFUSED = 25, /* as ERROR, of the task's next request */
     /* both ways, about a share of a plan's search; INCUMBENT and CANCEL go both ways too then */
     ESP_FRAME_SHARE = 32, /* {share?}: give some of your open nodes */
     ESP_FRAME_NODES = 33 /* bytes, not JSON: open nodes (lib/plan/share.h) */
@@ -49,5 +51,8 @@ void esp_frame_put(esp_buf *out, esp_frame_type type, uint64_t task, const void 
 /* Takes one frame off the front of `in` (from *pos on): 1 = got one (payload borrowed from `in`), 0 = not all there
  * yet, CORRUPT (negative) = not a frame. */
 int esp_frame_next(const esp_buf *in, size_t *pos, esp_frame_header *ret_header, const char **ret_payload, esp_error *reterr);
+
+/* Reads an ERROR or REFUSED; what cannot be read is an error of the worker's. */
+void esp_frame_read_error(const char *payload, size_t len, esp_error *ret_error);
 
 #endif

@@ -32,10 +32,11 @@ static esp_code open_fds(esp_pool *pool, esp_error *reterr) {
 static esp_code make_processes(esp_pool *pool, esp_error *reterr) {
     const esp_config *config = &pool->config;
     pool->n_processes = config->workers + config->batch_workers;
-    pool->limit[ESP_CLASS_PLAN] = config->workers + config->plan_queue;
+    pool->limit[ESP_CLASS_PLAN] = pool->limit[ESP_CLASS_ASK] = config->workers + config->plan_queue;
     pool->limit[ESP_CLASS_BATCH] = 2 * config->batch_workers;
+    pool->ask_limit = config->workers > 1 ? config->workers - 1 : 1;
     pool->share_limit = share_limit(config);
-    pool->cap_heap = (size_t)pool->limit[ESP_CLASS_PLAN] + (size_t)pool->limit[ESP_CLASS_BATCH];
+    for (int c = 0; c < ESP_CLASSES; c++) pool->cap_heap += (size_t)pool->limit[c];
     pool->processes = calloc((size_t)pool->n_processes, sizeof *pool->processes);
     pool->heap = calloc(pool->cap_heap, sizeof *pool->heap);
     pool->spawns = calloc((size_t)pool->n_processes, sizeof *pool->spawns);
@@ -162,7 +163,9 @@ int esp_pool_ready(const esp_pool *pool) {
 }
 
 int esp_pool_pending(const esp_pool *pool) {
-    return atomic_load(&pool->pending[ESP_CLASS_PLAN]) + atomic_load(&pool->pending[ESP_CLASS_BATCH]);
+    int sum = 0;
+    for (int c = 0; c < ESP_CLASSES; c++) sum += atomic_load(&pool->pending[c]);
+    return sum;
 }
 
 static void stop_supervisor(esp_pool *pool) {

@@ -6,7 +6,9 @@
  * push commands (submit, cancel, drain) and ring an eventfd. What comes of a piece of work is told to its esp_work_ops,
  * on the supervisor thread: those must not block either (reply to a call, queue an asynchronous registry write).
  *
- * Two classes with processes of their own: PLAN for whatever a caller waits for, BATCH for jobs.
+ * Three classes of work on two of processes: PLAN for plans; ASK for what else a caller waits for, on the workers of plans;
+ * BATCH for jobs, with workers of its own. Of two or more workers one is kept free of ASK work, so that plans do not wait for
+ * it; only brief work goes there while the others are at long one.
  *
  * Life of a work item: submit -> [begin -> frame*]* -> end, exactly once, and the user pointer is dead to the pool.
  * Work that is not `attached` ends the moment its deadline passes or it is cancelled; the worker is then told to stop
@@ -24,7 +26,7 @@
 #include "config.h"
 #include "pool/frame.h"
 
-typedef enum esp_class { ESP_CLASS_PLAN, ESP_CLASS_BATCH, ESP_CLASSES } esp_class;
+typedef enum esp_class { ESP_CLASS_PLAN, ESP_CLASS_ASK, ESP_CLASS_BATCH, ESP_CLASSES } esp_class;
 
 /* How a work item ended. */
 typedef enum esp_end {
@@ -47,15 +49,16 @@ typedef struct esp_outcome {
 typedef struct esp_work_ops {
     /* A worker takes the work (again after a lost one, or beside the first, see share.c): append the payload; `budget_ns` is what is left to the deadline. */
     void (*begin)(void *user, int64_t budget_ns, esp_buf *payload);
-    /* A frame that is not the last: INCUMBENT, BOUND, PROGRESS, MODEL. May be NULL. */
+    /* A frame that is not the last: INCUMBENT, BOUND, PROGRESS, MODEL, ANSWER. May be NULL. */
     void (*frame)(void *user, esp_frame_type type, const char *payload, size_t len);
     void (*end)(void *user, const esp_outcome *outcome);
 } esp_work_ops;
 
 typedef struct esp_work {
     esp_class class;
-    esp_frame_type type; /* PLAN, PREDICT, QUERY or JOB */
+    esp_frame_type type; /* PLAN, PREDICT, QUERY, ARTIFACT or JOB */
     bool attached;
+    bool brief; /* ASK work of a few milliseconds */
     bool shared; /* a PLAN or JOB that idle plan workers may help with */
     int retries; /* fresh workers to try on after a lost one */
     int64_t arrived_ns; /* monotonic; the wait is counted from here */
@@ -79,7 +82,7 @@ void esp_pool_cancel(esp_pool *pool, uint64_t id);
 
 /* Plan workers that have said READY and live. */
 int esp_pool_ready(const esp_pool *pool);
-/* Work items that have not ended, both classes. */
+/* Work items that have not ended. */
 int esp_pool_pending(const esp_pool *pool);
 
 /* Ends everything that is left (CANCELLED), closes the sockets, waits briefly, kills, joins the supervisor. */

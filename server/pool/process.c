@@ -16,7 +16,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/json.h"
 #include "log.h"
 #include "metrics.h"
 
@@ -199,23 +198,6 @@ static void on_ready(esp_pool *pool, process *p) {
     tell_starter(pool, NULL);
 }
 
-static void read_error(const char *payload, size_t len, esp_error *ret_error) {
-    esp_json *json = NULL;
-    const char *code = "INTERNAL", *pointer = "", *message = "the worker gave no reason";
-    if (!esp_json_parse(payload, len, &json, NULL)) {
-        esp_reader root = esp_reader_root(json);
-        esp_reader member = esp_read_member(&root, "code");
-        esp_code ok = esp_read_string(&member, 64, &code, NULL);
-        member = esp_read_member(&root, "pointer");
-        if (!ok) ok = esp_read_string(&member, sizeof ret_error->pointer, &pointer, NULL);
-        member = esp_read_member(&root, "message");
-        if (!ok) ok = esp_read_string(&member, sizeof ret_error->message, &message, NULL);
-        if (ok) message = "the worker's error could not be read";
-    }
-    esp_error_set(ret_error, esp_code_from_name(code), "worker", pointer, "%s", message);
-    esp_json_free(json);
-}
-
 /* The task's last frame. */
 static void on_last(esp_pool *pool, process *p, const esp_frame_header *header, const char *payload) {
     item *i = p->item;
@@ -227,7 +209,7 @@ static void on_last(esp_pool *pool, process *p, const esp_frame_header *header, 
         return;
     }
     esp_error error = {0};
-    read_error(payload, header->length, &error);
+    esp_frame_read_error(payload, header->length, &error);
     bool obeyed = i->stopping && (error.code == ESP_CANCELLED || error.code == ESP_DEADLINE);
     item_end(pool, i, obeyed ? i->stop_end : ESP_END_ERROR, NULL, 0, obeyed ? NULL : &error);
 }

@@ -80,8 +80,13 @@ static void ask(esp_pool *pool, item *i) {
     process_send(pool, i->process, ESP_FRAME_SHARE, i->process->task, text, (size_t)n);
 }
 
+/* Work of callers that a worker would be found for: helpers are in its way. */
+static int work_waits(const esp_pool *pool) {
+    return pool->n_queued[ESP_CLASS_PLAN] + (next_ask(pool) ? 1 : 0);
+}
+
 void share_idle(esp_pool *pool) {
-    if (pool->config.share_after_ms == 0 || pool->head[ESP_CLASS_PLAN]) return;
+    if (pool->config.share_after_ms == 0 || work_waits(pool)) return;
     for (;;) {
         item *i = neediest(pool);
         if (!i || spare_workers(pool, i->work.class) < 1) return;
@@ -117,7 +122,7 @@ static void call_off(esp_pool *pool, process *helper) {
 }
 
 void share_yield(esp_pool *pool) {
-    int waiting = pool->n_queued[ESP_CLASS_PLAN];
+    int waiting = work_waits(pool);
     for (int k = 0; k < pool->n_processes; k++) waiting -= pool->processes[k].called_off;
     for (int k = 0; k < pool->n_processes && waiting > 0; k++) {
         if (!pool->processes[k].helps) continue;
@@ -156,7 +161,7 @@ void share_lost(esp_pool *pool, process *helper) {
 /* The first has answered what it was asked: to an idle worker, if there still is one, and back otherwise. */
 static void start(esp_pool *pool, item *i, const char *payload, size_t len) {
     uint64_t share = i->asked;
-    process *p = pool->head[ESP_CLASS_PLAN] ? NULL : idle_process(pool, ESP_CLASS_PLAN, i->work.affinity);
+    process *p = work_waits(pool) ? NULL : idle_process(pool, ESP_CLASS_PLAN, i->work.affinity);
     bool room = i->work.class == ESP_CLASS_PLAN || spare_workers(pool, ESP_CLASS_BATCH) > 0; /* a job may answer late */
     i->asked = 0;
     if (!p || !room || pool->stopping) {

@@ -177,26 +177,47 @@ process *idle_process(esp_pool *pool, esp_class class, uint64_t affinity) {
     process *any = NULL;
     for (int k = 0; k < pool->n_processes; k++) {
         process *p = &pool->processes[k];
-        if (p->class != class || p->state != PROCESS_IDLE || p->doomed || p->pinged) continue;
+        if ((p->class == ESP_CLASS_BATCH) != (class == ESP_CLASS_BATCH) || p->state != PROCESS_IDLE || p->doomed || p->pinged) continue;
         if (affinity && p->affinity == affinity) return p;
         if (!any) any = p;
     }
     return any;
 }
 
-static void dispatch(esp_pool *pool) {
-    for (esp_class c = 0; c < ESP_CLASSES && !pool->stopping; c++) {
-        while (pool->head[c]) {
-            item *i = pool->head[c];
-            process *p = idle_process(pool, c, i->work.affinity);
-            if (!p) break;
-            queue_remove(pool, i);
-            i->began_ns = esp_clock_now_ns();
-            if (!i->taken_ns) i->taken_ns = i->began_ns;
-            process_run(pool, p, i);
-        }
+item *next_ask(const esp_pool *pool) {
+    int busy = 0, brief = 0;
+    for (int k = 0; k < pool->n_processes; k++) {
+        const item *i = pool->processes[k].item;
+        busy += i && i->work.class == ESP_CLASS_ASK;
+        brief += i && i->work.class == ESP_CLASS_ASK && i->work.brief;
     }
+    item *i = pool->head[ESP_CLASS_ASK];
+    while (i && busy >= pool->ask_limit && (brief || !i->work.brief)) i = i->next;
+    return i;
+}
+
+/* What goes next to a worker of plans: whichever came first. */
+static item *next_asked(const esp_pool *pool) {
+    item *plan = pool->head[ESP_CLASS_PLAN], *ask = next_ask(pool);
+    if (!plan || !ask) return plan ? plan : ask;
+    return plan->work.arrived_ns <= ask->work.arrived_ns ? plan : ask;
+}
+
+/* False when there is no worker for it. */
+static bool dispatch_one(esp_pool *pool, item *i) {
+    process *p = i ? idle_process(pool, i->work.class, i->work.affinity) : NULL;
+    if (!p) return false;
+    queue_remove(pool, i);
+    i->began_ns = esp_clock_now_ns();
+    if (!i->taken_ns) i->taken_ns = i->began_ns;
+    process_run(pool, p, i);
+    return true;
+}
+
+static void dispatch(esp_pool *pool) {
     if (pool->stopping) return;
+    while (dispatch_one(pool, next_asked(pool))) continue;
+    while (dispatch_one(pool, pool->head[ESP_CLASS_BATCH])) continue;
     share_yield(pool);
     share_idle(pool);
 }
@@ -256,6 +277,7 @@ static void set_gauges(esp_pool *pool) {
     esp_metric_set(ESP_METRIC_WORKERS_IDLE, idle);
     esp_metric_set(ESP_METRIC_WORKERS_BUSY, busy);
     esp_metric_set(ESP_METRIC_PLAN_QUEUE, pool->n_queued[ESP_CLASS_PLAN]);
+    esp_metric_set(ESP_METRIC_ASK_QUEUE, pool->n_queued[ESP_CLASS_ASK]);
 }
 
 static void drain_counter(int fd) {

@@ -35,7 +35,7 @@ typedef struct item item;
 
 typedef struct process {
     int index;
-    esp_class class;
+    esp_class class; /* PLAN or BATCH */
     process_state state;
     pid_t pid;
     int pidfd, sock, words_fd; /* -1 when none */
@@ -109,6 +109,7 @@ struct esp_pool {
     atomic_int ready, pending[ESP_CLASSES];
     atomic_int start_deaths; /* workers that died before READY */
     int limit[ESP_CLASSES]; /* of pending */
+    int ask_limit; /* of workers busy with ASK work */
     int share_limit; /* plan workers busy at once up to which idle ones help */
 
     /* the supervisor's own */
@@ -130,7 +131,9 @@ void *supervisor_main(void *pool);
 void item_end(esp_pool *pool, item *i, esp_end end, const char *payload, size_t len, const esp_error *error);
 /* Its worker is gone: once more, or the end. */
 void item_orphaned(esp_pool *pool, item *i, const esp_error *error);
-/* An idle worker of the class, rather one that had the same model last; or NULL. */
+/* The oldest ASK work that may go to a worker when one is idle; or NULL. */
+item *next_ask(const esp_pool *pool);
+/* An idle worker for the class, rather one that had the same model last; or NULL. */
 process *idle_process(esp_pool *pool, esp_class class, uint64_t affinity);
 
 /* --- share.c --- */

@@ -7,7 +7,14 @@
 
 enum { MODEL_BYTES_MAX = 1 << 28 };
 
-static void drop(worker_model *m) {
+static void drop(worker *w, worker_model *m) {
+    for (int i = 0; i < CACHE_CAP; i++) {
+        worker_model *other = &w->cache[i];
+        if (other != m && other->paired != m) continue;
+        esp_candidate_free(other->pair);
+        other->pair = NULL;
+        other->paired = NULL;
+    }
     esp_planner_free(m->planner);
     esp_closed_form_free(m->form);
     esp_program_free(m->program);
@@ -18,7 +25,7 @@ static void drop(worker_model *m) {
 }
 
 void worker_cache_done(worker *w) {
-    for (int i = 0; i < CACHE_CAP; i++) drop(&w->cache[i]);
+    for (int i = 0; i < CACHE_CAP; i++) drop(w, &w->cache[i]);
 }
 
 /* "sha256" alone, or "sha256/hash of the data box". */
@@ -81,11 +88,11 @@ esp_code worker_model_get(worker *w, const esp_reader *reader, worker_model **re
         return ESP_OK;
     }
     worker_model *m = oldest(w);
-    drop(m);
+    drop(w, m);
     code = load(path, sha256, &m->model, reterr);
     if (!code && box.value) code = load_box(&box, m, reterr);
     if (code) {
-        drop(m);
+        drop(w, m);
         return code;
     }
     memcpy(m->key, key, sizeof key);
@@ -110,4 +117,19 @@ esp_code worker_model_form(worker_model *m, const esp_closed_form **ret_form, es
     esp_code code = m->form ? ESP_OK : esp_closed_form_create(m->model, &m->form, reterr);
     if (!code) *ret_form = m->form;
     return code;
+}
+
+esp_code worker_model_pair(worker_model *m, worker_model *other, const esp_candidate **ret_pair, esp_error *reterr) {
+    const esp_closed_form *form = NULL;
+    esp_candidate *pair = NULL;
+    if (m->paired != other) {
+        esp_code code = worker_model_form(m, &form, reterr);
+        if (!code) code = esp_candidate_create(form, other->model, &pair, reterr);
+        if (code) return code;
+        esp_candidate_free(m->pair);
+        m->pair = pair;
+        m->paired = other;
+    }
+    *ret_pair = m->pair;
+    return ESP_OK;
 }

@@ -64,6 +64,13 @@ static void run_task(worker *w, const esp_frame_header *header, const char *payl
     if (code) worker_send_error(w, &error);
 }
 
+static void run_asks(worker *w, const esp_frame_header *header, const char *payload, worker_answer *answer) {
+    esp_error error = {0};
+    w->task = header->task;
+    w->cancelled = false;
+    if (worker_asks(w, answer, payload, header->length, &error)) worker_send_error(w, &error);
+}
+
 static void serve(worker *w) {
     esp_frame_header header;
     const char *payload = NULL;
@@ -71,9 +78,9 @@ static void serve(worker *w) {
         switch ((esp_frame_type)header.type) {
         case ESP_FRAME_PLAN: run_task(w, &header, payload, worker_plan); break;
         case ESP_FRAME_HELP: run_task(w, &header, payload, worker_help); break;
-        case ESP_FRAME_PREDICT: run_task(w, &header, payload, worker_predict); break;
-        case ESP_FRAME_QUERY: run_task(w, &header, payload, worker_query); break;
-        case ESP_FRAME_ARTIFACT: run_task(w, &header, payload, worker_artifact); break;
+        case ESP_FRAME_PREDICT: run_asks(w, &header, payload, worker_predict); break;
+        case ESP_FRAME_QUERY: run_asks(w, &header, payload, worker_query); break;
+        case ESP_FRAME_ARTIFACT: run_asks(w, &header, payload, worker_artifact); break;
         case ESP_FRAME_JOB: run_task(w, &header, payload, worker_job); break;
         case ESP_FRAME_PING: say_ready(w, header.task); break;
         default: break; /* about a task that has ended, or a share of it */

@@ -24,7 +24,6 @@ typedef struct domain {
 } domain;
 
 typedef struct artifact {
-    worker *w;
     const esp_model *model;
     const esp_program *program;
     const char *name, *title;
@@ -56,14 +55,12 @@ static int find_domain(artifact *a, const esp_reader *reader) {
     return ++a->n_domains;
 }
 
-static esp_code read_request(artifact *a, const esp_reader *payload, esp_error *reterr) {
+static esp_code read_request(artifact *a, worker_model *m, const esp_reader *payload, esp_error *reterr) {
     static const char *const precisions[] = {"double", "float", NULL};
-    worker_model *m = NULL;
     int precision = 0;
-    esp_reader model = esp_read_member(payload, "model"), asked = esp_read_member(payload, "domain");
+    esp_reader asked = esp_read_member(payload, "domain");
     esp_reader member = esp_read_member(payload, "precision"), layout = esp_read_member(payload, "layout");
-    esp_code code = worker_model_get(a->w, &model, &m, reterr);
-    if (!code) code = worker_text(payload, "name", &a->name, reterr);
+    esp_code code = worker_text(payload, "name", &a->name, reterr);
     if (!code) code = worker_text(payload, "title", &a->title, reterr);
     if (!code) code = esp_read_choice(&member, precisions, &precision, reterr);
     if (!code) code = esp_read_choice(&layout, esp_emit_layout_names, &a->layout, reterr);
@@ -252,13 +249,11 @@ static esp_code make_text(artifact *a, const esp_reader *payload, esp_buf *ret_t
     return a->head.failed ? no_memory(reterr) : esp_emit_c(a->program, &opts, ret_text, reterr);
 }
 
-esp_code worker_artifact(worker *w, const esp_reader *payload, esp_error *reterr) {
-    artifact a = {.w = w, .arena = esp_arena_create(0)};
-    esp_buf text = {0};
-    esp_code code = a.arena ? read_request(&a, payload, reterr) : no_memory(reterr);
-    if (!code) code = make_text(&a, payload, &text, reterr);
-    if (!code) worker_send(w, ESP_FRAME_DONE, &text);
-    esp_buf_done(&text);
+esp_code worker_artifact(worker *w, const worker_about *about, const esp_reader *request, esp_buf *ret_answer, esp_error *reterr) {
+    (void)w;
+    artifact a = {.arena = esp_arena_create(0)};
+    esp_code code = a.arena ? read_request(&a, about->model, request, reterr) : no_memory(reterr);
+    if (!code) code = make_text(&a, request, ret_answer, reterr);
     esp_buf_done(&a.head);
     esp_arena_free(a.arena);
     return code;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * PREDICT: the program's outputs at given points, in double. QUERY: closed-form constants per state and layer. */
+ * PREDICT: the program's outputs at given points, in double. QUERY: closed-form constants per state and layer. Here the
+ * bodies are read that the callers sent, so that their errors name what stands there. */
 #include "worker/worker.h"
 
 #include <math.h>
@@ -35,26 +36,24 @@ static esp_code forward_all(worker *w, const esp_program *program, const double 
     return ESP_OK;
 }
 
-esp_code worker_predict(worker *w, const esp_reader *payload, esp_error *reterr) {
+esp_code worker_predict(worker *w, const worker_about *about, const esp_reader *request, esp_buf *ret_answer, esp_error *reterr) {
+    static const char *const fields[] = {"x", NULL};
     const esp_program *program = NULL;
-    worker_model *m = NULL;
     double *x = NULL, *y = NULL;
     size_t n = 0;
-    esp_buf text = {0};
-    esp_reader model = esp_read_member(payload, "model"), points = esp_read_member(payload, "x");
+    esp_reader points;
     esp_arena *arena = esp_arena_create(0);
-    esp_code code = arena ? worker_model_get(w, &model, &m, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a prediction");
-    if (!code) code = worker_model_program(m, &program, reterr);
+    esp_code code = arena ? worker_model_program(about->model, &program, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a prediction");
+    if (!code) code = esp_read_object(request, fields, reterr);
+    if (!code) code = esp_read_required(request, "x", &points, reterr);
     if (!code) code = read_points(&points, (size_t)program->n_x, arena, &x, &n, reterr);
     if (!code) code = forward_all(w, program, x, n, arena, &y, reterr);
     if (!code) {
-        esp_jsonw json = esp_jsonw_on(&text);
+        esp_jsonw json = esp_jsonw_on(ret_answer);
         esp_jsonw_object(&json, NULL);
         esp_jsonw_matrix(&json, "y", y, n, (size_t)program->n_y);
         esp_jsonw_object_end(&json);
-        worker_send(w, ESP_FRAME_DONE, &text);
     }
-    esp_buf_done(&text);
     esp_arena_free(arena);
     return code;
 }
@@ -63,7 +62,7 @@ esp_code worker_predict(worker *w, const esp_reader *payload, esp_error *reterr)
 
 typedef struct query {
     const esp_closed_form *form;
-    esp_candidate *candidate; /* NULL when none; its norms are computed once for all states */
+    const esp_candidate *candidate; /* NULL when none */
     double threshold; /* NaN when none */
     double *c, *c_activation, *c_rescaled; /* one per layer */
 } query;
@@ -106,42 +105,37 @@ static esp_code put_states(worker *w, const query *q, const double *x, size_t n,
     return ESP_OK;
 }
 
-/* The second get may push the first model out of the cache only when the cache has one slot; it has 16. */
-static esp_code read_query(worker *w, const esp_reader *payload, esp_arena *arena, query *ret, worker_model **ret_model, esp_error *reterr) {
-    esp_reader model = esp_read_member(payload, "model"), candidate = esp_read_member(payload, "candidate");
-    esp_reader threshold = esp_read_member(payload, "error_threshold");
-    worker_model *other = NULL;
+static esp_code read_query(const worker_about *about, const esp_reader *request, esp_arena *arena, query *ret, esp_error *reterr) {
+    static const char *const fields[] = {"model", "states", "error_threshold", "candidate", NULL};
+    esp_reader threshold = esp_read_member(request, "error_threshold");
     query q = {.threshold = NAN};
-    esp_code code = worker_model_get(w, &model, ret_model, reterr);
-    if (!code && candidate.value) code = worker_model_get(w, &candidate, &other, reterr);
-    if (!code) code = worker_model_form(*ret_model, &q.form, reterr);
-    if (!code && threshold.value) code = esp_read_number(&threshold, 0, INFINITY, &q.threshold, reterr);
+    esp_code code = esp_read_object(request, fields, reterr);
+    if (!code) code = esp_read_number(&threshold, 0, 1e300, &q.threshold, reterr);
+    if (!code) code = worker_model_form(about->model, &q.form, reterr);
+    if (!code && about->candidate) {
+        code = worker_model_pair(about->model, about->candidate, &q.candidate, reterr);
+        if (code) esp_error_prefix_pointer(reterr, "/candidate");
+    }
     if (code) return code;
     size_t layers = (size_t)esp_closed_form_layers(q.form);
     q.c = esp_arena_array(arena, layers, sizeof *q.c);
     q.c_activation = esp_arena_array(arena, layers, sizeof *q.c_activation);
     q.c_rescaled = esp_arena_array(arena, layers, sizeof *q.c_rescaled);
     if (!q.c || !q.c_activation || !q.c_rescaled) return esp_fail(reterr, ESP_NOMEM, "no memory for a query");
-    if (other) code = esp_candidate_create(q.form, other->model, &q.candidate, reterr);
-    if (!code) *ret = q;
-    return code;
+    *ret = q;
+    return ESP_OK;
 }
 
-esp_code worker_query(worker *w, const esp_reader *payload, esp_error *reterr) {
-    worker_model *m = NULL;
+esp_code worker_query(worker *w, const worker_about *about, const esp_reader *request, esp_buf *ret_answer, esp_error *reterr) {
+    size_t n_x = (size_t)esp_model_n_x(about->model->model), n = 0;
     query q = {0};
     double *x = NULL;
-    size_t n = 0;
-    esp_buf text = {0};
-    esp_reader states = esp_read_member(payload, "states");
+    esp_reader states;
     esp_arena *arena = esp_arena_create(0);
-    esp_code code = arena ? read_query(w, payload, arena, &q, &m, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a query");
-    size_t n_x = code ? 0 : (size_t)esp_model_n_x(m->model);
+    esp_code code = arena ? read_query(about, request, arena, &q, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a query");
+    if (!code) code = esp_read_required(request, "states", &states, reterr);
     if (!code) code = read_points(&states, n_x, arena, &x, &n, reterr);
-    if (!code) code = put_states(w, &q, x, n, n_x, &text, reterr);
-    if (!code) worker_send(w, ESP_FRAME_DONE, &text);
-    esp_candidate_free(q.candidate);
-    esp_buf_done(&text);
+    if (!code) code = put_states(w, &q, x, n, n_x, ret_answer, reterr);
     esp_arena_free(arena);
     return code;
 }

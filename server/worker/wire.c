@@ -38,20 +38,11 @@ bool worker_receive(worker *w, esp_frame_header *ret_header, const char **ret_pa
     }
 }
 
-void worker_send(worker *w, esp_frame_type type, const esp_buf *payload) {
-    if (payload->failed || payload->len > ESP_FRAME_MAX) {
-        esp_error error = {0};
-        esp_fail(&error, payload->failed ? ESP_NOMEM : ESP_TOO_LARGE, "the task's answer does not fit");
-        worker_send_error(w, &error);
-        return;
-    }
-    worker_send_about(w, type, w->task, payload);
+void worker_put(worker *w, esp_frame_type type, const esp_buf *payload) {
+    esp_frame_put(&w->out, type, w->task, payload->data, (uint32_t)payload->len);
 }
 
-void worker_send_about(worker *w, esp_frame_type type, uint64_t task, const esp_buf *payload) {
-    if (payload->failed || payload->len > ESP_FRAME_MAX) return;
-    esp_buf_clear(&w->out);
-    esp_frame_put(&w->out, type, task, payload->data, (uint32_t)payload->len);
+void worker_flush(worker *w) {
     size_t sent = 0;
     while (!w->out.failed && !w->gone && sent < w->out.len) {
         ssize_t n = send(WORKER_FD, w->out.data + sent, w->out.len - sent, MSG_NOSIGNAL);
@@ -60,9 +51,30 @@ void worker_send_about(worker *w, esp_frame_type type, uint64_t task, const esp_
         sent += n > 0 ? (size_t)n : 0;
     }
     if (w->out.failed) w->gone = true; /* leaving is the one answer that needs no memory */
+    esp_buf_clear(&w->out);
 }
 
-void worker_send_error(worker *w, const esp_error *error) {
+void worker_send(worker *w, esp_frame_type type, const esp_buf *payload) {
+    if (payload->failed || payload->len > ESP_FRAME_MAX) {
+        esp_error error = {0};
+        esp_fail(&error, payload->failed ? ESP_NOMEM : ESP_TOO_LARGE, "the task's answer does not fit");
+        worker_send_error(w, &error);
+        return;
+    }
+    worker_put(w, type, payload);
+    worker_flush(w);
+}
+
+void worker_send_about(worker *w, esp_frame_type type, uint64_t task, const esp_buf *payload) {
+    if (payload->failed || payload->len > ESP_FRAME_MAX) return;
+    esp_frame_put(&w->out, type, task, payload->data, (uint32_t)payload->len);
+    worker_flush(w);
+}
+
+void worker_put_error(worker *w, esp_frame_type type, const esp_error *error) {
+    /* When memory is out: the plainest error, ready made. */
+    static char plain[] = "{\"code\":\"NOMEM\",\"pointer\":\"\",\"message\":\"the worker is out of memory\"}";
+    static const esp_buf ready = {.data = plain, .len = sizeof plain - 1};
     esp_buf text = {0};
     esp_jsonw json = esp_jsonw_on(&text);
     esp_jsonw_object(&json, NULL);
@@ -70,15 +82,13 @@ void worker_send_error(worker *w, const esp_error *error) {
     esp_jsonw_string(&json, "pointer", error->pointer);
     esp_jsonw_string(&json, "message", error->message);
     esp_jsonw_object_end(&json);
-    if (text.failed) {
-        /* Memory is out: the plainest error, ready made. */
-        static char plain[] = "{\"code\":\"NOMEM\",\"pointer\":\"\",\"message\":\"the worker is out of memory\"}";
-        const esp_buf borrowed = {.data = plain, .len = sizeof plain - 1};
-        worker_send(w, ESP_FRAME_ERROR, &borrowed);
-    } else {
-        worker_send(w, ESP_FRAME_ERROR, &text);
-    }
+    worker_put(w, type, text.failed ? &ready : &text);
     esp_buf_done(&text);
+}
+
+void worker_send_error(worker *w, const esp_error *error) {
+    worker_put_error(w, ESP_FRAME_ERROR, error);
+    worker_flush(w);
 }
 
 /* Frames that came during a task: a CANCEL of it is looked for; whatever else is there is for worker_next, or for later. */

@@ -4,7 +4,8 @@
  *     main.c         start, limits, the loop over frames
  *     wire.c         frames in and out of fd 3; the cancel check
  *     cache.c        models and what is made of them, kept between tasks
- *     task_plan.c    PLAN, HELP    task_predict.c  PREDICT, QUERY          task_artifact.c  ARTIFACT
+ *     task_plan.c    PLAN, HELP
+ *     asks.c         requests of several callers in one frame; task_predict.c  PREDICT, QUERY          task_artifact.c  ARTIFACT
  *     share.c        frames about shares of a plan's search, while it runs
  *     job.c          JOB: what all kinds share; job_train.c (with job_sparsify.c), job_certify.c, job_evaluate.c,
  *                    job_prune.c (with prune_inputs.c and prune_search.c), job_distill.c (with distill_plan.c, distill_share.c and distill_loop.c)
@@ -31,6 +32,8 @@ typedef struct worker_model {
     esp_planner *planner;
     esp_program *program;
     esp_closed_form *form;
+    esp_candidate *pair; /* the form beside the model of `paired`, compared last */
+    struct worker_model *paired;
     uint64_t used; /* clock of the least-recently-used rule; 0 = empty slot */
 } worker_model;
 
@@ -54,6 +57,10 @@ bool worker_next(worker *w, esp_frame_header *ret_header, const char **ret_paylo
 void worker_wait(worker *w, int64_t deadline_ns);
 /* Blocks until the socket has taken it. A payload that could not be made (failed) becomes an ERROR. */
 void worker_send(worker *w, esp_frame_type type, const esp_buf *payload);
+/* The same in two steps: frames that are put, of at most ESP_FRAME_MAX, go out together with the next flush or send. */
+void worker_put(worker *w, esp_frame_type type, const esp_buf *payload);
+void worker_put_error(worker *w, esp_frame_type type, const esp_error *error);
+void worker_flush(worker *w);
 /* About a share of the task. A payload that could not be made is not sent. */
 void worker_send_about(worker *w, esp_frame_type type, uint64_t task, const esp_buf *payload);
 void worker_send_error(worker *w, const esp_error *error);
@@ -69,13 +76,25 @@ ESP_MUST_CHECK esp_code worker_model_get(worker *w, const esp_reader *reader, wo
 ESP_MUST_CHECK esp_code worker_model_program(worker_model *m, const esp_program **ret_program, esp_error *reterr);
 ESP_MUST_CHECK esp_code worker_model_planner(worker_model *m, esp_planner **ret_planner, esp_error *reterr);
 ESP_MUST_CHECK esp_code worker_model_form(worker_model *m, const esp_closed_form **ret_form, esp_error *reterr);
+/* The model's closed form beside another model, whose norms are computed once; borrowed until the next get. */
+ESP_MUST_CHECK esp_code worker_model_pair(worker_model *m, worker_model *other, const esp_candidate **ret_pair, esp_error *reterr);
 void worker_cache_done(worker *w);
 
 /* --- tasks --- */
 typedef esp_code worker_task(worker *w, const esp_reader *payload, esp_error *reterr);
-worker_task worker_plan, worker_help, worker_predict, worker_query, worker_artifact, worker_job, worker_help_distill;
+worker_task worker_plan, worker_help, worker_job, worker_help_distill;
 /* `spec` and what comes with it are members of `job`. */
 worker_task worker_job_train, worker_job_certify, worker_job_evaluate, worker_job_prune, worker_job_distill;
+
+/* --- asks.c --- */
+typedef struct worker_about {
+    worker_model *model, *candidate; /* candidate: NULL when none */
+} worker_about;
+/* One request; the answer is appended. */
+typedef esp_code worker_answer(worker *w, const worker_about *about, const esp_reader *request, esp_buf *ret_answer, esp_error *reterr);
+worker_answer worker_predict, worker_query, worker_artifact;
+/* A frame of them (worker-frames.md, Requests). */
+ESP_MUST_CHECK esp_code worker_asks(worker *w, worker_answer *answer, const char *payload, size_t len, esp_error *reterr);
 
 /* --- job.c --- */
 void worker_progress(worker *w, double fraction, const char *stage);

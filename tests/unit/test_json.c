@@ -3,6 +3,8 @@
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -132,6 +134,31 @@ START_TEST(json__numbers_survive_writing_and_reading) {
 }
 END_TEST
 
+/* Written down as it is defined: 15 digits if they read back equal, otherwise 17. */
+static void expect_shortest(double value) {
+    char text[32], plain[32];
+    (void)snprintf(plain, sizeof plain, "%.15g", value);
+    if (strtod(plain, NULL) != value) (void)snprintf(plain, sizeof plain, "%.17g", value);
+    ck_assert_uint_eq(esp_format_number(value, text), strlen(plain));
+    ck_assert_str_eq(text, plain);
+}
+
+/* Also next to decimals of few digits and to powers of two, where half an ulp is the most 17th digits. */
+START_TEST(json__numbers_are_the_shorter_of_two) {
+    esp_rng rng;
+    esp_rng_init(&rng, 78, 0);
+    for (int k = 0; k < 20000; k++) {
+        double scale = pow(10, floor(esp_rng_range(&rng, -12, 12))), digits = floor(esp_rng_range(&rng, 1, 1e15)) + 0.5;
+        double value = k % 4 == 0 ? digits * scale : k % 4 == 1 ? floor(digits / 1e9) * scale + 0.25 : ldexp(1 + 1e-15 * (k % 50), k % 90 - 60);
+        if (k % 4 == 3) value = esp_rng_range(&rng, -1, 1) * scale;
+        if (value == floor(value)) continue; /* integers are written as such */
+        expect_shortest(value);
+        expect_shortest(nextafter(value, 0));
+        expect_shortest(-nextafter(value, HUGE_VAL));
+    }
+}
+END_TEST
+
 START_TEST(json__writer_makes_strict_json) {
     esp_buf out = {0};
     esp_jsonw w = esp_jsonw_on(&out);
@@ -178,6 +205,7 @@ int main(void) {
     tcase_add_test(tc, reader__ranges_types_and_defaults);
     tcase_add_test(tc, reader__matrices_must_be_rectangular_and_within_caps);
     tcase_add_test(tc, json__numbers_survive_writing_and_reading);
+    tcase_add_test(tc, json__numbers_are_the_shorter_of_two);
     tcase_add_test(tc, json__writer_makes_strict_json);
     tcase_add_test(tc, json__canonical_does_not_depend_on_order_or_space);
     suite_add_tcase(suite, tc);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the daemon's HTTP costs: requests a second, every list on a large registry, reads beside an upload and a training job,
+ * What the daemon's HTTP costs: requests a second, of predictions and queries too, every list on a large registry, reads beside an upload and a training job,
  * what a plan takes beyond its worker, idle connections.
  *
  *     bench_http [--seconds 3] [--connections 32] [--models 100000] [--certificates 1000000] [--only PART]
@@ -60,10 +60,14 @@ static void idle(void) {
     idle_connections(&d, 1000);
 }
 
+static void asks(void) {
+    asks_a_second(opts.connections, opts.seconds);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
-} parts[] = {{"throughput", throughput}, {"plans", plans}, {"idle", idle}, {"beside", beside}, {"lists", lists}};
+} parts[] = {{"throughput", throughput}, {"asks", asks}, {"plans", plans}, {"idle", idle}, {"beside", beside}, {"lists", lists}};
 
 static void urgent(void) {
     struct sched_param param = {.sched_priority = 1};

@@ -23,6 +23,7 @@ typedef struct connection {
     bool asked; /* and not yet answered */
     int64_t due_ns; /* when it was, or is, to ask */
     size_t path;
+    int turn; /* of the bodies */
     char head[HEAD_MAX];
     size_t head_len;
     long long left; /* of the body; -1: the head is not complete */
@@ -39,10 +40,17 @@ static int connect_to(int port) {
     return fd;
 }
 
+static int format_request(char *ret, size_t room, const char *path, const char *body) {
+    if (!body) return snprintf(ret, room, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", path);
+    return snprintf(ret, room, "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", path,
+                    strlen(body), body);
+}
+
 static void ask(connection *c, const load_options *o) {
     char request[4096];
     if (c->path == LOAD_PATHS || !o->paths[c->path]) c->path = 0;
-    int len = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", o->paths[c->path++]);
+    int len = format_request(request, sizeof request, o->paths[c->path++], o->bodies ? o->bodies[c->turn++ % o->n_bodies] : NULL);
+    if (len < 0 || (size_t)len >= sizeof request) die("a request that is too long");
     c->head_len = 0;
     c->left = -1;
     c->asked = true;
@@ -92,6 +100,22 @@ static double cpu_of(int pid) {
     return n == 2 ? (double)(user + system) / (double)sysconf(_SC_CLK_TCK) : 0;
 }
 
+/* Of the processes that the daemon has started: its workers. */
+static double children_cpu(int daemon_pid) {
+    char path[64];
+    double sum = 0;
+    glob_t tasks;
+    snprintf(path, sizeof path, "/proc/%d/task/*/children", daemon_pid);
+    if (glob(path, GLOB_NOSORT, NULL, &tasks) != 0) return 0;
+    for (size_t i = 0; i < tasks.gl_pathc; i++) {
+        FILE *file = fopen(tasks.gl_pathv[i], "re");
+        for (int pid; file && fscanf(file, "%d", &pid) == 1;) sum += load_cpu_ms(pid) * 1e-3;
+        if (file) fclose(file);
+    }
+    globfree(&tasks);
+    return sum;
+}
+
 static int by_value(const void *a, const void *b) {
     float x = *(const float *)a, y = *(const float *)b;
     return x < y ? -1 : x > y;
@@ -108,6 +132,7 @@ static void finish(load_result *r, float *ms) {
     r->bytes /= (double)r->replies;
     r->client_cpu_us *= 1e6 / (double)r->replies;
     r->daemon_cpu_us *= 1e6 / (double)r->replies;
+    r->workers_cpu_us *= 1e6 / (double)r->replies;
 }
 
 /* Those that are due ask; the time until the next will. */
@@ -137,6 +162,7 @@ static void run(connection *all, int epoll, const load_options *o, load_result *
     for (int i = 0; i < o->connections; i++) {
         all[i].fd = connect_to(o->port);
         all[i].path = (size_t)i % LOAD_PATHS;
+        all[i].turn = i;
         all[i].due_ns = o->rate > 0 ? start + (int64_t)(1e9 * i / o->rate) : esp_clock_now_ns();
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &all[i]};
         epoll_ctl(epoll, EPOLL_CTL_ADD, all[i].fd, &event);
@@ -164,9 +190,11 @@ load_result load_run(const load_options *options) {
     if (!ms || !all || epoll < 0) die("start");
     r.client_cpu_us = -own_cpu();
     r.daemon_cpu_us = -cpu_of(options->pid);
+    r.workers_cpu_us = -children_cpu(options->pid);
     run(all, epoll, options, &r, ms);
     r.client_cpu_us += own_cpu();
     r.daemon_cpu_us += cpu_of(options->pid);
+    r.workers_cpu_us += children_cpu(options->pid);
     for (int i = 0; i < options->connections; i++) close(all[i].fd);
     close(epoll);
     finish(&r, ms);

@@ -19,4 +19,7 @@ void reads_beside_upload(const test_daemon *daemon, double seconds);
 void plans_over_worker(const test_daemon *daemon, int n);
 void idle_connections(const test_daemon *daemon, int n);
 
+/* ask.c: predictions and closed-form queries, gathered and not. */
+void asks_a_second(int connections, double seconds);
+
 #endif

@@ -83,8 +83,12 @@ static void end_job(const test_daemon *daemon, const char *path) {
 void reads_beside_upload(const test_daemon *daemon, double seconds) {
     uploader u = {.port = daemon->port};
     char job[100];
-    load_options o = {daemon->port,     daemon->pid, {"/v1/bounds?limit=100", "/v1/models/net-0001", NULL, "/healthz"},
-                      READ_CONNECTIONS, seconds / 3, READ_RATE};
+    load_options o = {.port = daemon->port,
+                      .pid = daemon->pid,
+                      .paths = {"/v1/bounds?limit=100", "/v1/models/net-0001", NULL, "/healthz"},
+                      .connections = READ_CONNECTIONS,
+                      .seconds = seconds / 3,
+                      .rate = READ_RATE};
     start_job(daemon, job);
     o.paths[2] = job;
     load_result before = load_run(&o);
@@ -166,7 +170,7 @@ void idle_connections(const test_daemon *daemon, int n) {
         open += fds[i] >= 0 && wire_call(fds[i], &(wire_request){.method = "GET", .path = "/v1/bounds?limit=100"}, text, sizeof text, &body) == 200;
     }
     long after = load_rss_kib(daemon->pid);
-    load_result r = load_run(&(load_options){daemon->port, daemon->pid, {"/healthz"}, 4, 1, 0});
+    load_result r = load_run(&(load_options){.port = daemon->port, .pid = daemon->pid, .paths = {"/healthz"}, .connections = 4, .seconds = 1});
     printf("%d of %d connections open and idle: %.1f MiB more in use (%.1f before); beside them /healthz on 4 others %.0f/s, p99 %.3f ms\n", open, n,
            (double)(after - before) / 1024, (double)before / 1024, r.per_second, r.p99_ms);
     fflush(stdout);
