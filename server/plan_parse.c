@@ -2,6 +2,7 @@
  * A plan request: the task found or taken from the request, every size checked, the frame for the worker made ready.
  * Whatever is wrong is said here, at the door; a worker sees only what can be planned. */
 #include "plans.h"
+#include "resolved.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,9 @@ static esp_code parse_task(parsing *p, esp_error *reterr) {
     if (!plan->arena) return esp_fail(reterr, ESP_NOMEM, "no memory for a task");
     esp_code code = esp_task_parse(&p->task, (int)p->model.ny, (int)p->model.nu, plan->arena, &plan->task, reterr);
     if (code && own_root) esp_error_prefix_pointer(reterr, "/task");
+    if (code) return code;
+    code = esp_resolved_check(&p->model, plan->task, plan->arena, reterr);
+    if (code == ESP_UNPROCESSABLE) esp_error_prefix_pointer(reterr, "/task");
     return code;
 }
 

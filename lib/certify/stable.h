@@ -3,7 +3,7 @@
  *
  * Whether p >= 0 or p <= 0 on the whole box is proved by CROWN, what lowering rounded charged (certify/crown.h), so in exact
  * arithmetic the two models are the same function on the box; in floating point they differ by rounding, since sums are taken
- * in another order. Outside the box they may differ by anything: whoever plans with the result must stay inside. */
+ * in another order. Outside the box they may differ by anything: whoever plans with the result must stay inside (plan/task.h, esp_task_check_inside). */
 #ifndef ESP_CERTIFY_STABLE_H
 #define ESP_CERTIFY_STABLE_H
 

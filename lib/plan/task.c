@@ -274,3 +274,27 @@ esp_code esp_task_parse(const esp_reader *reader, int ny, int nu, esp_arena *are
     if (code == ESP_OK) *ret_task = task;
     return code;
 }
+
+/* Index i of limits (n) lies within the box that begins at `at` for each of `history` rows. */
+static bool is_within(int i, int n, int history, const double *limit_lower, const double *limit_upper, const double *lower, const double *upper) {
+    for (int h = 0; h < history; h++)
+        if (!(limit_lower[i] >= lower[h * n + i] && limit_upper[i] <= upper[h * n + i])) return false;
+    return true;
+}
+
+esp_code esp_task_check_inside(const esp_task *task, int history, const double *lower, const double *upper, esp_error *reterr) {
+    int past = history * task->ny;
+    bool inside = (task->trust == ESP_TRUST_DATA && task->trust_margin <= 0) || task->trust == ESP_TRUST_BOX;
+    for (int i = 0; inside && task->trust == ESP_TRUST_BOX && i < task->ny; i++)
+        inside = is_within(i, task->ny, history, task->trust_lower, task->trust_upper, lower, upper);
+    if (!inside)
+        return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/trust_region",
+                           "the model's neurons were resolved over the box of its data and it predicts anything outside: plan with "
+                           "{\"kind\":\"data\"} without a margin, or with a box inside that of the data");
+    for (int i = 0; i < task->nu; i++)
+        if (!is_within(i, task->nu, history, task->u_lower, task->u_upper, lower + past, upper + past))
+            return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/input",
+                               "input %d may leave [%g, %g], its range in the data: the model's neurons were resolved over that", i, lower[past + i],
+                               upper[past + i]);
+    return ESP_OK;
+}

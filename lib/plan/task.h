@@ -75,6 +75,10 @@ typedef struct esp_task {
 extern const char *const esp_task_fields[]; /* every member a task may have, "name" and "model" included */
 /* All but `name` and `model` (the caller's), for a model of ny, nu. Everything lives in the arena. */
 ESP_MUST_CHECK esp_code esp_task_parse(const esp_reader *reader, int ny, int nu, esp_arena *arena, esp_task **ret_task, esp_error *reterr);
+/* Plans keep the inputs [Y, U] of a model in the box lower, upper (history * (ny + nu)), but for a present that is outside already: the
+ * trust region is `data` without a margin or a box within it, and the inputs' limits are within it. UNPROCESSABLE names the
+ * limit that lets them out. */
+ESP_MUST_CHECK esp_code esp_task_check_inside(const esp_task *task, int history, const double *lower, const double *upper, esp_error *reterr);
 /* `overrides` of a plan request: any of "horizon", "cost", "input", "state", "trust_region", "planner", each replacing
  * the task's member whole; planner is merged field by field. Gives the merged task as canonical JSON. */
 ESP_MUST_CHECK esp_code esp_task_override(const esp_reader *task, const esp_reader *overrides, esp_buf *ret_json, esp_error *reterr);

@@ -6,6 +6,7 @@
 #include "certify/certificate.h"
 #include "jobs/spec.h"
 #include "plan/follow.h"
+#include "resolved.h"
 #include "train/distill.h"
 
 #define TASK_ARENA ((size_t)64 << 20)
@@ -38,6 +39,16 @@ static esp_code check_fields(const esp_reader *spec, const esp_task *task, int h
     return code ? code : esp_box_parse(&domain, present.n, arena, &box, reterr);
 }
 
+/* The plans stay where the model's neurons were resolved, if they were. */
+static esp_code check_inside(const esp_reader *spec, const esp_model_row *model, const esp_task *task, esp_arena *arena, esp_error *reterr) {
+    esp_reader member = esp_read_member(spec, "task");
+    esp_error outside = {0};
+    esp_code code = esp_resolved_check(model, task, arena, &outside);
+    if (code == ESP_UNPROCESSABLE) return spec_unprocessable(&member, reterr, "its %s: %s", outside.pointer, outside.message);
+    if (code && reterr) *reterr = outside;
+    return code;
+}
+
 esp_code spec_check_distill(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr) {
     esp_task_row row = {0};
     esp_model_row model = {0};
@@ -54,6 +65,7 @@ esp_code spec_check_distill(const esp_reader *spec, esp_db *db, refs *ret, esp_e
         esp_reader root = esp_reader_root(json);
         code = esp_task_parse(&root, (int)model.ny, (int)model.nu, arena, &task, reterr);
     }
+    if (!code) code = check_inside(spec, &model, task, arena, reterr);
     if (!code) code = check_fields(spec, task, (int)model.history, arena, reterr);
     if (!code) memcpy(ret->task, row.id, sizeof ret->task);
     esp_json_free(json);

@@ -111,6 +111,45 @@ START_TEST(sparsify__a_rung_can_be_sparsified_and_resolved) {
 }
 END_TEST
 
+/* Outside the box over which its neurons were resolved such a model says anything: a task must not let plans go there. */
+START_TEST(sparsify__a_resolved_model_is_planned_with_inside_its_box_only) {
+    static const struct {
+        const char *more, *pointer; /* NULL: it plans */
+    } tasks[] = {{"", "/task/trust_region"},
+                 {",\"trust_region\":{\"kind\":\"data\",\"margin\":0.1}", "/task/trust_region"},
+                 {",\"trust_region\":{\"kind\":\"box\",\"lower\":[-9,-9],\"upper\":[9,9]}", "/task/trust_region"},
+                 {",\"trust_region\":{\"kind\":\"box\",\"lower\":[-0.1,-0.1],\"upper\":[0.1,0.1]}", NULL},
+                 {",\"trust_region\":{\"kind\":\"data\"}", NULL}};
+    char body[1024], task[768];
+    train_dense("boxed");
+    http_reply job = run("sparsify", "{\"model\":\"boxed\",\"dataset\":\"cart\",\"ladder\":[8],\"epochs\":4,\"stable\":\"data_box\"}", "succeeded");
+    for (size_t i = 0; i < sizeof tasks / sizeof *tasks; i++)
+        for (int wide = 0; wide < 2; wide++) {
+            snprintf(task, sizeof task,
+                     "{\"model\":\"boxed\",\"horizon\":2,\"cost\":{\"stage\":[{\"on\":\"y\",\"weight\":1,\"norm\":\"l1\"}]},"
+                     "\"input\":{\"lower\":[-%g],\"upper\":[0.5]}%s}",
+                     wide ? 5 : 0.5, tasks[i].more);
+            snprintf(body, sizeof body, "{\"task\":%s,\"y\":[[0.05,0]],\"deadline_ms\":2000}", task);
+            http_reply plan = http_json(&d, "POST", "/v1/plans", body);
+            if (tasks[i].pointer || wide)
+                expect_problem(&plan, 422, "UNPROCESSABLE", tasks[i].pointer ? tasks[i].pointer : "/task/input");
+            else
+                expect_status(plan, 200);
+            http_done(&plan);
+        }
+    http_done(&job);
+    snprintf(body, sizeof body, "{\"name\":\"leaves\",%s", task + 1);
+    http_reply stored = http_json(&d, "POST", "/v1/tasks", body);
+    expect_status(stored, 201);
+    http_done(&stored);
+    stored =
+        http_json(&d, "POST", "/v1/jobs",
+                  "{\"kind\":\"distill\",\"spec\":{\"task\":\"leaves\",\"name\":\"p\",\"hidden\":[4],\"domain\":{\"lower\":[0,0],\"upper\":[1,1]}}}");
+    expect_problem(&stored, 422, "UNPROCESSABLE", "/spec/task");
+    http_done(&stored);
+}
+END_TEST
+
 START_TEST(sparsify__an_uploaded_network_will_do) {
     rail_upload_random(&d, "wide", 8, 3);
     http_reply job = run("sparsify",
@@ -180,6 +219,7 @@ int main(void) {
     tcase_add_unchecked_fixture(tc, prepare, NULL);
     tcase_add_loop_test(tc, sparsify__rungs_come_from_the_model, 0, 2);
     tcase_add_test(tc, sparsify__a_rung_can_be_sparsified_and_resolved);
+    tcase_add_test(tc, sparsify__a_resolved_model_is_planned_with_inside_its_box_only);
     tcase_add_test(tc, sparsify__an_uploaded_network_will_do);
     tcase_add_loop_test(tc, sparsify__is_refused_by_field, 0, sizeof refusals / sizeof *refusals);
     suite_add_tcase(suite, tc);
