@@ -23,7 +23,8 @@ void esp_train_opts_init(esp_train_opts *opts) {
                              .lambda_id = 0.005,
                              .tau = 0.5,
                              .logit_rate = 0.03,
-                             .straight_through = true};
+                             .straight_through = true,
+                             .reach = 3};
 }
 
 const char *const esp_train_fields[] = {"dataset", "name", "model", "frame", "history", ESP_RUN_FIELDS, NULL};
@@ -67,9 +68,31 @@ static esp_code check_size(const esp_reader *spec, const esp_train_opts *opts, i
     return esp_refuse(&hidden, reterr, "makes %lld parameters, more than %d", (long long)parameters, ESP_MAX_PARAMETERS);
 }
 
+/* {"validation_rmse"} or {"plan_ms", "task"}; that the task is there is the caller's to check. */
+static esp_code parse_target(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
+    static const char *const fields[] = {"validation_rmse", "plan_ms", "task", NULL};
+    esp_reader target = esp_read_member(spec, "target");
+    if (!target.value) return ESP_OK;
+    esp_code code = esp_read_object(&target, fields, reterr);
+    esp_reader rmse = esp_read_member(&target, "validation_rmse"), plan_ms = esp_read_member(&target, "plan_ms"),
+               task = esp_read_member(&target, "task");
+    if (code == ESP_OK && !rmse.value == !plan_ms.value) return esp_refuse(&target, reterr, "has either a validation_rmse or a plan_ms");
+    if (code == ESP_OK && !plan_ms.value != !task.value) return esp_refuse(&target, reterr, "plan_ms and task go together");
+    if (code == ESP_OK) code = esp_read_number(&rmse, 1e-300, 1e300, &opts->target_rmse, reterr);
+    if (code == ESP_OK) code = esp_read_number(&plan_ms, 1, 60000, &opts->target_plan_ms, reterr);
+    return code;
+}
+
+/* Down to a single ReLU. */
+static void make_ladder(int above, esp_train_opts *opts) {
+    opts->n_rungs = 0;
+    for (int relu = above * 3 / 4; relu > 0 && opts->n_rungs < ESP_MAX_RUNGS; relu = relu * 3 / 4) opts->ladder[opts->n_rungs++] = relu;
+}
+
 esp_code esp_ladder_parse(const esp_reader *spec, int above, const char *what, esp_train_opts *opts, esp_error *reterr) {
     esp_reader ladder = esp_read_member(spec, "ladder");
     size_t n;
+    if (!ladder.value && (opts->target_rmse > 0 || opts->target_plan_ms > 0)) make_ladder(above, opts);
     if (!ladder.value) return ESP_OK;
     esp_code code = esp_read_array(&ladder, 0, ESP_MAX_RUNGS, &n, reterr);
     if (code != ESP_OK) return code;
@@ -114,6 +137,8 @@ static const number_field number_fields[] = {
     INTEGER(plateau_patience, 0, MAX_EPOCHS),
     NUMBER(plateau_threshold, 0, 0.5),
     INTEGER(early_stop, 0, MAX_EPOCHS),
+    NUMBER(proof_weight, 0, 1e6),
+    INTEGER(reach, 1, 1000),
     NUMBER(input_noise, 0, 10),
     NUMBER(weight_decay, 0, 100),
     NUMBER(clip, 0, 1e9),
@@ -158,6 +183,7 @@ esp_code esp_numbers_parse(const esp_reader *spec, esp_train_opts *opts, esp_err
             f->integer ? esp_read_int(&member, (int)f->lower, (int)f->upper, at, reterr) : esp_read_number(&member, f->lower, f->upper, at, reterr);
     }
     if (code == ESP_OK) code = parse_step_weights(spec, opts, reterr);
+    if (code == ESP_OK) code = parse_target(spec, opts, reterr);
     if (code != ESP_OK) return code;
     opts->seed = (uint64_t)seed;
     opts->schedule = (esp_schedule_kind)schedule;
@@ -200,6 +226,12 @@ void esp_numbers_format(const esp_train_opts *opts, esp_jsonw *w) {
     }
     esp_jsonw_integer(w, "seed", (int64_t)opts->seed);
     esp_jsonw_string(w, "schedule", esp_schedule_names[opts->schedule]);
+    if (opts->target_rmse > 0 || opts->target_plan_ms > 0) {
+        esp_jsonw_object(w, "target");
+        if (opts->target_rmse > 0) esp_jsonw_number(w, "validation_rmse", opts->target_rmse);
+        if (opts->target_plan_ms > 0) esp_jsonw_number(w, "plan_ms", opts->target_plan_ms);
+        esp_jsonw_object_end(w);
+    }
     if (opts->n_step_weights) esp_jsonw_vector(w, "step_weights", opts->step_weights, (size_t)opts->n_step_weights);
     if (masks) esp_jsonw_bool(w, "straight_through", opts->straight_through);
     format_integers(w, "ladder", opts->ladder, opts->n_rungs);

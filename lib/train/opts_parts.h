@@ -9,13 +9,14 @@
 #define ESP_RUN_FIELDS                                                                                                                               \
     "rollout", "step_weights", "epochs", "rung_epochs", "batch", "learning_rate", "schedule", "plateau_factor", "plateau_patience",                  \
         "plateau_threshold", "early_stop", "input_noise", "weight_decay", "clip", "validation", "seed", "ladder", "lambda", "lambda_id", "tau",      \
-        "logit_rate", "straight_through"
+        "logit_rate", "straight_through", "proof_weight", "reach", "target"
 
 /* Those of ESP_RUN_FIELDS that the spec gives, but the ladder, into opts. */
 ESP_MUST_CHECK esp_code esp_numbers_parse(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr);
 /* All of them, and the ladder, into the object that is open; for channel pruning without those of the masks. */
 void esp_numbers_format(const esp_train_opts *opts, esp_jsonw *w);
-/* `ladder`, falling, its first rung below `above`, which is `what`. */
+/* `ladder`, falling, its first rung below `above`, which is `what`; with a target and without a ladder, one that falls by a quarter
+ * a rung. */
 ESP_MUST_CHECK esp_code esp_ladder_parse(const esp_reader *spec, int above, const char *what, esp_train_opts *opts, esp_error *reterr);
 
 #endif

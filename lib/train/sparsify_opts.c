@@ -18,10 +18,11 @@ static esp_code settle_epochs(const esp_reader *spec, esp_train_opts *opts, esp_
 }
 
 static esp_code parse_rungs(const esp_reader *spec, int relu, esp_train_opts *opts, esp_error *reterr) {
-    esp_reader ladder;
+    esp_reader ladder = esp_read_member(spec, "ladder");
     size_t n;
-    esp_code code = esp_read_required(spec, "ladder", &ladder, reterr);
-    if (code == ESP_OK) code = esp_read_array(&ladder, 1, ESP_MAX_RUNGS, &n, reterr);
+    esp_code code = ESP_OK;
+    if (!esp_read_member(spec, "target").value) code = esp_read_required(spec, "ladder", &ladder, reterr);
+    if (code == ESP_OK && ladder.value) code = esp_read_array(&ladder, 1, ESP_MAX_RUNGS, &n, reterr);
     return code != ESP_OK ? code : esp_ladder_parse(spec, relu, "the number of the model's ReLUs", opts, reterr);
 }
 

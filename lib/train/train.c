@@ -87,6 +87,7 @@ static esp_phase phase_at(const esp_trainer *t, const char *stage) {
     int wave = (int)t->place.wave;
     esp_phase phase = {.stage = stage, .stage_epochs = t->rung_epochs, .rate = t->rate, .logit_rate = t->opts->logit_rate};
     phase.search = !t->place.settling;
+    phase.proof = t->place.settling && t->opts->proof_weight > 0;
     phase.stage_begin = r.search * wave / r.waves + r.settle * wave / r.waves;
     phase.epochs = part(phase.search ? r.search : r.settle, wave, r.waves);
     if (phase.search) return phase;
@@ -125,7 +126,8 @@ static esp_code close_phase(esp_trainer *t, esp_error *reterr) {
     } else {
         esp_code code = emit(t, reterr);
         if (code != ESP_OK) return code;
-        begin_rung(t, t->place.rung + 1);
+        bool enough = t->hooks && t->hooks->enough && t->hooks->enough(t->hooks->user);
+        begin_rung(t, enough ? t->opts->n_rungs : t->place.rung + 1);
         next = t->place;
     }
     t->place = next;

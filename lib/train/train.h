@@ -54,6 +54,10 @@ typedef struct esp_train_opts {
     uint64_t seed;
     int n_rungs;
     int ladder[ESP_MAX_RUNGS]; /* falling ReLU counts; none = only the dense model */
+    double proof_weight; /* of the relaxation gap in the loss of a rung, for models whose plans are sooner proved (train/proof.h); 0 */
+    int reach; /* 3: steps of the data within whose reach it is taken */
+    double target_rmse; /* the ladder ends after the first model whose validation error is above this; 0: it does not */
+    double target_plan_ms; /* or after the first whose plans are proved in so many milliseconds, which the caller measures and says by `enough` */
     double lambda; /* weight of R(pi) = sum pi1 + lambda_id sum pi2; 1e-4 */
     double lambda_id; /* weight of identities in R, beside ReLUs; 0.005 */
     double tau; /* Gumbel temperature, 0.5 */
@@ -111,6 +115,8 @@ typedef struct esp_train_hooks {
     /* before a model is measured and handed out: may put another in its place, which is the run's then; training goes on from
      * what it had. A failure code stops the run. May be NULL, like the others */
     esp_code (*refine)(void *user, esp_model **model, esp_error *reterr);
+    /* after a model was handed out: true ends the run there, well, whatever rungs are left */
+    bool (*enough)(void *user);
 } esp_train_hooks;
 
 /* Where a run leaves off and goes on. A checkpoint is taken between two minibatches, when it is time to and when the run is

@@ -97,6 +97,7 @@ esp_code esp_trainer_create(const esp_dataset *dataset, const esp_train_opts *op
 
 void esp_trainer_free(esp_trainer *t) {
     if (!t) return;
+    esp_proof_free(t->proof);
     esp_ladder_free(t->ladder);
     esp_rollout_free(t->rollout);
     esp_windows_free(t->windows);
@@ -215,6 +216,7 @@ static double gradient(esp_trainer *t, const esp_phase *phase, size_t batch) {
     call.slopes = phase->search ? &t->slopes : NULL;
     double loss = esp_rollout_loss(t->rollout, &call, NULL);
     if (phase->search && !t->stopped.code) (void)esp_ladder_backward(t->ladder, t->slopes.positive, t->slopes.negative);
+    if (t->proof && !t->stopped.code) (void)esp_proof_add(t->proof, call.starts, call.n, t->opts->proof_weight, t->params, t->grads);
     return loss;
 }
 
@@ -223,6 +225,7 @@ static void update(esp_trainer *t, const esp_phase *phase, double share) {
     if (t->opts->clip > 0) norm = esp_block_norm(t->grads, t->mlp.n_params);
     if (norm > t->opts->clip) esp_block_scale(t->grads, t->mlp.n_params, (float)(t->opts->clip / norm));
     esp_adam_step(&t->adam, rate, t->opts->weight_decay, t->mlp.n_weights, t->grads, t->params);
+    if (t->proof) esp_proof_hold(t->proof, t->params);
     /* logits keep their rate: the last draws are worth as much as the first */
     if (phase->search) esp_adam_step(&t->logit_adam, phase->logit_rate, 0, 0, t->ladder->grads, t->ladder->logits);
 }
@@ -274,19 +277,32 @@ static esp_code run_epoch(esp_trainer *t, const esp_phase *phase, esp_error *ret
     return code;
 }
 
-esp_code esp_trainer_phase(esp_trainer *t, const esp_phase *phase, esp_error *reterr) {
-    if (!t->place.begun) {
+/* What a phase begins with, also one that is gone on with: its network is in compact form already. */
+static esp_code begin_phase(esp_trainer *t, const esp_phase *phase, esp_error *reterr) {
+    bool proof = phase->proof && esp_compact_fits(&t->mlp, t->ladder);
+    esp_code code = ESP_OK;
+    esp_proof_free(t->proof);
+    t->proof = NULL;
+    if (proof && !t->place.begun) code = esp_compact_rewrite(&t->mlp, t->params, t->ladder, reterr);
+    if (proof && code == ESP_OK) code = esp_proof_create(&t->mlp, t->ladder, t->windows, &t->proof, reterr);
+    if (code == ESP_OK && !t->place.begun) {
         esp_adam_reset(&t->adam);
         esp_adam_reset(&t->logit_adam);
         esp_schedule_begin(&t->schedule);
         t->place.begun = 1;
     }
+    return code;
+}
+
+esp_code esp_trainer_phase(esp_trainer *t, const esp_phase *phase, esp_error *reterr) {
+    esp_code code = begin_phase(t, phase, reterr);
+    if (code != ESP_OK) return code;
     t->progress.stage = phase->stage;
     t->progress.epochs = phase->stage_epochs;
     esp_ladder_relu(t->ladder);
     while (t->place.epoch < phase->epochs) {
         t->progress.epoch = phase->stage_begin + (int)t->place.epoch + 1;
-        esp_code code = run_epoch(t, phase, reterr);
+        code = run_epoch(t, phase, reterr);
         if (code != ESP_OK) return code;
     }
     if (t->n_best && !phase->search && isfinite(t->schedule.best)) memcpy(t->params, t->best, t->n_best * sizeof *t->best);

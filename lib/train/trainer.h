@@ -10,6 +10,7 @@
 #include "sparsify/ladder.h"
 #include "train/adam.h"
 #include "train/mlp.h"
+#include "train/proof.h"
 #include "train/rollout.h"
 #include "train/schedule.h"
 #include "train/train.h"
@@ -46,6 +47,7 @@ typedef struct esp_trainer {
     esp_adam adam, logit_adam;
     float *memory;
     esp_rng shuffle_rng, mask_rng, noise_rng;
+    esp_proof *proof; /* of the phase, or NULL */
     esp_place place;
     esp_schedule schedule;
     float *best; /* the weights of the phase's best epoch; n_best: n_params, or 0 without early stop */
@@ -74,6 +76,7 @@ typedef struct esp_phase {
     const char *stage; /* for progress and errors; outlives the phase */
     int epochs; /* may be 0 */
     int stage_begin, stage_epochs; /* for progress: epochs of the stage before this phase, and in all */
+    bool proof; /* in compact form and with the relaxation gap, if the network fits */
     bool search; /* draw masks and train logits; otherwise masks are fixed and the undecided are ReLU */
     double rate; /* of Adam at the start */
     double logit_rate;

@@ -172,12 +172,35 @@ static void fill(esp_windows *w, passes *p) {
     }
 }
 
+/* Rows of trajectory o of the order. */
+static size_t rows_of(const esp_dataset *dataset, const esp_windows *w, size_t o) {
+    size_t observations = dataset->start[w->order[o] + 1] - dataset->start[w->order[o]], h = (size_t)w->history;
+    return observations > h ? observations - h : 0;
+}
+
+/* Pairs of rows `steps` apart; in trajectories that are shorter, their ends. */
+static void measure_reach(const esp_dataset *dataset, esp_windows *w, size_t steps) {
+    size_t n_in = (size_t)w->n_in, row = 0;
+    for (size_t j = 0; j < n_in; j++) {
+        double sum = 0, count = 0;
+        row = 0;
+        for (size_t o = 0; o < w->n_train; row += rows_of(dataset, w, o), o++) {
+            size_t n = rows_of(dataset, w, o), apart = n > steps ? steps : n - (n > 0);
+            for (size_t r = row; apart > 0 && r + apart < row + n; r++, count++) {
+                double moved = (double)w->features[(r + apart) * n_in + j] - (double)w->features[r * n_in + j];
+                sum += moved * moved;
+            }
+        }
+        w->reach[j] = count > 0 ? (float)sqrt(sum / count) : 0;
+    }
+}
+
 /* Rows, starts and checks, and the longest training trajectory for the error. */
 static void count(const esp_dataset *dataset, esp_windows *w, size_t *ret_longest) {
-    size_t h = (size_t)w->history, k = (size_t)w->steps;
+    size_t k = (size_t)w->steps;
     *ret_longest = 0;
     for (size_t o = 0; o < w->n_order; o++) {
-        size_t observations = dataset->start[w->order[o] + 1] - dataset->start[w->order[o]], rows = observations > h ? observations - h : 0;
+        size_t observations = dataset->start[w->order[o] + 1] - dataset->start[w->order[o]], rows = rows_of(dataset, w, o);
         bool train = o < w->n_train;
         if (train && observations > *ret_longest) *ret_longest = observations;
         size_t *list = train ? w->starts : w->checks, *n = train ? &w->n_starts : &w->n_checks;
@@ -222,7 +245,7 @@ static esp_code allocate(esp_windows *w, passes *p, esp_error *reterr) {
     size_t n_x = stack + (size_t)p->nu * (size_t)w->history;
     w->features = calloc(w->n_rows * n_in + ESP_VECTOR, sizeof(float));
     w->targets = calloc(w->n_rows * ny + ESP_VECTOR, sizeof(float));
-    w->a = calloc((ny + n_in) * stack + ny * n_out + n_in, sizeof(float));
+    w->a = calloc((ny + n_in) * stack + ny * n_out + 2 * n_in, sizeof(float));
     w->in_mean = calloc(2 * n_in + 2 * n_out + ny, sizeof(double));
     p->memory = calloc(n_x + 2 * n_in + 3 * ny + 2 * n_out + n_out * ny, sizeof(double));
     if (!w->features || !w->targets || !w->a || !w->in_mean || !p->memory)
@@ -230,6 +253,7 @@ static esp_code allocate(esp_windows *w, passes *p, esp_error *reterr) {
     w->c = w->a + ny * stack;
     w->g = w->c + n_in * stack;
     w->live = w->g + ny * n_out;
+    w->reach = w->live + n_in;
     w->in_scale = w->in_mean + n_in;
     w->out_mean = w->in_scale + n_in;
     w->out_scale = w->out_mean + n_out;
@@ -279,6 +303,7 @@ esp_code esp_windows_create(const esp_dataset *dataset, const esp_train_opts *op
     if (code != ESP_OK) goto out;
     scale_frame(w, &p);
     fill(w, &p);
+    measure_reach(dataset, w, (size_t)opts->reach);
     *ret_windows = w;
     w = NULL;
 out:

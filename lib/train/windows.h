@@ -43,6 +43,7 @@ typedef struct esp_windows {
     float *c; /* n_in x history * ny */
     float *g; /* ny x n_out */
     float *live; /* n_in: 1, or 0 for an input that never varies */
+    float *reach; /* n_in: root mean square of what an input moves in opts->reach steps of a training trajectory, or in as many as there are */
     double *in_mean, *in_scale; /* n_in */
     double *out_mean, *out_scale; /* n_out: m and S */
     double *y_scale; /* ny: s */

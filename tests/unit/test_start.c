@@ -319,6 +319,7 @@ static const struct refusal {
     const char *spec, *pointer;
 } refusals[] = {
     {"{}", "/ladder"},
+    {"{\"ladder\":[6],\"target\":{\"plan_ms\":1}}", "/target"},
     {"{\"ladder\":[]}", "/ladder"},
     {"{\"ladder\":[10]}", "/ladder/0"},
     {"{\"ladder\":[6,6]}", "/ladder/1"},

@@ -389,7 +389,8 @@ START_TEST(train_opts__reads_every_field_and_writes_it_back) {
               "\"rung_epochs\":5,\"batch\":6,\"learning_rate\":0.007,\"input_noise\":0.08,\"weight_decay\":0.009,\"clip\":1.5,\"validation\":0.25,"
               "\"seed\":9007199254740991,\"ladder\":[29,12,0],\"lambda\":0.5,\"lambda_id\":0.25,\"tau\":0.75,\"logit_rate\":0.125,"
               "\"straight_through\":false,\"step_weights\":[1,0,0.5],\"schedule\":\"plateau\",\"plateau_factor\":0.5,\"plateau_patience\":9,"
-              "\"plateau_threshold\":0.01,\"early_stop\":11}",
+              "\"plateau_threshold\":0.01,\"early_stop\":11,\"proof_weight\":0.002,\"reach\":7,"
+              "\"target\":{\"validation_rmse\":0.125}}",
               &opts, &error),
         ESP_OK);
     ck_assert(opts.n_hidden == 2 && opts.hidden[0] == 20 && opts.hidden[1] == 10 && opts.history == 2 && opts.rollout == 3 && opts.epochs == 4);
@@ -404,8 +405,24 @@ START_TEST(train_opts__reads_every_field_and_writes_it_back) {
     ck_assert(opts.schedule == ESP_SCHEDULE_PLATEAU && opts.plateau_factor == 0.5 && opts.plateau_patience == 9 && opts.plateau_threshold == 0.01);
     ck_assert(opts.early_stop == 11 && opts.n_step_weights == 3 && opts.step_weights[1] == 0 && opts.step_weights[2] == 0.5);
     ck_assert(again.schedule == opts.schedule && again.early_stop == 11 && again.n_step_weights == 3 && again.step_weights[2] == 0.5);
+    ck_assert(opts.proof_weight == 0.002 && opts.reach == 7 && again.proof_weight == 0.002 && again.reach == 7);
+    ck_assert(opts.target_rmse == 0.125 && opts.target_plan_ms == 0 && again.target_rmse == 0.125);
     ck_assert(!again.straight_through && again.hidden[1] == 10 && again.tau == opts.tau);
     esp_buf_done(&text);
+}
+END_TEST
+
+START_TEST(train_opts__a_target_without_a_ladder_makes_one) {
+    esp_train_opts opts;
+    esp_error error;
+    ck_assert_int_eq(parse("{\"model\":{\"type\":\"mlp\",\"hidden\":[8,8]},\"target\":{\"plan_ms\":20,\"task\":\"t\"}}", &opts, &error), ESP_OK);
+    static const int made[] = {12, 9, 6, 4, 3, 2, 1};
+    ck_assert_int_eq(opts.n_rungs, 7);
+    ck_assert_mem_eq(opts.ladder, made, sizeof made);
+    ck_assert_double_eq(opts.target_plan_ms, 20);
+    ck_assert_int_eq(parse("{\"model\":{\"type\":\"mlp\",\"hidden\":[8,8]},\"ladder\":[5],\"target\":{\"validation_rmse\":1}}", &opts, &error),
+                     ESP_OK);
+    ck_assert(opts.n_rungs == 1 && opts.ladder[0] == 5);
 }
 END_TEST
 
@@ -444,6 +461,13 @@ static const struct refusal {
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"schedule\":\"linear\"}", "/schedule", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"plateau_factor\":0}", "/plateau_factor", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"early_stop\":-1}", "/early_stop", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"proof_weight\":-1}", "/proof_weight", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"reach\":0}", "/reach", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"target\":{}}", "/target", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"target\":{\"validation_rmse\":1,\"plan_ms\":1,\"task\":\"t\"}}", "/target", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"target\":{\"plan_ms\":5}}", "/target", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"target\":{\"validation_rmse\":0}}", "/target/validation_rmse", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"target\":{\"validation_rmse\":1,\"task\":\"t\"}}", "/target", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"step_weights\":[1,1]}", "/step_weights", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"rollout\":2,\"step_weights\":[1,-1]}", "/step_weights/1", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"rollout\":2,\"step_weights\":[0,0]}", "/step_weights", ESP_INVALID},
@@ -481,6 +505,7 @@ int main(void) {
     tcase_add_test(stop, train__a_failing_hook_stops_the_run);
     tcase_add_test(spec, train_opts__reads_every_field_and_writes_it_back);
     tcase_add_test(spec, train_opts__plain_spec_takes_the_defaults);
+    tcase_add_test(spec, train_opts__a_target_without_a_ladder_makes_one);
     tcase_add_loop_test(spec, train_opts__refuses_and_names_the_field, 0, sizeof refusals / sizeof *refusals);
     suite_add_tcase(suite, learn);
     suite_add_tcase(suite, stop);
