@@ -229,13 +229,43 @@ static esp_code object_result(esp_db *db, const job_run *run, esp_buf *out, esp_
     return code;
 }
 
+/* The models, and which of them met the target, if there was one. */
+static esp_code rungs_result(const job_run *run, esp_buf *out, esp_error *reterr) {
+    esp_json *models = NULL, *payload = NULL;
+    esp_buf list = {0};
+    esp_buf_puts(&list, "[");
+    if (run->models.len) esp_buf_put(&list, run->models.data, run->models.len);
+    esp_buf_puts(&list, "]");
+    esp_code code =
+        list.failed ? esp_fail(reterr, ESP_NOMEM, "no memory for the job's result") : esp_json_parse(list.data, list.len, &models, reterr);
+    if (!code) code = esp_json_parse(run->payload.data, run->payload.len, &payload, reterr);
+    if (!code) {
+        int64_t chosen = -1;
+        esp_jsonw w = esp_jsonw_on(out);
+        esp_reader root = esp_reader_root(payload), all = esp_reader_root(models), target = esp_read_member(&root, "target");
+        esp_reader number = target.value ? esp_read_member(&target, "model") : (esp_reader){0};
+        code = esp_read_integer(&number, 0, INT32_MAX, &chosen, reterr);
+        esp_reader model = chosen >= 0 ? esp_read_element(&all, (size_t)chosen) : (esp_reader){0};
+        esp_jsonw_object(&w, NULL);
+        esp_jsonw_value(&w, "models", models);
+        if (target.value) {
+            esp_jsonw_object(&w, "target");
+            esp_jsonw_bool(&w, "met", model.value != NULL);
+            if (model.value) esp_jsonw_value(&w, "model", model.value);
+            esp_jsonw_object_end(&w);
+        }
+        esp_jsonw_object_end(&w);
+    }
+    esp_json_free(models);
+    esp_json_free(payload);
+    esp_buf_done(&list);
+    return code;
+}
+
 esp_code job_result(esp_db *db, job_run *run, esp_buf *ret_result, esp_error *reterr) {
     esp_code code = ESP_OK;
     if (job_makes_rungs(run)) {
-        esp_buf_puts(ret_result, "{\"models\":[");
-        if (run->models.len) esp_buf_put(ret_result, run->models.data, run->models.len);
-        esp_buf_puts(ret_result, "]}");
-        ret_result->failed |= run->models.failed;
+        code = rungs_result(run, ret_result, reterr);
     } else if (strcmp(run->kind, "evaluate") != 0) {
         code = object_result(db, run, ret_result, reterr);
     } else {

@@ -102,7 +102,7 @@ static void put_checkpoint(esp_jsonw *w, const job_run *run) {
     esp_jsonw_object_end(w);
 }
 
-/* A policy is distilled on the model that its task plans with. */
+/* A policy is distilled on the model that its task plans with; a ladder is timed on its own. */
 static esp_code put_task(esp_jsonw *w, job_run *run, esp_db *db, const char *id, esp_error *reterr) {
     esp_task_row row = {0};
     if (!*id) return ESP_OK;
@@ -120,7 +120,8 @@ static esp_code make_frame(job_run *run, esp_db *db, const char *spec, esp_error
     char domain_dataset[ESP_ID_MAX], dynamics[ESP_ID_MAX], task[ESP_ID_MAX], blob_dir[4096];
     esp_code code = esp_json_parse(spec, strlen(spec), &json, reterr);
     if (code) return code;
-    esp_reader root = esp_reader_root(json), member = esp_read_member(&root, "name"), domain = esp_read_member(&root, "domain");
+    esp_reader root = esp_reader_root(json), member = esp_read_member(&root, "name"), domain = esp_read_member(&root, "domain"),
+               target = esp_read_member(&root, "target");
     code = esp_read_string(&member, ESP_NAME_MAX, &name, reterr);
     memcpy(run->name, name, strlen(name) + 1);
     copy_id(&root, "dataset", run->dataset);
@@ -128,6 +129,7 @@ static esp_code make_frame(job_run *run, esp_db *db, const char *spec, esp_error
     if (!*run->model) copy_id(&root, "policy", run->model);
     copy_id(&root, "dynamics", dynamics);
     copy_id(&root, "task", task);
+    if (!*task && target.value) copy_id(&target, "task", task);
     copy_id(&root, "reference", run->reference);
     domain_dataset[0] = '\0';
     if (domain.value) copy_id(&domain, "dataset", domain_dataset);

@@ -69,6 +69,7 @@ static esp_code check_train(const esp_reader *spec, esp_db *db, refs *ret, esp_e
     arena = esp_arena_create(64 << 20);
     if (!arena) return esp_fail(reterr, ESP_NOMEM, "no memory to check a spec");
     code = esp_train_opts_parse(spec, (int)dataset.ny, (int)dataset.nu, arena, &opts, reterr);
+    if (!code) code = spec_check_target(spec, dataset.ny, dataset.nu, db, ret, reterr);
     if (!code) memcpy(ret->dataset, dataset.id, sizeof ret->dataset);
     esp_arena_free(arena);
     return code;
@@ -203,13 +204,14 @@ static esp_code find_kind(const esp_reader *reader, size_t *ret_index, esp_error
     return esp_refuse(&member, reterr, "must be one of train, sparsify, certify, evaluate, prune, distill");
 }
 
-static void put_domain(esp_jsonw *w, const esp_reader *domain, const refs *r) {
+/* An object of the spec that has a ref under `ref`, with its id. */
+static void put_with_id(esp_jsonw *w, const char *name, const esp_reader *object, const char *ref, const char *id) {
     const char *key = NULL;
     esp_reader value;
-    esp_jsonw_object(w, "domain");
-    for (size_t i = 0; esp_read_entry(domain, i, &key, &value); i++) {
-        if (strcmp(key, "dataset") == 0)
-            esp_jsonw_string(w, key, r->domain_dataset);
+    esp_jsonw_object(w, name);
+    for (size_t i = 0; esp_read_entry(object, i, &key, &value); i++) {
+        if (strcmp(key, ref) == 0)
+            esp_jsonw_string(w, key, id);
         else
             esp_jsonw_value(w, key, value.value);
     }
@@ -234,7 +236,9 @@ static void put_spec(const esp_reader *spec, const refs *r, esp_buf *out) {
         else if (strcmp(key, "task") == 0 && *r->task)
             esp_jsonw_string(&w, key, r->task);
         else if (strcmp(key, "domain") == 0 && *r->domain_dataset)
-            put_domain(&w, &value, r);
+            put_with_id(&w, key, &value, "dataset", r->domain_dataset);
+        else if (strcmp(key, "target") == 0 && *r->task)
+            put_with_id(&w, key, &value, "task", r->task);
         else
             esp_jsonw_value(&w, key, value.value);
     }

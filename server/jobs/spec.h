@@ -30,6 +30,9 @@ ESP_MUST_CHECK esp_code spec_check_name(const esp_reader *spec, esp_error *reter
 ESP_MUST_CHECK esp_code spec_check_domain(const esp_reader *spec, const esp_model_row *model, esp_db *db, refs *ret, esp_error *reterr);
 int spec_n_x(const esp_model_row *row);
 
+/* `target` of a train or sparsify spec, for data of these sizes: its task, when it has one, must fit and be one whose plans are proved. */
+ESP_MUST_CHECK esp_code spec_check_target(const esp_reader *spec, int64_t ny, int64_t nu, esp_db *db, refs *ret, esp_error *reterr);
+
 /* Prune specs. */
 ESP_MUST_CHECK esp_code spec_check_prune(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr);
 /* Sparsify specs. */

@@ -27,6 +27,7 @@ esp_code spec_check_sparsify(const esp_reader *spec, esp_db *db, refs *ret, esp_
     if (!code) code = check_sizes(spec, &model, &dataset, reterr);
     if (!code) code = esp_sparsify_opts_parse(spec, (int)model.relu, &opts, &stable, reterr);
     if (!code) code = spec_check_name(spec, reterr);
+    if (!code) code = spec_check_target(spec, dataset.ny, dataset.nu, db, ret, reterr);
     if (code) return code;
     memcpy(ret->model, model.id, sizeof ret->model);
     memcpy(ret->dataset, dataset.id, sizeof ret->dataset);

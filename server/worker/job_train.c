@@ -11,6 +11,7 @@
 #include "worker/train_parts.h"
 #include "worker/worker.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,6 +30,7 @@ typedef struct training {
     double *x_lower, *x_upper; /* the data box, n_x each */
     int models;
     sparsification sparsify; /* of a job that starts from a model */
+    target target;
     /* checkpoints */
     const char *path; /* of the file; NULL: none is kept */
     int64_t every_ns;
@@ -38,9 +40,10 @@ typedef struct training {
 } training;
 
 static void on_progress(void *user, const esp_train_progress *p) {
-    const training *t = user;
+    training *t = user;
     esp_buf text = {0};
     esp_jsonw json = esp_jsonw_on(&text);
+    t->target.fraction = p->fraction;
     esp_jsonw_object(&json, NULL);
     esp_jsonw_number(&json, "fraction", p->fraction);
     esp_jsonw_string(&json, "stage", p->stage);
@@ -60,7 +63,7 @@ static void on_progress(void *user, const esp_train_progress *p) {
 }
 
 /* What the new row needs. The spec is the options in full, so that a model says how it was made. */
-static void put_model(const training *t, const esp_train_model *trained, const char *sha256, esp_buf *text) {
+static void put_model(const training *t, const esp_train_model *trained, const char *sha256, double plans_proved, esp_buf *text) {
     const esp_model *model = trained->model;
     esp_jsonw json = esp_jsonw_on(text);
     esp_jsonw_object(&json, NULL);
@@ -75,6 +78,7 @@ static void put_model(const training *t, const esp_train_model *trained, const c
     esp_jsonw_object(&json, "metrics");
     esp_jsonw_number(&json, "validation_rmse", trained->validation_rmse);
     esp_jsonw_number(&json, "rollout_rmse", trained->rollout_rmse);
+    if (t->target.task) esp_jsonw_number(&json, "plans_proved", plans_proved);
     esp_jsonw_object(&json, "data_box");
     esp_jsonw_vector(&json, "lower", t->x_lower, (size_t)t->n_x);
     esp_jsonw_vector(&json, "upper", t->x_upper, (size_t)t->n_x);
@@ -86,6 +90,7 @@ static void put_model(const training *t, const esp_train_model *trained, const c
 /* A model is there: the daemon is told, and so is whoever goes on from here. */
 static void announce(training *t, const esp_buf *text) {
     t->models++;
+    target_judge(&t->target, text);
     esp_buf_put_u32(&t->notes, (uint32_t)text->len);
     esp_buf_put(&t->notes, text->data, text->len);
     worker_send(t->w, ESP_FRAME_MODEL, text);
@@ -95,15 +100,23 @@ static esp_code on_model(void *user, const esp_train_model *trained, esp_error *
     training *t = user;
     esp_buf bytes = {0}, text = {0};
     char sha256[ESP_HASH_HEX];
-    esp_code code = esp_model_encode(trained->model, &bytes, reterr);
+    double plans_proved = NAN;
+    const esp_box box = {t->n_x, t->x_lower, t->x_upper};
+    esp_code code = target_measure(&t->target, trained->model, &box, &plans_proved, reterr);
+    if (!code) code = esp_model_encode(trained->model, &bytes, reterr);
     if (!code) code = worker_blob_write(t->blob_dir, &bytes, sha256, reterr);
     if (!code) {
-        put_model(t, trained, sha256, &text);
+        put_model(t, trained, sha256, plans_proved, &text);
         announce(t, &text);
     }
     esp_buf_done(&bytes);
     esp_buf_done(&text);
     return code;
+}
+
+static bool is_enough(void *user) {
+    const training *t = user;
+    return t->target.over;
 }
 
 static esp_code on_refine(void *user, esp_model **model, esp_error *reterr) {
@@ -232,7 +245,7 @@ static esp_code read_place(training *t, const esp_reader *payload, esp_error *re
 
 /* From the job's checkpoint when there is one that is good, else from the start. */
 static esp_code train(training *t, const esp_dataset *data, const esp_stop *stop, esp_error *reterr) {
-    const esp_train_hooks hooks = {.user = t, .progress = on_progress, .model = on_model, .refine = on_refine};
+    const esp_train_hooks hooks = {.user = t, .progress = on_progress, .model = on_model, .enough = is_enough, .refine = on_refine};
     esp_train_checkpoints checkpoints = {
         .user = t, .key = t->key, .every_ns = t->every_ns, .notes = &t->notes, .resumed = on_resumed, .take = on_checkpoint};
     esp_buf file = {0};
@@ -256,7 +269,8 @@ esp_code worker_job_train(worker *w, const esp_reader *payload, esp_error *reter
     esp_train_opts opts;
     training t = {.w = w, .opts = &opts};
     const esp_stop stop = {ESP_NEVER, worker_cancelled, w};
-    const esp_buf nothing = {.data = (char[]){"{}"}, .len = 2};
+    esp_buf result = {0};
+    esp_jsonw json = esp_jsonw_on(&result);
     esp_dataset *data = NULL;
     esp_reader dataset = esp_read_member(payload, "dataset");
     esp_arena *arena = esp_arena_create(0);
@@ -267,11 +281,16 @@ esp_code worker_job_train(worker *w, const esp_reader *payload, esp_error *reter
     if (!code) code = worker_dataset_load(w, &dataset, &data, reterr);
     if (!code) code = read_opts(&t, payload, data, arena, &opts, reterr);
     if (!code) code = find_box(&t, data, arena, reterr);
+    if (!code) code = target_read(w, payload, data, &opts, arena, &t.target, reterr);
     if (!code) {
         code = train(&t, data, &stop, reterr);
         if (code && reterr && *reterr->pointer) esp_error_prefix_pointer(reterr, "/spec");
     }
-    if (!code) worker_send(w, ESP_FRAME_DONE, &nothing);
+    esp_jsonw_object(&json, NULL);
+    if (!code) target_put(&t.target, &json);
+    esp_jsonw_object_end(&json);
+    if (!code) worker_send(w, ESP_FRAME_DONE, &result);
+    esp_buf_done(&result);
     esp_buf_done(&t.spec);
     esp_buf_done(&t.notes);
     esp_dataset_free(data);

@@ -119,6 +119,96 @@ START_TEST(train__failures_say_what_to_change) {
 }
 END_TEST
 
+/* ---- the ladder by target ---- */
+
+#define SHORT "\"epochs\":20,\"rung_epochs\":4,\"batch\":32,"
+
+static double rmse_of(const http_reply *job, size_t model) {
+    char pointer[64];
+    snprintf(pointer, sizeof pointer, "/result/models/%zu/validation_rmse", model);
+    return reply_number(job, pointer);
+}
+
+static void expect_target(const http_reply *job, size_t n, size_t chosen) {
+    char pointer[64], id[64];
+    ck_assert_msg(strcmp(reply_text(job, "/state"), "succeeded") == 0, "%.1500s", job->body);
+    ck_assert_uint_eq(reply_count(job, "/result/models"), n);
+    ck_assert_msg(strstr(job->body, chosen < n ? "\"met\":true" : "\"met\":false"), "%.1500s", job->body);
+    ck_assert(reply_has(job, "/result/target/model") == (chosen < n));
+    if (chosen >= n) return;
+    snprintf(pointer, sizeof pointer, "/result/models/%zu/id", chosen);
+    snprintf(id, sizeof id, "%s", reply_text(job, pointer));
+    ck_assert_str_eq(reply_text(job, "/result/target/model/id"), id);
+}
+
+/* Down for as long as the error allows; what comes out is then the last that was good enough. */
+START_TEST(target__error_picks_the_last_rung_that_is_good_enough) {
+    char rest[256];
+    http_reply all = train("moved", "by-error", SHORT "\"target\":{\"validation_rmse\":1000}");
+    expect_target(&all, 6, 5); /* 8 ReLUs, then 6, 4, 3, 2, 1 */
+    http_reply none = train("moved", "by-error", SHORT "\"target\":{\"validation_rmse\":1e-9}");
+    expect_target(&none, 1, 1);
+    double limit = rmse_of(&all, 1);
+    snprintf(rest, sizeof rest, SHORT "\"target\":{\"validation_rmse\":%.17g}", limit);
+    http_reply some = train("moved", "by-error", rest);
+    size_t n = 0;
+    while (n < 6 && rmse_of(&all, n) <= limit) n++;
+    expect_target(&some, n < 6 ? n + 1 : 6, n > 0 ? n - 1 : 1);
+    http_done(&all);
+    http_done(&none);
+    http_done(&some);
+}
+END_TEST
+
+static void store_task(const char *name, const char *model, const char *planner) {
+    char body[512];
+    snprintf(body, sizeof body,
+             "{\"name\":\"%s\",\"model\":\"%s\",\"horizon\":3,\"cost\":{\"stage\":[{\"on\":\"y\",\"index\":[0,1],\"weight\":1,\"norm\":\"l1\","
+             "\"target\":\"goal\"}]},\"input\":{\"lower\":[-1,0],\"upper\":[1,1]},\"planner\":%s}",
+             name, model, planner);
+    http_reply reply = http_json(&d, "POST", "/v1/tasks", body);
+    expect_status(reply, 201);
+    http_done(&reply);
+}
+
+START_TEST(target__plan_time_picks_the_first_rung_that_is_fast_enough) {
+    http_reply job = train("moved", "planned", SHORT "\"history\":2"), model;
+    http_done(&job);
+    store_task("proved", "planned", "{\"method\":\"mip\"}");
+    job = train("moved", "by-time", SHORT "\"history\":2,\"ladder\":[4],\"target\":{\"plan_ms\":10000,\"task\":\"proved\"}");
+    expect_target(&job, 1, 0);
+    ck_assert(strncmp(reply_text(&job, "/spec/target/task"), "tsk_", 4) == 0);
+    model = model_of(&job);
+    ck_assert_double_ge(reply_number(&model, "/metrics/plans_proved"), 0.9);
+    ck_assert_double_eq(reply_number(&model, "/spec/train/target/plan_ms"), 10000);
+    http_done(&model);
+}
+END_TEST
+
+START_TEST(target__is_refused_by_field) {
+    static const struct {
+        const char *dataset, *target, *pointer;
+        int status;
+    } refused[] = {{"moved", "{\"plan_ms\":5,\"task\":\"nobody\"}", "/spec/target/task", 422},
+                   {"moved", "{\"plan_ms\":5,\"task\":\"sampled\"}", "/spec/target/task", 422},
+                   {"free", "{\"plan_ms\":5,\"task\":\"sampled\"}", "/spec/target/task", 422},
+                   {"moved", "{\"plan_ms\":0,\"task\":\"sampled\"}", "/spec/target/plan_ms", 400},
+                   {"moved", "{\"plan_ms\":5}", "/spec/target", 400}};
+    http_reply job = train("moved", "refused", "\"epochs\":1,\"batch\":32");
+    http_done(&job);
+    store_task("sampled", "refused", "{\"method\":\"mppi\"}");
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        char body[512];
+        snprintf(body, sizeof body,
+                 "{\"kind\":\"train\",\"spec\":{\"dataset\":\"%s\",\"name\":\"x\",\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"target\":%s}}",
+                 refused[i].dataset, refused[i].target);
+        http_reply reply = http_json(&d, "POST", "/v1/jobs", body);
+        expect_problem(&reply, refused[i].status, refused[i].status == 400 ? "INVALID" : "UNPROCESSABLE", refused[i].pointer);
+        http_done(&reply);
+    }
+}
+END_TEST
+
 /* Once, in the process that every case is forked from. */
 static void setup(void) {
     upload("moved", 40, true);
@@ -135,6 +225,9 @@ int main(void) {
     tcase_add_test(tc, train__a_system_without_inputs_is_normal);
     tcase_add_test(tc, train__schedule_and_early_stop_are_in_the_lineage);
     tcase_add_test(tc, train__failures_say_what_to_change);
+    tcase_add_test(tc, target__error_picks_the_last_rung_that_is_good_enough);
+    tcase_add_test(tc, target__plan_time_picks_the_first_rung_that_is_fast_enough);
+    tcase_add_test(tc, target__is_refused_by_field);
     suite_add_tcase(suite, tc);
     return daemon_finish(&d, run_suite(suite));
 }
