@@ -3,7 +3,7 @@
  *
  * What stays is a network of the same shape with more exact zeros: no neuron changes its function, so every rung of the
  * ladder can be pruned too. How far the result is from the network is not said here: measure it (esp_prune_outputs) or
- * prove it (certify/difference.h). Nothing is trained.
+ * prove it (certify/difference.h). Nothing is trained here.
  *
  *     method      ranks by                         survivors      needs inputs
  *     magnitude   |w|                              unchanged      no
@@ -80,6 +80,16 @@ typedef struct esp_prune_opts {
 ESP_MUST_CHECK esp_code esp_prune_run(const esp_net *net, size_t n, const double *inputs, const esp_prune_opts *opts, const esp_stop *stop,
                                       esp_net **ret_net, esp_error *reterr);
 
+/* Training of what is left, on the calibration inputs; weights that are 0 stay 0 (train/regress.h, by the caller). */
+typedef struct esp_prune_tune {
+    bool asked;
+    bool to_data; /* towards recorded outputs; else towards the outputs of the model that is pruned */
+    int epochs; /* 0: as many as make some 8,000 minibatches, 10 to 2000 */
+    int batch; /* 64 */
+    double learning_rate; /* 0.002, cosine to 1 % */
+    double weight_decay; /* 0 */
+} esp_prune_tune;
+
 /* The `spec` of a `prune` job, but for what the registry and the domain say. */
 typedef struct esp_prune_spec {
     esp_prune_opts opts;
@@ -90,6 +100,7 @@ typedef struct esp_prune_spec {
     uint64_t seed;
     size_t n_states;
     double *states; /* n_states x n_x, in the arena; NULL without */
+    esp_prune_tune tune;
 } esp_prune_spec;
 /* Reads it for a model of n_x inputs; `model`, `dataset`, `domain`, `norm` and `name`, listed too, are the caller's to check.
  * Calibration inputs are required here where the method needs them. Errors: INVALID or UNPROCESSABLE, naming the field. */
@@ -97,6 +108,8 @@ extern const char *const esp_prune_fields[];
 ESP_MUST_CHECK esp_code esp_prune_spec_parse(const esp_reader *spec, int n_x, esp_arena *arena, esp_prune_spec *ret_spec, esp_error *reterr);
 /* The options in full, defaults included, for lineage: members of the object that is open. */
 void esp_prune_opts_format(const esp_prune_opts *opts, esp_jsonw *w);
+/* Likewise, as a member "fine_tune". */
+void esp_prune_tune_format(const esp_prune_tune *tune, esp_jsonw *w);
 
 /* Weights (biases not counted) of the chosen layers, and how many of them are exactly 0; layers as in the options. */
 void esp_prune_count(const esp_net *net, const esp_prune_opts *opts, int64_t *ret_weights, int64_t *ret_zeros);

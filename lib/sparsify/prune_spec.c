@@ -6,32 +6,19 @@
 
 #define MAX_SAMPLES 1000000
 #define MAX_STATES  100000
+#define MAX_EPOCHS  100000
+#define MAX_BATCH   65536
 
 const char *const esp_prune_method_names[] = {"magnitude", "obd", "obs", "sparsegpt", NULL};
 const char *const esp_prune_scope_names[] = {"layer", "network", NULL};
 const char *const esp_prune_objective_names[] = {"output", "layer", NULL};
 static const char *const pattern_names[] = {"1:2", "2:4", "4:8", NULL};
+static const char *const target_names[] = {"model", "data", NULL};
 static const int pattern_groups[] = {2, 4, 8};
 
-const char *const esp_prune_fields[] = {"objective", "model",    "dataset", "states",       "domain",  "method", "scope",
-                                        "layers",    "sparsity", "pattern", "error_budget", "damping", "block",  "bias",
-                                        "norm",      "name",     "seed",    "time_limit_s", "samples", NULL};
-
-static esp_code refuse_unprocessable(const esp_reader *reader, esp_error *reterr, const char *why) {
-    esp_refuse(reader, reterr, "%s", why);
-    if (reterr) reterr->code = ESP_UNPROCESSABLE;
-    return ESP_UNPROCESSABLE;
-}
-
-/* Asked for elsewhere under these names; said plainly, not as an unknown field. */
-static esp_code refuse_finetuning(const esp_reader *spec, esp_error *reterr) {
-    static const char *const names[] = {"finetune", "epochs", NULL};
-    for (size_t i = 0; names[i]; i++) {
-        esp_reader member = esp_read_member(spec, names[i]);
-        if (member.value) return refuse_unprocessable(&member, reterr, "pruned models are not fine-tuned by this version");
-    }
-    return ESP_OK;
-}
+const char *const esp_prune_fields[] = {"objective", "model",    "dataset", "states",       "domain",  "method",    "scope",
+                                        "layers",    "sparsity", "pattern", "error_budget", "damping", "block",     "bias",
+                                        "norm",      "name",     "seed",    "time_limit_s", "samples", "fine_tune", NULL};
 
 /* ---- how much ---- */
 
@@ -141,16 +128,48 @@ static esp_code check_calibration(const esp_reader *spec, const esp_prune_spec *
     return esp_refuse(&method, reterr, "%s needs calibration inputs: dataset, states or domain", esp_prune_method_names[parsed->opts.method]);
 }
 
+/* ---- fine-tuning ---- */
+
+/* Recorded outputs where there are any, unless a budget promises closeness to the model. */
+static esp_code parse_target(const esp_reader *spec, const esp_reader *tune, esp_prune_spec *ret, esp_error *reterr) {
+    esp_reader target = esp_read_member(tune, "target"), dataset = esp_read_member(spec, "dataset");
+    int which = dataset.value && !(ret->error_budget > 0);
+    esp_code code = esp_read_choice(&target, target_names, &which, reterr);
+    if (!code && which && !dataset.value) code = esp_refuse(&target, reterr, "only a dataset has recorded outputs");
+    ret->tune.to_data = which;
+    return code;
+}
+
+static esp_code parse_tune(const esp_reader *spec, esp_prune_spec *ret, esp_error *reterr) {
+    static const char *const fields[] = {"target", "epochs", "batch", "learning_rate", "weight_decay", NULL};
+    esp_reader tune = esp_read_member(spec, "fine_tune"), dataset = esp_read_member(spec, "dataset"), domain = esp_read_member(spec, "domain");
+    ret->tune = (esp_prune_tune){.batch = 64, .learning_rate = 0.002};
+    if (!tune.value) return ESP_OK;
+    ret->tune.asked = true;
+    esp_code code = esp_read_object(&tune, fields, reterr);
+    if (!code && !dataset.value && !domain.value && !ret->n_states)
+        code = esp_refuse(&tune, reterr, "fine-tuning needs calibration inputs: dataset, states or domain");
+    if (!code) code = parse_target(spec, &tune, ret, reterr);
+    esp_reader member = esp_read_member(&tune, "epochs");
+    if (!code) code = esp_read_int(&member, 0, MAX_EPOCHS, &ret->tune.epochs, reterr);
+    member = esp_read_member(&tune, "batch");
+    if (!code) code = esp_read_int(&member, 1, MAX_BATCH, &ret->tune.batch, reterr);
+    member = esp_read_member(&tune, "learning_rate");
+    if (!code) code = esp_read_number(&member, 1e-9, 10, &ret->tune.learning_rate, reterr);
+    member = esp_read_member(&tune, "weight_decay");
+    return code ? code : esp_read_number(&member, 0, 100, &ret->tune.weight_decay, reterr);
+}
+
 esp_code esp_prune_spec_parse(const esp_reader *spec, int n_x, esp_arena *arena, esp_prune_spec *ret_spec, esp_error *reterr) {
     esp_prune_spec parsed = {.opts = ESP_PRUNE_OPTS_INIT};
-    esp_code code = refuse_finetuning(spec, reterr);
-    if (!code) code = esp_read_object(spec, esp_prune_fields, reterr);
+    esp_code code = esp_read_object(spec, esp_prune_fields, reterr);
     if (!code) code = parse_amount(spec, &parsed, reterr);
     if (!code) code = parse_method(spec, &parsed, reterr);
     if (!code) code = parse_layers(spec, &parsed.opts, reterr);
     if (!code) code = parse_numbers(spec, &parsed, reterr);
     if (!code) code = parse_states(spec, n_x, arena, &parsed, reterr);
     if (!code) code = check_calibration(spec, &parsed, reterr);
+    if (!code) code = parse_tune(spec, &parsed, reterr);
     if (!code) *ret_spec = parsed;
     return code;
 }
@@ -170,4 +189,14 @@ void esp_prune_opts_format(const esp_prune_opts *opts, esp_jsonw *w) {
     esp_jsonw_array(w, "layers");
     for (int i = 0; i < opts->n_layers; i++) esp_jsonw_integer(w, NULL, opts->layers[i] + 1);
     esp_jsonw_array_end(w);
+}
+
+void esp_prune_tune_format(const esp_prune_tune *tune, esp_jsonw *w) {
+    esp_jsonw_object(w, "fine_tune");
+    esp_jsonw_string(w, "target", target_names[tune->to_data]);
+    esp_jsonw_integer(w, "epochs", tune->epochs);
+    esp_jsonw_integer(w, "batch", tune->batch);
+    esp_jsonw_number(w, "learning_rate", tune->learning_rate);
+    esp_jsonw_number(w, "weight_decay", tune->weight_decay);
+    esp_jsonw_object_end(w);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "train/emit.h"
+#include "train/start.h"
 
 #define CHUNK           256 /* rows */
 #define FINAL_RATE      0.01
@@ -63,14 +64,15 @@ static void take_scales(size_t n, const double *lower, const double *upper, doub
     }
 }
 
-esp_code esp_regress_create(int n_in_, const double *in_lower, const double *in_upper, int n_out_, const double *out_lower, const double *out_upper,
-                            const esp_regress_opts *opts, esp_regress **ret_regress, esp_error *reterr) {
-    if (n_in_ < 1 || n_in_ > ESP_MAX_WIDTH || n_out_ < 1 || n_out_ > ESP_MAX_WIDTH || opts->batch < 1)
-        return esp_fail(reterr, ESP_INVALID, "a network from %d to %d numbers in batches of %d", n_in_, n_out_, opts->batch);
+/* Sizes, memory and scales; no weights yet. */
+static esp_code prepare(int inputs, const double *in_lower, const double *in_upper, int outputs, const double *out_lower, const double *out_upper,
+                        const esp_regress_opts *opts, esp_regress **ret_regress, esp_error *reterr) {
+    if (inputs < 1 || inputs > ESP_MAX_WIDTH || outputs < 1 || outputs > ESP_MAX_WIDTH || opts->batch < 1)
+        return esp_fail(reterr, ESP_INVALID, "a network from %d to %d numbers in batches of %d", inputs, outputs, opts->batch);
     esp_regress *r = calloc(1, sizeof *r);
     if (!r) return esp_fail(reterr, ESP_NOMEM, "a regression");
     r->opts = *opts;
-    esp_mlp_init(&r->mlp, n_in_, opts->hidden, opts->n_hidden, n_out_);
+    esp_mlp_init(&r->mlp, inputs, opts->hidden, opts->n_hidden, outputs);
     esp_code code = allocate(r, reterr);
     if (code != ESP_OK) {
         esp_regress_free(r);
@@ -78,9 +80,18 @@ esp_code esp_regress_create(int n_in_, const double *in_lower, const double *in_
     }
     take_scales(n_in(r), in_lower, in_upper, r->in_mean, r->in_scale);
     take_scales(n_out(r), out_lower, out_upper, r->out_mean, r->out_scale);
+    esp_rng_init(&r->shuffle, opts->seed, STREAM_SHUFFLE);
+    *ret_regress = r;
+    return ESP_OK;
+}
+
+esp_code esp_regress_create(int inputs, const double *in_lower, const double *in_upper, int outputs, const double *out_lower, const double *out_upper,
+                            const esp_regress_opts *opts, esp_regress **ret_regress, esp_error *reterr) {
+    esp_regress *r = NULL;
+    esp_code code = prepare(inputs, in_lower, in_upper, outputs, out_lower, out_upper, opts, &r, reterr);
+    if (code != ESP_OK) return code;
     esp_rng weights;
     esp_rng_init(&weights, opts->seed, STREAM_WEIGHTS);
-    esp_rng_init(&r->shuffle, opts->seed, STREAM_SHUFFLE);
     float *live = r->tape.x; /* free until the first pass */
     for (size_t i = 0; i < n_in(r); i++) live[i] = in_upper[i] > in_lower[i] ? 1 : 0;
     esp_mlp_seed(&r->mlp, live, &weights, r->params);
@@ -88,8 +99,72 @@ esp_code esp_regress_create(int n_in_, const double *in_lower, const double *in_
     return ESP_OK;
 }
 
+/* ---- from a network ---- */
+
+/* The box of a column of n rows. */
+static void take_box(size_t n, const double *rows, size_t width, double *ret_lower, double *ret_upper) {
+    for (size_t j = 0; j < width; j++) ret_lower[j] = ret_upper[j] = rows[j];
+    for (size_t i = 1; i < n; i++)
+        for (size_t j = 0; j < width; j++) {
+            ret_lower[j] = fmin(ret_lower[j], rows[i * width + j]);
+            ret_upper[j] = fmax(ret_upper[j], rows[i * width + j]);
+        }
+}
+
+static esp_code check_net(const esp_net *net, esp_error *reterr) {
+    const esp_layer *last = &net->layers[net->n_layers - 1];
+    if (net->n_layers - 1 > ESP_MAX_HIDDEN)
+        return esp_fail(reterr, ESP_UNPROCESSABLE, "%d hidden layers; at most %d are trained", net->n_layers - 1, ESP_MAX_HIDDEN);
+    for (int i = 0; i < last->n_out; i++)
+        if (last->act[i] != ESP_ACT_IDENTITY) return esp_fail(reterr, ESP_UNPROCESSABLE, "output %d is no identity, which cannot be trained", i);
+    return ESP_OK;
+}
+
+static void take_net(esp_regress *r, const esp_net *net) {
+    for (int l = 0; l < net->n_layers; l++) {
+        const esp_layer *layer = &net->layers[l];
+        size_t weights = (size_t)layer->n_out * (size_t)layer->n_in;
+        for (size_t i = 0; i < weights; i++) r->keep[r->mlp.weight[l] + i] = layer->w[i] != 0 ? 1 : 0;
+        for (int i = 0; l < net->n_layers - 1 && i < layer->n_out; i++) {
+            r->pos[r->mlp.neuron[l] + (size_t)i] = layer->act[i] != ESP_ACT_ZERO ? 1 : 0;
+            r->neg[r->mlp.neuron[l] + (size_t)i] = layer->act[i] == ESP_ACT_IDENTITY ? 1 : 0;
+        }
+    }
+}
+
+esp_code esp_regress_start(const esp_net *net, const esp_pairs *pairs, const esp_regress_opts *opts, esp_regress **ret_regress, esp_error *reterr) {
+    assert(pairs->n > 0);
+    size_t in = (size_t)esp_net_inputs(net), out = (size_t)esp_net_outputs(net);
+    esp_regress *r = NULL;
+    esp_regress_opts sized = *opts;
+    esp_code code = check_net(net, reterr);
+    double *box = code == ESP_OK ? malloc(2 * (in + out) * sizeof *box) : NULL;
+    if (code == ESP_OK && !box) code = esp_fail(reterr, ESP_NOMEM, "a regression");
+    if (code == ESP_OK) {
+        sized.n_hidden = net->n_layers - 1;
+        for (int l = 0; l < sized.n_hidden; l++) sized.hidden[l] = net->layers[l].n_out;
+        take_box(pairs->n, pairs->x, in, box, box + in);
+        take_box(pairs->n, pairs->y, out, box + 2 * in, box + 2 * in + out);
+        code = prepare((int)in, box, box + in, (int)out, box + 2 * in, box + 2 * in + out, &sized, &r, reterr);
+    }
+    free(box);
+    if (code != ESP_OK) return code;
+    const esp_scales scales = {r->in_mean, r->in_scale, r->out_mean, r->out_scale};
+    r->keep = malloc(r->mlp.n_weights * sizeof *r->keep);
+    code =
+        r->keep ? esp_start_unfold(net, &r->mlp, &scales, r->params, reterr) : esp_fail(reterr, ESP_NOMEM, "a mask of %zu weights", r->mlp.n_weights);
+    if (code != ESP_OK) {
+        esp_regress_free(r);
+        return code;
+    }
+    take_net(r, net);
+    *ret_regress = r;
+    return ESP_OK;
+}
+
 void esp_regress_free(esp_regress *r) {
     if (!r) return;
+    free(r->keep);
     free(r->memory);
     free(r->scales);
     free(r);
@@ -179,6 +254,10 @@ static esp_code check_stop(const pass *run, esp_error *reterr) {
     return esp_fail(reterr, late ? ESP_DEADLINE : ESP_CANCELLED, "training stopped in epoch %d of %d", run->epoch + 1, run->epochs);
 }
 
+static void mask(const esp_regress *r, float *values) {
+    for (size_t i = 0; r->keep && i < r->mlp.n_weights; i++) values[i] *= r->keep[i];
+}
+
 static esp_code run_epoch(esp_regress *r, pass *run, esp_error *reterr) {
     double sum = 0;
     esp_rng_shuffle(&r->shuffle, run->order, run->pairs->n);
@@ -189,7 +268,9 @@ static esp_code run_epoch(esp_regress *r, pass *run, esp_error *reterr) {
         double loss = esp_regress_loss(r, run->pairs, run->order + b * run->batch, run->batch, r->grads);
         if (!isfinite(loss))
             return esp_fail(reterr, ESP_NUMERIC, "the loss is no longer finite (epoch %d): lower /learning_rate (%g)", run->epoch + 1, run->rate);
+        mask(r, r->grads);
         esp_adam_step(&r->adam, rate, r->opts.weight_decay, r->mlp.n_weights, r->grads, r->params);
+        mask(r, r->params);
         sum += loss;
         if (run->told) run->told(run->user, share, run->loss);
         esp_code code = check_stop(run, reterr);
@@ -215,10 +296,20 @@ esp_code esp_regress_run(esp_regress *r, const esp_pairs *pairs, const esp_stop 
     return code;
 }
 
+/* What its slopes make of each neuron. */
+static void put_masks(const esp_regress *r, esp_net *net) {
+    for (int l = 0; l < net->n_layers - 1; l++)
+        for (int i = 0; i < net->layers[l].n_out; i++) {
+            size_t k = r->mlp.neuron[l] + (size_t)i;
+            net->layers[l].act[i] = r->neg[k] > 0 ? ESP_ACT_IDENTITY : r->pos[k] > 0 ? ESP_ACT_RELU : ESP_ACT_ZERO;
+        }
+}
+
 esp_code esp_regress_net(const esp_regress *r, esp_net **ret_net, esp_error *reterr) {
     const esp_scales scales = {r->in_mean, r->in_scale, r->out_mean, r->out_scale};
     esp_net *net = NULL;
     esp_code code = esp_emit_net(&r->mlp, r->params, &scales, &net, reterr);
+    if (code == ESP_OK) put_masks(r, net);
     if (code == ESP_OK) code = esp_net_check(net, reterr);
     if (code == ESP_OK)
         *ret_net = net;

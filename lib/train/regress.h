@@ -4,7 +4,10 @@
  * What a policy is trained by, on inputs x and a planner's answers u. Not for dynamics: there is no frame and no rollout here
  * (train/train.h). The loss is the mean square error of outputs, each divided by its scale. Scales come from boxes that the caller
  * gives, not from the pairs, so that more pairs may be added later and training goes on from the present weights; they
- * are folded into the weights of the network that is handed out. Same pairs, options and seed: same network. */
+ * are folded into the weights of the network that is handed out. Same pairs, options and seed: same network.
+ *
+ * Or it starts from a network, to fine-tune what pruning left: weights that are exactly 0 there stay exactly 0 (their gradient is
+ * masked, and they are after each step), neurons that are no ReLU stay what they are, and the scales are those of the pairs. */
 #ifndef ESP_TRAIN_REGRESS_H
 #define ESP_TRAIN_REGRESS_H
 
@@ -38,7 +41,8 @@ typedef struct esp_regress {
     double *in_mean, *in_scale; /* n_in */
     double *out_mean, *out_scale; /* n_out */
     float *params, *grads; /* mlp.n_params */
-    float *pos, *neg; /* slopes of neurons that are all ReLU */
+    float *pos, *neg; /* slopes: all ReLU, or those of the network it started from */
+    float *keep; /* n_weights, 1 or 0: the weights that are trained; NULL: all */
     esp_adam adam;
     esp_tape tape; /* of a chunk of rows */
     float *d_out, *packed, *work; /* of a chunk; the network as its passes read it */
@@ -51,6 +55,10 @@ typedef struct esp_regress {
  * varies starts without a say. Seeds the weights. Errors: INVALID (sizes), NOMEM. */
 ESP_MUST_CHECK esp_code esp_regress_create(int n_in, const double *in_lower, const double *in_upper, int n_out, const double *out_lower,
                                            const double *out_upper, const esp_regress_opts *opts, esp_regress **ret_regress, esp_error *reterr);
+/* From a network's weights on, with scales of the pairs (n > 0); widths in the options are not read. Errors: UNPROCESSABLE (outputs that are
+ * no identity, more than ESP_MAX_HIDDEN hidden layers), NUMERIC (a weight too large for a float), INVALID, NOMEM. */
+ESP_MUST_CHECK esp_code esp_regress_start(const esp_net *net, const esp_pairs *pairs, const esp_regress_opts *opts, esp_regress **ret_regress,
+                                          esp_error *reterr);
 void esp_regress_free(esp_regress *regress);
 
 /* The share done and the mean loss of the last epoch (NaN within the first); called after every minibatch. */

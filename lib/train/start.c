@@ -12,23 +12,23 @@
 #define CHUNK 256 /* rows of a forward pass */
 
 /* Row i of layer l: weights in units of the network in training, and its bias. */
-static void unfold_row(const esp_layer *layer, const esp_windows *w, int i, bool first, bool last, float *ret_w, float *ret_b) {
-    double b = layer->b[i], scale = last ? w->out_scale[i] : 1, mean = last ? w->out_mean[i] : 0;
+static void unfold_row(const esp_layer *layer, const esp_scales *s, int i, bool first, bool last, float *ret_w, float *ret_b) {
+    double b = layer->b[i], scale = last ? s->out_scale[i] : 1, mean = last ? s->out_mean[i] : 0;
     for (int j = 0; j < layer->n_in; j++) {
         double weight = layer->w[(size_t)i * (size_t)layer->n_in + (size_t)j];
-        if (first) b += weight * w->in_mean[j];
-        if (first) weight *= w->in_scale[j];
+        if (first) b += weight * s->in_mean[j];
+        if (first) weight *= s->in_scale[j];
         ret_w[j] = scale > 0 ? (float)(weight / scale) : 0;
     }
     *ret_b = scale > 0 ? (float)((b - mean) / scale) : 0;
 }
 
-static esp_code unfold(const esp_net *net, const esp_mlp *mlp, const esp_windows *w, float *params, esp_error *reterr) {
+esp_code esp_start_unfold(const esp_net *net, const esp_mlp *mlp, const esp_scales *scales, float *params, esp_error *reterr) {
     for (int l = 0; l < net->n_layers; l++) {
         const esp_layer *layer = &net->layers[l];
         assert(layer->n_in == mlp->width[l] && layer->n_out == mlp->width[l + 1]);
         for (int i = 0; i < layer->n_out; i++)
-            unfold_row(layer, w, i, l == 0, l == net->n_layers - 1, params + mlp->weight[l] + (size_t)i * (size_t)layer->n_in,
+            unfold_row(layer, scales, i, l == 0, l == net->n_layers - 1, params + mlp->weight[l] + (size_t)i * (size_t)layer->n_in,
                        params + mlp->bias[l] + i);
     }
     for (size_t i = 0; i < mlp->n_params; i++)
@@ -68,7 +68,8 @@ static esp_code move_targets(double weight, const esp_mlp *mlp, const float *par
 esp_code esp_start_load(const esp_model *model, double distill_weight, const esp_mlp *mlp, esp_windows *windows, float *ret_params,
                         esp_ladder *ladder, esp_error *reterr) {
     assert(model->net->n_layers == mlp->n_layers);
-    esp_code code = unfold(model->net, mlp, windows, ret_params, reterr);
+    const esp_scales scales = {windows->in_mean, windows->in_scale, windows->out_mean, windows->out_scale};
+    esp_code code = esp_start_unfold(model->net, mlp, &scales, ret_params, reterr);
     if (code == ESP_OK) code = begin_ladder(model->net, mlp, ladder, reterr);
     if (code == ESP_OK && distill_weight > 0) code = move_targets(distill_weight, mlp, ret_params, ladder, windows, reterr);
     return code;

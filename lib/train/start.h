@@ -14,8 +14,12 @@
 
 #include "net/model.h"
 #include "sparsify/ladder.h"
+#include "train/emit.h"
 #include "train/mlp.h"
 #include "train/windows.h"
+
+/* A network's weights in the units of the scales, of its sizes. Errors: NUMERIC when one is not finite as a float. */
+ESP_MUST_CHECK esp_code esp_start_unfold(const esp_net *net, const esp_mlp *mlp, const esp_scales *scales, float *ret_params, esp_error *reterr);
 
 /* The model's weights into params (n_params), its masks into the ladder; its sizes are those of mlp. Targets of the windows are
  * moved when distill_weight is over 0. Errors: NUMERIC when a weight is not finite as a float, NOMEM. */

@@ -6,12 +6,19 @@
 #include "jobs/spec.h"
 #include "sparsify/prune.h"
 
+/* A dataset records what a robot did next, and not what a policy should have said. */
+static esp_code check_target(const esp_reader *spec, const esp_model_row *model, const esp_prune_spec *parsed, esp_error *reterr) {
+    esp_reader tune = esp_read_member(spec, "fine_tune"), target = esp_read_member(&tune, "target");
+    if (!target.value || !parsed->tune.to_data || strcmp(model->kind, "policy") != 0) return ESP_OK;
+    return spec_unprocessable(&target, reterr, "a dataset has no outputs for a policy; its target is the model");
+}
+
 static esp_code check_fields(const esp_reader *spec, const esp_model_row *model, esp_error *reterr) {
     esp_prune_spec parsed;
     esp_arena *arena = esp_arena_create(0);
     esp_code code = arena ? esp_prune_spec_parse(spec, spec_n_x(model), arena, &parsed, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a spec");
     esp_arena_free(arena);
-    return code;
+    return code ? code : check_target(spec, model, &parsed, reterr);
 }
 
 /* A policy sees the observations of a dataset, whatever was done there. */

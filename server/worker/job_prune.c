@@ -3,7 +3,8 @@
  *
  * With `sparsity` or `pattern` one model is made; with a domain its difference to the parent is certified. With
  * `error_budget` each method and scope (or those asked for) looks for its sparsest model whose certified difference over the domain
- * stays within, and the sparsest of all is kept; `reached` says what each came to. No model keeps the budget: the result's
+ * stays within, and the sparsest of all is kept; `reached` says what each came to. With `fine_tune` the model that was made or kept is
+ * trained further (prune_tune.c), before its certificate. No model keeps the budget: the result's
  * model is null, which is an answer and no failure. */
 #include <math.h>
 #include <stdlib.h>
@@ -55,13 +56,16 @@ static esp_code prepare(pruning *p, esp_error *reterr) {
     p->y = ESP_NEW(p->arena, double, (n_held > n_box ? n_held : n_box) * n_y + 1);
     if (!p->held_y || !p->box_y || !p->y) return esp_fail(reterr, ESP_NOMEM, "no memory for outputs");
     esp_code code = prune_part(p->parent->model, n_held, p->inputs.held, p->held_y, reterr);
-    return code ? code : prune_part(p->parent->model, n_box, p->inputs.in_box, p->box_y, reterr);
+    if (!code) code = prune_part(p->parent->model, n_box, p->inputs.in_box, p->box_y, reterr);
+    return code || !p->spec.tune.asked ? code : prune_tune_prepare(p, reterr);
 }
 
 /* ---- the new model ---- */
 
-static void put_metrics(const pruning *p, const prune_outcome *o, esp_jsonw *json) {
+static void put_metrics(const pruning *p, const prune_outcome *o, const prune_tuned *t, esp_jsonw *json) {
     esp_jsonw_object(json, "metrics");
+    if (t->kept && !isnan(t->before_validation_rmse)) esp_jsonw_number(json, "pruned_validation_rmse", t->before_validation_rmse);
+    if (t->kept) esp_jsonw_number(json, "pruned_difference_rms", t->before_rms);
     if (!isnan(o->validation_rmse)) esp_jsonw_number(json, "validation_rmse", o->validation_rmse);
     if (p->inputs.n_held) esp_jsonw_number(json, "difference_rms", o->rms);
     if (p->parent->x_lower) {
@@ -72,7 +76,7 @@ static void put_metrics(const pruning *p, const prune_outcome *o, esp_jsonw *jso
 }
 
 /* How it was made, in full. */
-static void put_spec(const pruning *p, const prune_outcome *o, esp_jsonw *json) {
+static void put_spec(const pruning *p, const prune_outcome *o, const prune_tuned *t, esp_jsonw *json) {
     esp_jsonw_object(json, "spec");
     esp_jsonw_string(json, "method", esp_prune_method_names[o->opts.method]);
     esp_jsonw_object(json, "prune");
@@ -84,11 +88,12 @@ static void put_spec(const pruning *p, const prune_outcome *o, esp_jsonw *json) 
         esp_jsonw_string(json, "norm", esp_norm_names[p->norm]);
     }
     if (p->box.n) worker_row_box(json, "domain", &p->box);
+    if (t->kept) esp_prune_tune_format(&p->spec.tune, json);
     esp_jsonw_object_end(json);
     esp_jsonw_object_end(json);
 }
 
-static esp_code send_model(const pruning *p, const prune_outcome *o, char ret_sha256[ESP_HASH_HEX], esp_error *reterr) {
+static esp_code send_model(const pruning *p, const prune_outcome *o, const prune_tuned *t, char ret_sha256[ESP_HASH_HEX], esp_error *reterr) {
     const esp_model *model = o->model;
     esp_buf bytes = {0}, text = {0};
     esp_jsonw json = esp_jsonw_on(&text);
@@ -97,8 +102,8 @@ static esp_code send_model(const pruning *p, const prune_outcome *o, char ret_sh
     if (!code) {
         esp_jsonw_object(&json, NULL);
         worker_put_model(model, ret_sha256, &json);
-        put_spec(p, o, &json);
-        put_metrics(p, o, &json);
+        put_spec(p, o, t, &json);
+        put_metrics(p, o, t, &json);
         esp_jsonw_object_end(&json);
         worker_send(p->w, ESP_FRAME_MODEL, &text);
     }
@@ -175,11 +180,31 @@ static prune_outcome *choose(prune_outcome *outcomes, int n) {
     return best;
 }
 
-static esp_code send_result(const pruning *p, prune_outcome *outcomes, int n, esp_error *reterr) {
+static void put_error(const char *key, double rms, double validation_rmse, esp_jsonw *json) {
+    esp_jsonw_object(json, key);
+    esp_jsonw_number(json, "difference_rms", rms);
+    esp_jsonw_number(json, "validation_rmse", validation_rmse);
+    esp_jsonw_object_end(json);
+}
+
+static void put_tuned(const prune_tuned *t, esp_jsonw *json) {
+    if (!t->done) {
+        esp_jsonw_null(json, "fine_tune");
+        return;
+    }
+    esp_jsonw_object(json, "fine_tune");
+    esp_jsonw_bool(json, "kept", t->kept);
+    esp_jsonw_number(json, "loss", t->loss);
+    put_error("before", t->before_rms, t->before_validation_rmse, json);
+    put_error("after", t->after_rms, t->after_validation_rmse, json);
+    esp_jsonw_number(json, "certified", t->certified);
+    esp_jsonw_object_end(json);
+}
+
+static esp_code send_result(const pruning *p, prune_outcome *outcomes, int n, prune_outcome *best, const prune_tuned *tuned, esp_error *reterr) {
     esp_buf text = {0};
     char sha256[ESP_HASH_HEX] = "";
-    prune_outcome *best = choose(outcomes, n);
-    esp_code code = best ? send_model(p, best, sha256, reterr) : ESP_OK;
+    esp_code code = best ? send_model(p, best, tuned, sha256, reterr) : ESP_OK;
     esp_jsonw json = esp_jsonw_on(&text);
     esp_jsonw_object(&json, NULL);
     esp_jsonw_string(&json, "method", best ? esp_prune_method_names[best->opts.method] : NULL);
@@ -187,6 +212,7 @@ static esp_code send_result(const pruning *p, prune_outcome *outcomes, int n, es
     esp_jsonw_array(&json, "reached");
     for (int i = 0; i < n; i++) put_reached(p, &outcomes[i], &json);
     esp_jsonw_array_end(&json);
+    if (p->spec.tune.asked) put_tuned(tuned, &json);
     put_certificates(p, best, sha256, &json);
     esp_jsonw_object_end(&json);
     if (!code) worker_progress(p->w, 1, "done");
@@ -198,6 +224,7 @@ static esp_code send_result(const pruning *p, prune_outcome *outcomes, int n, es
 /* ---- the job ---- */
 
 enum { WAYS = ESP_PRUNE_METHODS * 2 };
+#define SEARCH_SHARE 0.8 /* of the progress, when fine-tuning follows */
 
 /* The methods and scopes to try. */
 static int list_ways(const pruning *p, esp_prune_opts ret[WAYS]) {
@@ -220,7 +247,8 @@ static esp_code search_all(pruning *p, prune_outcome outcomes[WAYS], int *ret_n,
     esp_code code = ESP_OK;
     for (int i = 0; !code && i < n; i++) {
         int64_t now = esp_clock_now_ns(), deadline = now + (end - now) / (n - i);
-        code = prune_search(p, &ways[i], deadline, (double)i / n, (double)(i + 1) / n, &outcomes[i], reterr);
+        double share = p->spec.tune.asked ? SEARCH_SHARE : 1;
+        code = prune_search(p, &ways[i], deadline, share * i / n, share * (i + 1) / n, &outcomes[i], reterr);
         *ret_n = i + 1;
     }
     if (!code && n == 1 && outcomes[0].error.code) {
@@ -230,9 +258,20 @@ static esp_code search_all(pruning *p, prune_outcome outcomes[WAYS], int *ret_n,
     return code;
 }
 
+/* The model to be registered: tuned if asked for, and certified if there is a domain. */
+static esp_code finish(pruning *p, prune_outcome *best, prune_tuned *ret_tuned, esp_error *reterr) {
+    bool budget = p->spec.error_budget > 0;
+    esp_code code = ESP_OK;
+    if (!best) return ESP_OK;
+    if (p->spec.tune.asked) code = prune_tune(p, budget ? SEARCH_SHARE : 0, 0.95, best, ret_tuned, reterr);
+    if (!code && !budget && p->box.n) code = prune_certify(p, esp_clock_now_ns() + (int64_t)(p->spec.time_limit_s * 1e9), best, reterr);
+    return code;
+}
+
 esp_code worker_job_prune(worker *w, const esp_reader *payload, esp_error *reterr) {
     pruning p = {.w = w, .arena = esp_arena_create(0)};
     prune_outcome outcomes[WAYS] = {0};
+    prune_tuned tuned = {0};
     int n = 0;
     worker_progress(w, 0, "reading");
     esp_code code = p.arena ? read_spec(&p, payload, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a job");
@@ -241,7 +280,9 @@ esp_code worker_job_prune(worker *w, const esp_reader *payload, esp_error *reter
         code = search_all(&p, outcomes, &n, reterr);
     else if (!code)
         code = prune_once(&p, &outcomes[n++], reterr);
-    if (!code) code = send_result(&p, outcomes, n, reterr);
+    prune_outcome *best = code ? NULL : choose(outcomes, n);
+    if (!code) code = finish(&p, best, &tuned, reterr);
+    if (!code) code = send_result(&p, outcomes, n, best, &tuned, reterr);
     for (int i = 0; i < WAYS; i++) prune_outcome_done(&outcomes[i]);
     esp_program_free(p.slack);
     esp_arena_free(p.arena);

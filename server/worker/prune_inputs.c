@@ -83,8 +83,9 @@ static esp_code take_room(pruning *p, size_t n, size_t n_held, bool targets, esp
     *in = (prune_inputs){.n = n, .n_held = n_held, .in_box = in->in_box, .n_box = in->n_box};
     in->v = ESP_NEW(p->arena, double, n *n_in);
     in->held = ESP_NEW(p->arena, double, n_held *n_in);
+    in->aim = targets ? ESP_NEW(p->arena, double, n *n_y) : NULL;
     in->target = targets ? ESP_NEW(p->arena, double, n_held *n_y) : NULL;
-    return in->v && in->held && (!targets || in->target) ? ESP_OK : no_memory(reterr);
+    return in->v && in->held && (!targets || (in->aim && in->target)) ? ESP_OK : no_memory(reterr);
 }
 
 static esp_code from_domain(pruning *p, double *x, esp_error *reterr) {
@@ -157,7 +158,7 @@ static esp_code from_dataset(pruning *p, const esp_dataset *data, double *x, esp
     if (code) return code;
     list_rows(m, data, order, n_train, rows);
     esp_rng_shuffle(&rng, rows, n);
-    for (size_t i = 0; i < p->inputs.n; i++) put_window(p, data, rows[i], x, p->inputs.v + i * n_in, NULL);
+    for (size_t i = 0; i < p->inputs.n; i++) put_window(p, data, rows[i], x, p->inputs.v + i * n_in, targets ? p->inputs.aim + i * n_y : NULL);
     list_rows(m, data, held, held_trajectories, rows);
     esp_rng_shuffle(&rng, rows, n_held);
     for (size_t i = 0; i < p->inputs.n_held; i++)

@@ -2,7 +2,7 @@
  * Inside the prune job.
  *
  *     job_prune.c   the spec, the new model, the result     prune_inputs.c   calibration and held-out inputs
- *     prune_search.c   one method at one sparsity, and the sparsest within a budget */
+ *     prune_search.c   one method at one sparsity, and the sparsest within a budget     prune_tune.c   fine-tuning */
 #ifndef ESP_WORKER_PRUNE_PARTS_H
 #define ESP_WORKER_PRUNE_PARTS_H
 
@@ -14,6 +14,7 @@
 typedef struct prune_inputs {
     size_t n, n_held; /* 0 when there is nothing to calibrate on */
     double *v; /* n x n_in of the network */
+    double *aim; /* n x n_y, as `target` */
     double *held; /* n_held x n_in */
     double *target; /* n_held x n_y: recorded output less the frame's part; NULL without recorded outputs */
     size_t n_box; /* points of the domain; 0 without one */
@@ -30,6 +31,7 @@ typedef struct pruning {
     prune_inputs inputs;
     double *held_y, *box_y; /* the parent's part at `held`, `in_box`: n_held, n_box x n_y */
     double *y; /* room for as many */
+    double *tune_y; /* n x n_out of the network: what it is fine-tuned to say at v */
     esp_program *slack; /* of lowering the parent; NULL: none */
     esp_arena *arena;
 } pruning;
@@ -49,6 +51,14 @@ typedef struct prune_outcome {
 } prune_outcome;
 void prune_outcome_done(prune_outcome *outcome); /* `= {0}` is done too */
 
+/* What fine-tuning came to: errors at the held-out inputs before and after. */
+typedef struct prune_tuned {
+    bool done, kept;
+    double loss; /* of the last epoch, outputs scaled by their spread */
+    double before_rms, before_validation_rmse, after_rms, after_validation_rmse; /* validation: NaN without recorded outputs */
+    double certified; /* NaN: not certified */
+} prune_tuned;
+
 /* --- prune_inputs.c --- */
 /* The box of the spec's domain, if it has one; then the inputs. */
 ESP_MUST_CHECK esp_code prune_read_domain(pruning *p, const esp_reader *payload, esp_error *reterr);
@@ -56,8 +66,18 @@ ESP_MUST_CHECK esp_code prune_read_inputs(pruning *p, const esp_reader *payload,
 /* The network's part of the model's output, G f, at n inputs: ret (n x n_y). */
 ESP_MUST_CHECK esp_code prune_part(const esp_model *model, size_t n, const double *v, double *ret, esp_error *reterr);
 
+/* --- prune_tune.c --- */
+/* What to train on; refuses a network that cannot be trained. */
+ESP_MUST_CHECK esp_code prune_tune_prepare(pruning *p, esp_error *reterr);
+/* The outcome's model becomes the tuned one if that is better and, with a budget, certified within it. */
+ESP_MUST_CHECK esp_code prune_tune(pruning *p, double begin, double end, prune_outcome *outcome, prune_tuned *ret, esp_error *reterr);
+
 /* --- prune_search.c --- */
-/* One method at the spec's sparsity or pattern, certified when there is a domain. */
+/* Differences to the parent, and to recorded outputs, at the held-out inputs. */
+ESP_MUST_CHECK esp_code prune_measure(pruning *p, prune_outcome *o, esp_error *reterr);
+/* Certificates of the difference to the parent, by until_ns; what was there is replaced. */
+ESP_MUST_CHECK esp_code prune_certify(pruning *p, int64_t until_ns, prune_outcome *o, esp_error *reterr);
+/* One method at the spec's sparsity or pattern, measured. */
 ESP_MUST_CHECK esp_code prune_once(pruning *p, prune_outcome *ret, esp_error *reterr);
 /* The sparsest that the options' method finds by deadline_ns, whatever sparsity they have; progress goes from `begin` to `end`. A
  * method that cannot be carried out is an outcome with its error. Errors: CANCELLED, NOMEM. */

@@ -68,7 +68,7 @@ static double size_up(const pruning *p, size_t n, const double *a, const double 
     return largest;
 }
 
-static esp_code measure(pruning *p, prune_outcome *o, esp_error *reterr) {
+esp_code prune_measure(pruning *p, prune_outcome *o, esp_error *reterr) {
     size_t n = p->inputs.n_held, n_y = (size_t)esp_model_n_y(p->parent->model);
     esp_code code = prune_part(o->model, n, p->inputs.held, p->y, reterr);
     if (code) return code;
@@ -88,8 +88,7 @@ static double witness_of(const prune_outcome *o) {
     return o->certified.n ? o->certified.rows[0].lower : 0;
 }
 
-/* Certificates of the difference to the parent, by until_ns; what was there is replaced. */
-static esp_code certify(pruning *p, int64_t until_ns, prune_outcome *o, esp_error *reterr) {
+esp_code prune_certify(pruning *p, int64_t until_ns, prune_outcome *o, esp_error *reterr) {
     const esp_stop stop = {until_ns, worker_cancelled, p->w};
     esp_certify_opts opts = ESP_CERTIFY_OPTS_INIT;
     esp_certified made = {0};
@@ -124,9 +123,7 @@ esp_code prune_once(pruning *p, prune_outcome *ret, esp_error *reterr) {
     const esp_stop stop = {ESP_NEVER, worker_cancelled, p->w};
     esp_code code = make(p, &p->spec.opts, &stop, ret, reterr);
     ret->tried = 1;
-    if (!code) code = measure(p, ret, reterr);
-    if (!code && p->box.n) code = certify(p, esp_clock_now_ns() + (int64_t)(p->spec.time_limit_s * 1e9), ret, reterr);
-    return code;
+    return code ? code : prune_measure(p, ret, reterr);
 }
 
 /* ---- the search ---- */
@@ -193,7 +190,7 @@ static esp_code decide(search *s, int step, bool *ret_within, esp_error *reterr)
     int64_t now = esp_clock_now_ns(), most = (s->deadline_ns - now) / FEW_TRIES, slice = FIRST_NS;
     for (bool last = !removed; !code && !last; slice *= 4) {
         last = slice >= most;
-        code = certify(p, esp_clock_now_ns() + (last ? most : slice), &o, reterr);
+        code = prune_certify(p, esp_clock_now_ns() + (last ? most : slice), &o, reterr);
         last = last || o.value <= p->spec.error_budget || witness_of(&o) > p->spec.error_budget;
         if (!code && o.certified.n && strcmp(o.certified.rows[o.certified.n - 1].status, "time_limit") != 0) last = true;
     }
@@ -230,8 +227,8 @@ esp_code prune_search(pruning *p, const esp_prune_opts *opts, int64_t deadline_n
     esp_prune_count(p->parent->model->net, opts, &weights, &s.zeros);
     esp_code code = sieve_steps(&s, &step, &error);
     if (!code) code = certify_steps(&s, step, &error);
-    if (!code && s.best.model) code = measure(p, &s.best, &error);
-    if (code == ESP_DEADLINE && s.best.model) code = measure(p, &s.best, &error);
+    if (!code && s.best.model) code = prune_measure(p, &s.best, &error);
+    if (code == ESP_DEADLINE && s.best.model) code = prune_measure(p, &s.best, &error);
     if (is_fatal(code)) {
         prune_outcome_done(&s.best);
         if (reterr) *reterr = error;

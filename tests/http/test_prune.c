@@ -9,64 +9,11 @@
 
 #include "base/buf.h"
 #include "base/rng.h"
-#include "support/rail.h"
-#include "support/schema.h"
+#include "support/pruning.h"
 
 static test_daemon d;
 
 #define BOX4 "\"domain\":{\"lower\":[-1,-1,-1,-1],\"upper\":[1,1,1,1]}"
-
-/* A policy 4-12-12-2 of random weights. */
-static void upload_policy(const char *name) {
-    static const int widths[] = {4, 12, 12, 2};
-    char path[128];
-    esp_buf text = {0};
-    esp_rng rng;
-    esp_rng_init(&rng, 5, 5);
-    esp_jsonw w = esp_jsonw_on(&text);
-    esp_jsonw_object(&w, NULL);
-    esp_jsonw_array(&w, "layers");
-    for (int k = 0; k < 3; k++) {
-        double weights[144], biases[12];
-        for (int i = 0; i < widths[k + 1]; i++) {
-            for (int j = 0; j < widths[k]; j++) weights[i * widths[k] + j] = esp_rng_normal(&rng) / sqrt(widths[k]);
-            biases[i] = 0.3 * esp_rng_normal(&rng);
-        }
-        esp_jsonw_object(&w, NULL);
-        esp_jsonw_matrix(&w, "w", weights, (size_t)widths[k + 1], (size_t)widths[k]);
-        esp_jsonw_vector(&w, "b", biases, (size_t)widths[k + 1]);
-        esp_jsonw_string(&w, "activation", k == 2 ? "identity" : "relu");
-        esp_jsonw_object_end(&w);
-    }
-    esp_jsonw_array_end(&w);
-    esp_jsonw_object_end(&w);
-    snprintf(path, sizeof path, "/v1/models?name=%s&kind=policy", name);
-    http_reply reply = http_json(&d, "POST", path, esp_buf_text(&text));
-    expect_status(reply, 201);
-    http_done(&reply);
-    esp_buf_done(&text);
-}
-
-/* The job's reply after its end, held against the description of the interface. */
-static http_reply run(const char *spec, const char *state) {
-    char id[64], why[1024] = "", path[128], body[2048];
-    snprintf(body, sizeof body, "{\"kind\":\"prune\",\"spec\":%s}", spec);
-    ck_assert_msg(schema_check_request("POST", "/v1/jobs", body, why, sizeof why), "%s: %s", body, why);
-    rail_submit(&d, body, id);
-    http_reply job = rail_wait_end(&d, id, 60);
-    ck_assert_msg(strcmp(reply_text(&job, "/state"), state) == 0, "%.1500s", job.body);
-    snprintf(path, sizeof path, "/v1/jobs/%s", id);
-    ck_assert_msg(schema_check_reply("GET", path, 200, job.body, why, sizeof why), "%s", why);
-    return job;
-}
-
-static http_reply get_model(const http_reply *job) {
-    char path[128];
-    snprintf(path, sizeof path, "/v1/models/%s", reply_text(job, "/result/model/id"));
-    http_reply model = http_get(&d, path);
-    expect_status(model, 200);
-    return model;
-}
 
 /* Zeros among the weights of layer k of the network in a model's JSON form. */
 static int zeros_in(const char *ref, int k, int rows, int cols) {
@@ -85,26 +32,6 @@ static int zeros_in(const char *ref, int k, int rows, int cols) {
     return zeros;
 }
 
-/* Every certificate of the result is proved again by espalier-check from the stored models alone. */
-static void check_certificates(const http_reply *job) {
-    const char *build = getenv("ESPALIER_BUILD");
-    size_t n = reply_count(job, "/result/certificates");
-    for (size_t i = 0; i < n; i++) {
-        char pointer[64], path[128], command[512];
-        esp_error error = {0};
-        snprintf(pointer, sizeof pointer, "/result/certificates/%zu/id", i);
-        snprintf(path, sizeof path, "/v1/bounds/%s", reply_text(job, pointer));
-        http_reply row = http_get(&d, path);
-        expect_status(row, 200);
-        snprintf(path, sizeof path, "%s/certificate", d.dir);
-        ck_assert_int_eq(esp_file_write(path, row.body, row.len, &error), ESP_OK);
-        snprintf(command, sizeof command, "%s/espalier-check --models %s/data/blobs %s/certificate >%s/checked 2>&1", build ? build : "build/release",
-                 d.dir, d.dir, d.dir);
-        ck_assert_msg(system(command) == 0, "%.1000s", row.body);
-        http_done(&row);
-    }
-}
-
 /* ---- what works ---- */
 
 START_TEST(prune__makes_a_version_with_its_lineage) {
@@ -112,7 +39,7 @@ START_TEST(prune__makes_a_version_with_its_lineage) {
     char spec[512];
     snprintf(spec, sizeof spec, "{\"model\":\"pi/1\",\"name\":\"half-%s\",\"method\":\"%s\",\"sparsity\":0.5,\"samples\":500," BOX4 "}", methods[_i],
              methods[_i]);
-    http_reply job = run(spec, "succeeded"), model = get_model(&job), parent = http_get(&d, "/v1/models/pi/1");
+    http_reply job = pruning_run(&d, spec, "succeeded"), model = pruning_model(&d, &job), parent = http_get(&d, "/v1/models/pi/1");
     ck_assert_double_eq(reply_number(&job, "/result/sparsity"), 0.5);
     ck_assert_uint_eq(reply_count(&job, "/result/reached"), 1);
     ck_assert_str_eq(reply_text(&job, "/result/reached/0/method"), methods[_i]);
@@ -132,7 +59,7 @@ START_TEST(prune__makes_a_version_with_its_lineage) {
     ck_assert_double_ge(reply_number(&job, "/result/reached/0/certified"), reply_number(&job, "/result/reached/0/measured/largest"));
     ck_assert_double_ge(reply_number(&job, "/result/reached/0/certified"), reply_number(&job, "/result/reached/0/lower"));
     ck_assert_uint_eq(reply_count(&model, "/certificates"), reply_count(&job, "/result/certificates"));
-    check_certificates(&job);
+    pruning_check(&d, &job);
     http_done(&parent);
     http_done(&model);
     http_done(&job);
@@ -143,7 +70,8 @@ END_TEST
 START_TEST(prune__is_reproducible_and_goes_on_from_what_is_gone) {
     static const char spec[] = "{\"model\":\"pi/1\",\"name\":\"again\",\"method\":\"obs\",\"sparsity\":0.4,\"samples\":300,\"seed\":3," BOX4 "}";
     static const char more[] = "{\"model\":\"again/1\",\"method\":\"sparsegpt\",\"sparsity\":0.6,\"samples\":300," BOX4 "}";
-    http_reply first = run(spec, "succeeded"), second = run(spec, "succeeded"), third = run(more, "succeeded"), model = get_model(&third);
+    http_reply first = pruning_run(&d, spec, "succeeded"), second = pruning_run(&d, spec, "succeeded"), third = pruning_run(&d, more, "succeeded"),
+               model = pruning_model(&d, &third);
     ck_assert_str_eq(reply_text(&first, "/result/model/id"), reply_text(&second, "/result/model/id"));
     ck_assert_str_eq(reply_text(&model, "/name"), "again"); /* its parent's name */
     ck_assert_double_eq(reply_number(&model, "/version"), 2);
@@ -168,7 +96,7 @@ END_TEST
 START_TEST(prune__budget_is_kept_by_the_sparsest) {
     static const char spec[] =
         "{\"model\":\"pi/1\",\"name\":\"within\",\"error_budget\":0.25,\"norm\":\"l2\",\"samples\":500,\"time_limit_s\":3," BOX4 "}";
-    http_reply job = run(spec, "succeeded");
+    http_reply job = pruning_run(&d, spec, "succeeded");
     double best = 0, least = INFINITY;
     ck_assert_uint_eq(reply_count(&job, "/result/reached"), 8); /* every method, layer by layer and over the network */
     for (int i = 0; i < 8; i++) {
@@ -189,7 +117,7 @@ START_TEST(prune__budget_is_kept_by_the_sparsest) {
         ck_assert_str_eq(reply_text(&job, pointer), "l2");
     }
     ck_assert_double_le(least, 0.25);
-    check_certificates(&job);
+    pruning_check(&d, &job);
     http_done(&job);
 }
 END_TEST
@@ -200,7 +128,7 @@ START_TEST(prune__budget_that_nothing_keeps_is_an_answer) {
         /* two weights: at most of the steps of the search none of them goes, and what is the same is no answer */
         "{\"model\":\"tiny/1\",\"name\":\"none\",\"method\":\"magnitude\",\"scope\":\"layer\",\"error_budget\":1e-9,\"time_limit_s\":5,"
         "\"domain\":{\"lower\":[-1],\"upper\":[1]}}"};
-    http_reply job = run(specs[_i], "succeeded"), model = http_get(&d, "/v1/models/none");
+    http_reply job = pruning_run(&d, specs[_i], "succeeded"), model = http_get(&d, "/v1/models/none");
     ck_assert(!reply_has(&job, "/result/model"));
     ck_assert_uint_eq(reply_count(&job, "/result/reached"), 1);
     ck_assert(!reply_has(&job, "/result/reached/0/sparsity"));
@@ -220,14 +148,14 @@ START_TEST(prune__dynamics_on_a_dataset) {
              "{\"model\":\"cart/1\",\"name\":\"light-%d\",\"method\":\"sparsegpt\",\"scope\":\"network\",\"sparsity\":0.3,\"dataset\":\"rail\","
              "\"time_limit_s\":1%s}",
              _i, domains[_i]);
-    http_reply job = run(spec, "succeeded"), model = get_model(&job), parent = http_get(&d, "/v1/models/cart/1");
+    http_reply job = pruning_run(&d, spec, "succeeded"), model = pruning_model(&d, &job), parent = http_get(&d, "/v1/models/cart/1");
     http_reply data = http_get(&d, "/v1/datasets/rail");
     ck_assert_double_gt(reply_number(&model, "/validation_rmse"), 0);
     ck_assert_double_lt(reply_number(&model, "/validation_rmse"), 0.5);
     ck_assert_str_eq(reply_text(&model, "/dataset"), reply_text(&data, "/id"));
     ck_assert_double_eq(reply_number(&model, "/metrics/data_box/upper/0"), reply_number(&parent, "/metrics/data_box/upper/0"));
     ck_assert_uint_eq(reply_count(&job, "/result/certificates") > 0, _i > 0);
-    check_certificates(&job);
+    pruning_check(&d, &job);
     http_done(&data);
     http_done(&parent);
     http_done(&model);
@@ -243,14 +171,15 @@ START_TEST(prune__measures_through_the_frame) {
     http_reply reply = http_json(&d, "POST", "/v1/models?name=framed&kind=dynamics", model);
     expect_status(reply, 201);
     http_done(&reply);
-    http_reply job = run("{\"model\":\"framed\",\"name\":\"framed-half\",\"method\":\"sparsegpt\",\"sparsity\":0.5,\"samples\":2000,"
-                         "\"domain\":{\"lower\":[-1,-1,-1],\"upper\":[1,1,1]}}",
-                         "succeeded");
+    http_reply job = pruning_run(&d,
+                                 "{\"model\":\"framed\",\"name\":\"framed-half\",\"method\":\"sparsegpt\",\"sparsity\":0.5,\"samples\":2000,"
+                                 "\"domain\":{\"lower\":[-1,-1,-1],\"upper\":[1,1,1]}}",
+                                 "succeeded");
     double largest = reply_number(&job, "/result/reached/0/measured/largest"), lower = reply_number(&job, "/result/reached/0/lower");
     ck_assert_double_gt(largest, 1);
     ck_assert_double_le(largest, reply_number(&job, "/result/reached/0/certified"));
     ck_assert_double_ge(largest, 0.5 * lower);
-    check_certificates(&job);
+    pruning_check(&d, &job);
     http_done(&job);
 }
 END_TEST
@@ -263,7 +192,7 @@ START_TEST(prune__policy_on_states_or_observations) {
              "{\"model\":\"pi/1\",\"name\":\"on-%d\",\"method\":\"obs\",\"pattern\":\"2:4\",\"layers\":[2,1],\"objective\":\"layer\",\"damping\":0.1,"
              "\"bias\":false,\"time_limit_s\":0.1,%s}",
              _i, inputs[_i]);
-    http_reply job = run(spec, "succeeded");
+    http_reply job = pruning_run(&d, spec, "succeeded");
     const char *id = reply_text(&job, "/result/model/id");
     ck_assert_int_eq(zeros_in(id, 0, 12, 4), 24);
     ck_assert_int_eq(zeros_in(id, 1, 12, 12), 72);
@@ -274,7 +203,7 @@ START_TEST(prune__policy_on_states_or_observations) {
 END_TEST
 
 START_TEST(prune__magnitude_needs_no_inputs) {
-    http_reply job = run("{\"model\":\"pi/1\",\"name\":\"plain\",\"method\":\"magnitude\",\"sparsity\":1}", "succeeded");
+    http_reply job = pruning_run(&d, "{\"model\":\"pi/1\",\"name\":\"plain\",\"method\":\"magnitude\",\"sparsity\":1}", "succeeded");
     ck_assert_double_eq(reply_number(&job, "/result/sparsity"), 1);
     ck_assert(!reply_has(&job, "/result/reached/0/measured"));
     ck_assert(!reply_has(&job, "/result/model/validation_rmse"));
@@ -352,8 +281,6 @@ START_TEST(prune__refuses_by_field) {
         {"\"method\":\"magnitude\",\"sparsity\":0.5,\"seed\":-1", 400, "/spec/seed"},
         {"\"method\":\"magnitude\",\"sparsity\":0.5,\"name\":\"a b\"", 400, "/spec/name"},
         {"\"method\":\"magnitude\",\"sparsity\":0.5,\"sparse\":1", 400, "/spec/sparse"},
-        {"\"method\":\"magnitude\",\"sparsity\":0.5,\"finetune\":5", 422, "/spec/finetune"},
-        {"\"method\":\"magnitude\",\"sparsity\":0.5,\"epochs\":5", 422, "/spec/epochs"},
     };
     char spec[512];
     expect_refused("{\"method\":\"magnitude\",\"sparsity\":0.5}", 400, "/spec/model");
@@ -367,13 +294,13 @@ END_TEST
 
 /* What only the model itself can tell fails the job, names the field, and leaves nothing. */
 START_TEST(prune__fails_by_field) {
-    http_reply job = run("{\"model\":\"pi/1\",\"name\":\"deep\",\"method\":\"magnitude\",\"sparsity\":0.5,\"layers\":[4]}", "failed");
+    http_reply job = pruning_run(&d, "{\"model\":\"pi/1\",\"name\":\"deep\",\"method\":\"magnitude\",\"sparsity\":0.5,\"layers\":[4]}", "failed");
     ck_assert_str_eq(reply_text(&job, "/error/pointer"), "/spec/layers/0");
     http_reply model = http_get(&d, "/v1/models/deep");
     expect_status(model, 404);
     http_done(&model);
     http_done(&job);
-    job = run("{\"model\":\"pi/1\",\"method\":\"obs\",\"sparsity\":0.5,\"damping\":0,\"states\":[[1,0,0,0],[1,0,0,0.5]]}", "failed");
+    job = pruning_run(&d, "{\"model\":\"pi/1\",\"method\":\"obs\",\"sparsity\":0.5,\"damping\":0,\"states\":[[1,0,0,0],[1,0,0,0.5]]}", "failed");
     ck_assert_str_eq(reply_text(&job, "/error/code"), "NUMERIC");
     ck_assert_ptr_nonnull(strstr(reply_text(&job, "/error/detail"), "damping"));
     http_done(&job);
@@ -386,7 +313,7 @@ static void setup(void) {
     rail_upload_data(&d, "rail", 20);
     rail_upload_data(&d, "other-rail", 10);
     rail_upload_random(&d, "wide", 40, 1);
-    upload_policy("pi");
+    pruning_upload_policy(&d, "pi");
     http_reply reply =
         http_json(&d, "POST", "/v1/models?name=tiny&kind=policy",
                   "{\"layers\":[{\"w\":[[1]],\"b\":[0],\"activation\":\"relu\"},{\"w\":[[1]],\"b\":[0],\"activation\":\"identity\"}]}");

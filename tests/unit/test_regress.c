@@ -72,6 +72,56 @@ START_TEST(regress__finds_a_piecewise_linear_law) {
 }
 END_TEST
 
+/* A network of all kinds of neurons with holes in every layer, trained on: the holes and the kinds stay, the rest moves and comes
+ * nearer, and to the same bits a second time. */
+START_TEST(regress__holes_stay_holes) {
+    static const int widths[] = {IN, 12, 8, 1};
+    static double x[N * IN], y[N];
+    esp_error error = {0};
+    esp_rng rng;
+    esp_rng_init(&rng, 3, 1);
+    draw(&rng, N, x, y);
+    const esp_pairs pairs = {N, x, y};
+    esp_regress *trained = start(1, 60);
+    esp_net *net = NULL, *tuned[2] = {NULL};
+    double loss = -1;
+    ck_assert_int_eq(esp_regress_run(trained, &pairs, NULL, NULL, NULL, &loss, &error), ESP_OK);
+    ck_assert_int_eq(esp_regress_net(trained, &net, &error), ESP_OK);
+    for (int l = 0; l < 3; l++)
+        for (int i = 0; i < widths[l] * widths[l + 1]; i++)
+            if (esp_rng_uniform(&rng) < 0.4) net->layers[l].w[i] = i % 2 ? 0.0 : -0.0;
+    net->layers[0].act[3] = net->layers[1].act[2] = ESP_ACT_IDENTITY;
+    net->layers[0].act[5] = net->layers[1].act[4] = ESP_ACT_ZERO;
+    esp_regress_opts opts = ESP_REGRESS_OPTS_INIT;
+    opts.epochs = 40;
+    opts.learning_rate = 0.005;
+    opts.weight_decay = 0.01;
+    for (int k = 0; k < 2; k++) {
+        esp_regress *r = NULL;
+        ck_assert_msg(esp_regress_start(net, &pairs, &opts, &r, &error) == ESP_OK, "%s", error.message);
+        double before = esp_regress_rmse(r, &pairs);
+        ck_assert_int_eq(esp_regress_run(r, &pairs, NULL, NULL, NULL, &loss, &error), ESP_OK);
+        ck_assert_double_lt(esp_regress_rmse(r, &pairs), 0.5 * before);
+        ck_assert_int_eq(esp_regress_net(r, &tuned[k], &error), ESP_OK);
+        esp_regress_free(r);
+    }
+    for (int l = 0; l < 3; l++) {
+        const esp_layer *was = &net->layers[l], *is = &tuned[0]->layers[l], *twin = &tuned[1]->layers[l];
+        size_t n = (size_t)was->n_in * (size_t)was->n_out;
+        ck_assert_mem_eq(was->act, is->act, (size_t)was->n_out);
+        ck_assert_mem_eq(is->w, twin->w, n * sizeof *is->w);
+        for (size_t i = 0; i < n; i++)
+            ck_assert_msg((was->w[i] == 0) == (is->w[i] == 0), "layer %d, weight %zu: %g is %g", l, i, was->w[i], is->w[i]);
+    }
+    net->layers[2].act[0] = ESP_ACT_RELU;
+    ck_assert_int_eq(esp_regress_start(net, &pairs, &opts, &trained, &error), ESP_UNPROCESSABLE);
+    esp_net_free(tuned[0]);
+    esp_net_free(tuned[1]);
+    esp_net_free(net);
+    esp_regress_free(trained);
+}
+END_TEST
+
 /* More rows than a chunk, in an order of their own, some twice. */
 START_TEST(regress__gradient_is_the_central_difference) {
     static double x[N * IN], y[N];
@@ -295,6 +345,7 @@ int main(void) {
     Suite *suite = suite_create("regress");
     TCase *tc = tcase_create("regress");
     tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, regress__holes_stay_holes);
     tcase_add_test(tc, regress__finds_a_piecewise_linear_law);
     tcase_add_loop_test(tc, regress__gradient_is_the_central_difference, 0, 3);
     tcase_add_test(tc, regress__same_seed_same_network);
