@@ -3,8 +3,9 @@
  *
  *     main.c      arguments, the search over the tree, the verdict     model.c    the model file (schema/formats/model.md)
  *     record.c    the certificate (schema/formats/certificate.md)      forms.c    affine forms, rounded by the processor
- *     network.c   networks and loops in affine forms                   slopes.c   Jacobians and norms
- *     claims.c    what each kind of certificate claims on a box
+ *     network.c   networks and loops in affine forms                   slopes.c   Jacobians
+ *     norms.c     norms of interval matrices                          claims.c   what each kind claims on a box
+ *     forever.c   what holds of two loops for ever                    product.c  a planning loss step by step
  *
  * It shares no code with the library that made the certificate: it reads both formats itself, and where the prover charges a
  * rounding by an analysis, everything here is computed with the processor rounding upwards, lower ends as negated upper
@@ -15,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 /* ---- model.c ---- */
 
@@ -43,7 +45,7 @@ void chk_sha256(const void *bytes, size_t len, char ret_hex[65]);
 
 /* ---- record.c ---- */
 
-typedef enum chk_kind { CHK_DIFFERENCE, CHK_RANGE, CHK_LIPSCHITZ, CHK_CLOSED_LOOP, CHK_PLANNING_LOSS } chk_kind;
+typedef enum chk_kind { CHK_DIFFERENCE, CHK_RANGE, CHK_LIPSCHITZ, CHK_CLOSED_LOOP, CHK_PLANNING_LOSS, CHK_CLOSED_FORM } chk_kind;
 typedef enum chk_cost { CHK_L1, CHK_LINF, CHK_L2SQ } chk_cost;
 
 typedef struct chk_term {
@@ -68,9 +70,14 @@ typedef struct chk_claim {
     int n_out;
     int steps; /* of a loop */
     double *radius; /* steps: of a closed loop, or the deviations of a planning loss */
+    bool forever; /* of a closed loop: it holds in the set, at all steps, within the radius */
+    bool stepwise; /* nothing is claimed of single steps of a closed loop; of a planning loss: proved from step to step */
+    double forever_radius, *set_lower, *set_upper; /* n_domain */
     double eta;
     int n_terms;
     chk_term *terms;
+    int n_layers;
+    double *constants; /* n_layers: of a closed form */
     void *json;
 } chk_claim;
 
@@ -117,6 +124,9 @@ void chk_sum_end(chk_space *space, chk_form *to, double noise);
 void chk_form_settle(chk_space *space, chk_form *form);
 /* to = max(0, from), from within the range. */
 void chk_form_relu(chk_space *space, const chk_form *from, chk_range range, chk_form *to);
+/* to = w x + b (n numbers); to = a neuron's output, zero, relu or identity. */
+void chk_form_row(chk_space *space, int n, const double *w, double b, const chk_form *x, chk_form *to);
+void chk_form_activate(chk_space *space, int act, const chk_form *from, chk_range range, chk_form *to);
 
 /* ---- network.c ---- */
 
@@ -142,8 +152,34 @@ typedef struct chk_slopes chk_slopes;
 chk_slopes *chk_slopes_create(const chk_model *model);
 void chk_slopes_free(chk_slopes *slopes);
 double chk_slopes_norm(chk_slopes *slopes, const double *lower, const double *upper, bool two_norm);
+/* df/dx itself (n_y x n_x), upper ends and negated lower ends; borrowed until the next. */
+void chk_slopes_run(chk_slopes *slopes, const double *lower, const double *upper, const double **ret_up, const double **ret_down);
+
+/* ---- norms.c ---- */
+
+/* Upper bounds of the largest sum of a row and of the two-norm of an m x n matrix of intervals, of the columns that move (NULL: all). */
+double chk_norm_rows(int m, int n, const double *up, const double *down, const bool *moves);
+double chk_norm_2(int m, int n, const double *up, const double *down, const bool *moves);
+
+void chk_interval_times(double a_up, double a_down, double b_up, double b_down, double *up, double *down); /* added to both */
+
+/* ---- constants.c ---- */
+
+typedef struct chk_constants chk_constants;
+chk_constants *chk_constants_create(const chk_model *model);
+void chk_constants_free(chk_constants *constants);
+/* For every layer k, |f(x; W_k + D) - f(x)|_2 <= ret_c[k] |D|_2 on the box; blame (n_x) grows by what each input does to it. */
+void chk_constants_run(chk_constants *constants, const double *lower, const double *upper, double *ret_c, double *blame);
 
 /* ---- claims.c ---- */
+
+typedef struct chk_limits {
+    long boxes, boxes_most;
+    double seconds_most;
+    clock_t start;
+} chk_limits;
+/* "the most boxes" or "the time" when one of them is over, else NULL; counts a box. */
+const char *chk_limits_over(chk_limits *limits);
 
 typedef struct chk_prover chk_prover;
 /* f, g, dynamics as the claim's kind needs them. NULL with the reason when they do not fit. */
@@ -153,5 +189,9 @@ void chk_prover_free(chk_prover *prover);
 double chk_prove(chk_prover *prover, const double *lower, const double *upper, int *ret_axis);
 /* Is `reached` reached at the witness? */
 bool chk_prove_reached(chk_prover *prover);
+
+/* What is left to do when the claim is no claim on parts of its box: in more and more pieces, within the limits. */
+bool chk_prove_forever(chk_prover *prover, chk_limits *limits); /* forever.c */
+bool chk_prove_stepwise(chk_prover *prover, chk_limits *limits); /* product.c */
 
 #endif

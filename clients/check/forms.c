@@ -159,3 +159,15 @@ void chk_form_relu(chk_space *space, const chk_form *from, chk_range range, chk_
     chk_sum_add(space, slope, slope, from);
     chk_sum_end(space, to, half);
 }
+
+void chk_form_row(chk_space *space, int n, const double *w, double b, const chk_form *x, chk_form *to) {
+    chk_sum_begin(space, b, b);
+    for (int j = 0; j < n; j++) chk_sum_add(space, w[j], w[j], &x[j]);
+    chk_sum_end(space, to, 0);
+}
+
+void chk_form_activate(chk_space *space, int act, const chk_form *from, chk_range range, chk_form *to) {
+    if (act == 0) chk_form_zero(to);
+    if (act == 1) chk_form_relu(space, from, range, to);
+    if (act == 2) chk_form_copy(to, from);
+}

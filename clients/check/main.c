@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "check/check.h"
 
@@ -20,23 +19,16 @@ typedef struct search {
     int n; /* numbers of the box */
     const char *tree;
     int leaf, leaves; /* taken so far */
-    long boxes, boxes_most;
-    double seconds_most, worst; /* worst: of the leaf that failed */
-    clock_t start;
+    chk_limits limits;
+    double worst; /* of the leaf that failed */
     const char *stopped; /* why a leaf was given up */
 } search;
-
-static bool out_of_limits(search *s) {
-    double seconds = (double)(clock() - s->start) / CLOCKS_PER_SEC;
-    s->stopped = s->boxes >= s->boxes_most ? "the most boxes" : seconds > s->seconds_most ? "the time" : NULL;
-    return s->stopped != NULL;
-}
 
 /* The box itself, or its two halves and so on. */
 static bool prove_box(search *s, double *lower, double *upper, int depth) {
     int axis = -1;
-    if (out_of_limits(s)) return false;
-    s->boxes++;
+    s->stopped = chk_limits_over(&s->limits);
+    if (s->stopped) return false;
     double ratio = chk_prove(s->prover, lower, upper, &axis);
     if (ratio <= 1) return true;
     s->worst = ratio;
@@ -107,7 +99,7 @@ static const chk_model *find_model(shelf *models, const char *sha256, char *why)
 
 static int report(const search *s, outcome code) {
     if (code == PROVED) {
-        printf("verified: %d %s, %ld boxes\n", s->leaves, s->leaves == 1 ? "leaf" : "leaves", s->boxes);
+        printf("verified: %d %s, %ld boxes\n", s->leaves, s->leaves == 1 ? "leaf" : "leaves", s->limits.boxes);
         return 0;
     }
     if (code == NO_TREE)
@@ -126,6 +118,16 @@ static int count_leaves(const char *tree) {
     return n;
 }
 
+/* What is no claim on parts of a box. 1: it does not hold. */
+static int check_whole(const chk_claim *claim, search *s) {
+    chk_round_up();
+    bool proved = !claim->forever || chk_prove_forever(s->prover, &s->limits);
+    if (proved && claim->stepwise && !claim->forever) proved = chk_prove_stepwise(s->prover, &s->limits);
+    chk_round_nearest();
+    if (!proved) printf("not verified: %s, in %ld boxes\n", claim->forever ? "what holds for ever" : "the steps one by one", s->limits.boxes);
+    return !proved;
+}
+
 static int check(const chk_claim *claim, search *s) {
     double *lower = calloc(2 * (size_t)claim->n_box, sizeof *lower), *upper = lower + claim->n_box;
     if (!lower) return 2;
@@ -134,16 +136,21 @@ static int check(const chk_claim *claim, search *s) {
     s->n = claim->n_box;
     s->tree = claim->tree ? claim->tree : "c";
     s->leaves = count_leaves(s->tree);
-    s->start = clock();
+    s->limits.start = clock();
     chk_round_up();
     bool reached = chk_prove_reached(s->prover);
-    outcome code = reached ? walk(s, lower, upper, 0) : NOT_PROVED;
+    chk_round_nearest();
+    if (!reached) printf("not verified: the witness does not reach what is said\n");
+    int whole = !reached || check_whole(claim, s);
+    if (whole || claim->stepwise) {
+        free(lower);
+        if (!whole) printf("verified: %ld boxes\n", s->limits.boxes);
+        return whole;
+    }
+    chk_round_up();
+    outcome code = walk(s, lower, upper, 0);
     chk_round_nearest();
     free(lower);
-    if (!reached) {
-        printf("not verified: the witness does not reach what is said\n");
-        return 1;
-    }
     if (code == PROVED && (*s->tree || (claim->tree && claim->leaves != s->leaves))) code = NO_TREE;
     return report(s, code);
 }
@@ -176,7 +183,7 @@ static int usage(void) {
 
 int main(int argc, char **argv) {
     shelf models = {.dir = NULL};
-    search s = {.boxes_most = 10000000, .seconds_most = 600};
+    search s = {.limits = {.boxes_most = 10000000, .seconds_most = 600}};
     const char *path = NULL;
     char why[200] = "";
     int code = 0;
@@ -185,9 +192,9 @@ int main(int argc, char **argv) {
         if (strcmp(argv[i], "--models") == 0 && more)
             models.dir = argv[++i];
         else if (strcmp(argv[i], "--seconds") == 0 && more)
-            s.seconds_most = atof(argv[++i]);
+            s.limits.seconds_most = atof(argv[++i]);
         else if (strcmp(argv[i], "--boxes") == 0 && more)
-            s.boxes_most = atol(argv[++i]);
+            s.limits.boxes_most = atol(argv[++i]);
         else if (argv[i][0] == '-')
             code = usage();
         else if (!path)

@@ -98,9 +98,7 @@ static void add_change(chk_space *space, int n, const double *w_f, const double 
 }
 
 static void layer_row(chk_space *space, const chk_layer *layer, int i, const chk_form *h, chk_form *to) {
-    chk_sum_begin(space, layer->b[i], layer->b[i]);
-    add_row(space, layer->n_in, layer->w + (size_t)i * (size_t)layer->n_in, h);
-    chk_sum_end(space, to, 0);
+    chk_form_row(space, layer->n_in, layer->w + (size_t)i * (size_t)layer->n_in, layer->b[i], h, to);
 }
 
 static void layer_change(chk_space *space, const chk_layer *f, const chk_layer *g, int i, const chk_triple *h, chk_form *to) {
@@ -112,12 +110,6 @@ static void layer_change(chk_space *space, const chk_layer *f, const chk_layer *
 }
 
 /* ---- neurons ---- */
-
-static void activate(chk_space *space, int act, const chk_form *z, chk_range range, chk_form *to) {
-    if (act == 0) chk_form_zero(to);
-    if (act == 1) chk_form_relu(space, z, range, to);
-    if (act == 2) chk_form_copy(to, z);
-}
 
 static void subtract(chk_space *space, const chk_form *a, const chk_form *b, chk_form *to) {
     chk_sum_begin(space, 0, 0);
@@ -162,8 +154,8 @@ static void change(chk_pair *pair, const chk_triple *z, int i, chk_range d, chk_
 
 static void neuron(chk_pair *pair, int act_f, int act_g, const chk_triple *z, int i, chk_triple *h) {
     chk_range f = chk_triple_f(z, i), g = chk_triple_g(z, i), d = chk_triple_d(z, i);
-    activate(pair->space, act_f, &z->f[i], f, &h->f[i]);
-    activate(pair->space, act_g, &z->g[i], g, &h->g[i]);
+    chk_form_activate(pair->space, act_f, &z->f[i], f, &h->f[i]);
+    chk_form_activate(pair->space, act_g, &z->g[i], g, &h->g[i]);
     bool both_on = f.lower >= 0 && g.lower >= 0, both_off = f.upper <= 0 && g.upper <= 0;
     if (act_f != act_g)
         subtract(pair->space, &h->f[i], &h->g[i], &h->d[i]);
@@ -193,7 +185,7 @@ static void run_one(chk_space *space, const chk_model *model, chk_form *h, chk_f
     for (int l = 0; l < model->n_layers; l++) {
         const chk_layer *layer = &model->layers[l];
         for (int i = 0; i < layer->n_out; i++) layer_row(space, layer, i, h, &z[i]);
-        for (int i = 0; i < layer->n_out; i++) activate(space, layer->act[i], &z[i], chk_form_range(&z[i]), &h[i]);
+        for (int i = 0; i < layer->n_out; i++) chk_form_activate(space, layer->act[i], &z[i], chk_form_range(&z[i]), &h[i]);
     }
 }
 

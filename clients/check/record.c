@@ -108,10 +108,45 @@ static int read_steps(const json_t *record, const char *count, const char *radii
     double largest = 0;
     if (!json_is_integer(steps) || json_integer_value(steps) < 1 || json_integer_value(steps) > STEPS_MAX) return bad(why, "no number of steps");
     claim->steps = (int)json_integer_value(steps);
+    if (!radii) return 0;
     claim->radius = numbers_at(record, radii, (size_t)claim->steps, STEPS_MAX, NULL);
     if (!claim->radius) return bad(why, "not a radius for every step");
     for (int k = 0; k < claim->steps; k++) largest = fmax(largest, claim->radius[k]);
     if (claim->kind == CHK_CLOSED_LOOP && !(claim->value >= largest)) return bad(why, "its value is less than one of its radii");
+    return 0;
+}
+
+/* What is claimed of all steps: a part of a tube, or all that there is. */
+static int read_forever(const json_t *record, chk_claim *claim, char *why) {
+    const json_t *forever = json_object_get(record, "forever"), *set = json_object_get(forever, "set");
+    claim->forever = json_is_true(json_object_get(forever, "holds")) && json_is_true(json_object_get(forever, "invariant"));
+    if (!claim->forever) return claim->stepwise ? bad(why, "nothing holds for ever") : 0;
+    size_t n = (size_t)claim->n_domain;
+    claim->forever_radius = number_at(forever, "radius");
+    claim->set_lower = numbers_at(set, "lower", n, BOX_MAX, NULL);
+    claim->set_upper = numbers_at(set, "upper", n, BOX_MAX, NULL);
+    if (!claim->set_lower || !claim->set_upper) return bad(why, "no set that the loops stay in");
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(claim->set_lower[i]) || !isfinite(claim->set_upper[i]) || claim->set_lower[i] > claim->set_upper[i])
+            return bad(why, "the set is no box");
+    if (!(claim->forever_radius >= 0) || (claim->stepwise && !(claim->value >= claim->forever_radius)))
+        return bad(why, "its value is less than its radius");
+    return 0;
+}
+
+static int read_constants(const json_t *record, chk_claim *claim, char *why) {
+    const json_t *layers = json_object_get(record, "layers");
+    size_t n = json_is_array(layers) ? json_array_size(layers) : 0;
+    if (n < 1 || n > BOX_MAX) return bad(why, "no constants");
+    claim->n_layers = (int)n;
+    claim->constants = calloc(n, sizeof *claim->constants);
+    if (!claim->constants) return no_check(why, "no memory");
+    for (size_t k = 0; k < n; k++) {
+        const json_t *layer = json_array_get(layers, k);
+        claim->constants[k] = number_at(layer, "c");
+        if (number_at(layer, "layer") != (double)(k + 1) || !(claim->constants[k] >= 0)) return bad(why, "one of its constants");
+        if (!(claim->value >= claim->constants[k])) return bad(why, "its value is less than one of its constants");
+    }
     return 0;
 }
 
@@ -171,7 +206,7 @@ static int read_loss(const json_t *record, chk_claim *claim, char *why) {
 /* ---- all of it ---- */
 
 static int read_kind(const json_t *row, chk_claim *claim, char *why) {
-    static const char *const names[] = {"difference", "range", "lipschitz", "closed_loop", "planning_loss"};
+    static const char *const names[] = {"difference", "range", "lipschitz", "closed_loop", "planning_loss", "closed_form"};
     char kind[40], method[40], strength[40], norm[10];
     if (!text_at(row, "kind", kind, sizeof kind) || !text_at(row, "method", method, sizeof method) || !text_at(row, "norm", norm, sizeof norm) ||
         !text_at(row, "strength", strength, sizeof strength))
@@ -180,13 +215,12 @@ static int read_kind(const json_t *row, chk_claim *claim, char *why) {
     size_t which = 0;
     while (which < sizeof names / sizeof *names && strcmp(names[which], kind) != 0) which++;
     if (which == sizeof names / sizeof *names) return no_check(why, "this program does not check certificates of this kind");
-    if (strcmp(method, "forever") == 0) return no_check(why, "this program does not check tubes for ever");
-    if (strcmp(kind, "planning_loss") == 0 && strcmp(method, "product") == 0)
-        return no_check(why, "this program checks planning losses by propagation only");
     claim->kind = (chk_kind)which;
+    claim->stepwise =
+        (claim->kind == CHK_CLOSED_LOOP && strcmp(method, "forever") == 0) || (claim->kind == CHK_PLANNING_LOSS && strcmp(method, "product") == 0);
     claim->two_norm = strcmp(norm, "l2") == 0;
     if (!claim->two_norm && strcmp(norm, "linf") != 0) return bad(why, "a norm that there is not");
-    return 0;
+    return claim->kind == CHK_CLOSED_FORM && !claim->two_norm ? bad(why, "its norm") : 0;
 }
 
 static int read_outputs(const json_t *record, chk_claim *claim, char *why) {
@@ -210,7 +244,9 @@ static int read_record(const json_t *row, const json_t *record, chk_claim *claim
     claim->reached = number_at(row, "lower");
     if (!(claim->value >= 0) || !isfinite(claim->value) || !(claim->reached <= claim->value)) return bad(why, "its value");
     int code = read_domain(row, record, claim, why);
-    if (!code && claim->kind == CHK_CLOSED_LOOP) code = read_steps(record, "steps", "radius", claim, why);
+    if (!code && claim->kind == CHK_CLOSED_LOOP) code = read_steps(record, "steps", claim->stepwise ? NULL : "radius", claim, why);
+    if (!code && claim->kind == CHK_CLOSED_LOOP) code = read_forever(record, claim, why);
+    if (!code && claim->kind == CHK_CLOSED_FORM) code = read_constants(record, claim, why);
     if (!code && claim->kind == CHK_PLANNING_LOSS) code = read_steps(record, "horizon", "deviation", claim, why);
     if (!code && claim->kind == CHK_PLANNING_LOSS) code = read_loss(record, claim, why);
     if (!code) code = read_outputs(record, claim, why);
@@ -248,7 +284,8 @@ void chk_claim_done(chk_claim *claim) {
         free(claim->terms[k].target_lower);
         free(claim->terms[k].target_upper);
     }
-    void *const blocks[] = {claim->lower, claim->upper, claim->witness, claim->out_lower, claim->out_upper, claim->radius, claim->terms};
+    void *const blocks[] = {claim->lower,  claim->upper, claim->witness,   claim->out_lower, claim->out_upper,
+                            claim->radius, claim->terms, claim->set_lower, claim->set_upper, claim->constants};
     for (size_t k = 0; k < sizeof blocks / sizeof *blocks; k++) free(blocks[k]);
     json_decref(claim->json);
 }

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The Jacobian of a network over a box and its norm, in interval arithmetic with the processor rounding upwards. Compiled
+ * The Jacobian of a network over a box, in interval arithmetic with the processor rounding upwards. Compiled
  * with -frounding-math.
  *
  * Which ReLUs can be either comes from affine forms. Up to ENUMERATED of them are tried with every combination of slopes 0 and
- * 1: the Jacobian is linear in each slope by itself, so a norm is largest at an end of each. More of them get [0, 1].
- *
- * The two-norm |M|^2 is the largest eigenvalue of G = M'M, at most the Frobenius norm of G to the power p, its p-th root: G is
- * squared again and again in intervals, scaled by powers of two in between. */
+ * 1: the Jacobian is linear in each slope by itself, so a norm is largest at an end of each. More of them get [0, 1]. */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +11,7 @@
 
 #include "check/check.h"
 
-enum { ENUMERATED = 8, SQUARINGS = 34, SYMBOLS = 400, EITHER_MAX = 4096 };
+enum { ENUMERATED = 8, SYMBOLS = 400, EITHER_MAX = 4096 };
 
 struct chk_slopes {
     const chk_model *model; /* borrowed */
@@ -24,8 +21,7 @@ struct chk_slopes {
     int n_either, either[EITHER_MAX];
     double *up, *down, *next_up, *next_down; /* widest x n_x: upper ends, negated lower ends */
     double *m_up, *m_down; /* n_y x n_x */
-    double *g[4]; /* of the smaller side squared */
-    int widest, side;
+    int widest;
 };
 
 static void *room(size_t n) {
@@ -42,9 +38,8 @@ chk_slopes *chk_slopes_create(const chk_model *model) {
         neurons += (size_t)model->layers[l].n_out;
         if (model->layers[l].n_out > s->widest) s->widest = model->layers[l].n_out;
     }
-    s->side = model->n_x < model->n_y ? model->n_x : model->n_y;
     s->space.most = model->n_x + SYMBOLS;
-    size_t each = (size_t)s->widest * n_x, whole = (size_t)model->n_y * n_x, square = (size_t)s->side * (size_t)s->side;
+    size_t each = (size_t)s->widest * n_x, whole = (size_t)model->n_y * n_x;
     s->space.up = room((size_t)s->space.most);
     s->space.down = room((size_t)s->space.most);
     s->x = chk_forms_create(model->n_x, s->space.most);
@@ -55,7 +50,6 @@ chk_slopes *chk_slopes_create(const chk_model *model) {
     bool made = s->space.up && s->space.down && s->x && s->h && s->z && s->slope;
     for (int k = 0; k < 4; k++) made = (*each_of[k] = room(each)) && made;
     for (int k = 0; k < 2; k++) made = (*whole_of[k] = room(whole)) && made;
-    for (int k = 0; k < 4; k++) made = (s->g[k] = room(square)) && made;
     if (made) return s;
     chk_slopes_free(s);
     return NULL;
@@ -63,8 +57,7 @@ chk_slopes *chk_slopes_create(const chk_model *model) {
 
 void chk_slopes_free(chk_slopes *s) {
     if (!s) return;
-    void *const blocks[] = {s->space.up, s->space.down, s->slope, s->up,   s->down, s->next_up, s->next_down,
-                            s->m_up,     s->m_down,     s->g[0],  s->g[1], s->g[2], s->g[3]};
+    void *const blocks[] = {s->space.up, s->space.down, s->slope, s->up, s->down, s->next_up, s->next_down, s->m_up, s->m_down};
     for (size_t k = 0; k < sizeof blocks / sizeof *blocks; k++) free(blocks[k]);
     chk_forms_free(s->x);
     chk_forms_free(s->h);
@@ -74,34 +67,23 @@ void chk_slopes_free(chk_slopes *s) {
 
 /* ---- which ReLUs can be either ---- */
 
-static void row_form(chk_space *space, int n, const double *w, double b, const chk_form *x, chk_form *to) {
-    chk_sum_begin(space, b, b);
-    for (int j = 0; j < n; j++) chk_sum_add(space, w[j], w[j], &x[j]);
-    chk_sum_end(space, to, 0);
-}
-
 static void find_either(chk_slopes *s, const double *lower, const double *upper) {
     const chk_model *m = s->model;
     unsigned char *slope = s->slope;
     s->space.n = 0;
     s->n_either = 0;
     for (int i = 0; i < m->n_x; i++) chk_form_box(&s->space, &s->x[i], i, lower[i], upper[i]);
-    for (int i = 0; i < m->n_v; i++) row_form(&s->space, m->n_x, m->v + (size_t)i * (size_t)m->n_x, 0, s->x, &s->h[i]);
+    for (int i = 0; i < m->n_v; i++) chk_form_row(&s->space, m->n_x, m->v + (size_t)i * (size_t)m->n_x, 0, s->x, &s->h[i]);
     for (int l = 0; l < m->n_layers; l++) {
         const chk_layer *layer = &m->layers[l];
         for (int i = 0; i < layer->n_out; i++)
-            row_form(&s->space, layer->n_in, layer->w + (size_t)i * (size_t)layer->n_in, layer->b[i], s->h, &s->z[i]);
+            chk_form_row(&s->space, layer->n_in, layer->w + (size_t)i * (size_t)layer->n_in, layer->b[i], s->h, &s->z[i]);
         for (int i = 0; i < layer->n_out; i++, slope++) {
             chk_range range = chk_form_range(&s->z[i]);
             *slope = layer->act[i] == 2 ? 1 : layer->act[i] == 0 || range.upper <= 0 ? 0 : range.lower >= 0 ? 1 : 2;
             if (*slope == 2 && s->n_either < EITHER_MAX) s->either[s->n_either] = (int)(slope - s->slope);
             if (*slope == 2) s->n_either++;
-            if (layer->act[i] == 1)
-                chk_form_relu(&s->space, &s->z[i], range, &s->h[i]);
-            else if (layer->act[i] == 2)
-                chk_form_copy(&s->h[i], &s->z[i]);
-            else
-                chk_form_zero(&s->h[i]);
+            chk_form_activate(&s->space, layer->act[i], &s->z[i], range, &s->h[i]);
         }
     }
 }
@@ -149,109 +131,12 @@ static void jacobian(chk_slopes *s) {
     product(m->n_y, m->n_f, cols, m->g, s->up, s->down, m->k, s->m_up, s->m_down);
 }
 
-/* ---- norms ---- */
-
-static double larger(double a, double b) {
-    return a > b ? a : b;
-}
-
-static double size_of(double up, double down) {
-    double a = larger(up, down);
-    return a >= 0 && a <= DBL_MAX ? a : a < 0 ? 0 : HUGE_VAL;
-}
-
-static double rows_norm(const chk_slopes *s, const bool *moves) {
-    double most = 0;
-    for (int i = 0; i < s->model->n_y; i++) {
-        double sum = 0;
-        for (int c = 0; c < s->model->n_x; c++) {
-            size_t at = (size_t)i * (size_t)s->model->n_x + (size_t)c;
-            if (moves[c]) sum += size_of(s->m_up[at], s->m_down[at]);
-        }
-        most = larger(most, sum);
-    }
-    return most;
-}
-
-/* The upper end and the negated lower end of [-ad, au] [-bd, bu]. */
-static void times(double au, double ad, double bu, double bd, double *up, double *down) {
-    *up += larger(larger(au * bu, ad * bd), larger(-au * bd, -ad * bu));
-    *down += larger(larger(-au * bu, -ad * bd), larger(au * bd, ad * bu));
-}
-
-/* Scales by a power of two so that the largest is near 1; the exponent taken out. INT_MIN of nothing: all are 0. */
-static int scale(size_t n, double *up, double *down, bool *ret_zero) {
-    double most = 0;
-    int exponent = 0;
-    for (size_t k = 0; k < n; k++) most = larger(most, size_of(up[k], down[k]));
-    *ret_zero = most == 0;
-    if (most == 0 || !(most <= DBL_MAX)) return 0;
-    frexp(most, &exponent);
-    for (size_t k = 0; k < n; k++) {
-        up[k] = ldexp(up[k], -exponent);
-        down[k] = ldexp(down[k], -exponent);
-    }
-    return exponent;
-}
-
-static double frobenius(size_t n, const double *up, const double *down) {
-    double sum = 0;
-    for (size_t k = 0; k < n; k++) {
-        double a = size_of(up[k], down[k]);
-        sum += a * a;
-    }
-    return sqrt(sum);
-}
-
-/* G = M M' or M' M, whichever is smaller. */
-static void gram(const chk_slopes *s, const bool *moves) {
-    int n_y = s->model->n_y, n_x = s->model->n_x, n = s->side;
-    bool of_rows = n_y <= n_x;
-    for (int i = 0; i < n; i++)
-        for (int j = 0; j < n; j++) {
-            double up = 0, down = 0;
-            for (int k = 0; k < (of_rows ? n_x : n_y); k++) {
-                size_t a = (size_t)(of_rows ? i * n_x + k : k * n_x + i), b = (size_t)(of_rows ? j * n_x + k : k * n_x + j);
-                if (of_rows ? moves[k] : moves[i] && moves[j]) times(s->m_up[a], s->m_down[a], s->m_up[b], s->m_down[b], &up, &down);
-            }
-            s->g[0][i * n + j] = up;
-            s->g[1][i * n + j] = down;
-        }
-}
-
-static double spectral(chk_slopes *s, const bool *moves) {
-    int n = s->side, exponents[SQUARINGS + 1];
-    size_t whole = (size_t)n * (size_t)n;
-    double *up = s->g[0], *down = s->g[1], *next_up = s->g[2], *next_down = s->g[3];
-    bool zero = false;
-    gram(s, moves);
-    for (int round = 0; round < SQUARINGS; round++) {
-        exponents[round] = scale(whole, up, down, &zero);
-        if (zero) return 0;
-        for (int i = 0; i < n; i++)
-            for (int j = 0; j < n; j++) {
-                double high = 0, low = 0;
-                for (int k = 0; k < n; k++) times(up[i * n + k], down[i * n + k], up[k * n + j], down[k * n + j], &high, &low);
-                next_up[i * n + j] = high;
-                next_down[i * n + j] = low;
-            }
-        double *swap = up;
-        up = next_up;
-        next_up = swap;
-        swap = down;
-        down = next_down;
-        next_down = swap;
-    }
-    exponents[SQUARINGS] = scale(whole, up, down, &zero);
-    double root = ldexp(frobenius(whole, up, down), exponents[SQUARINGS]);
-    for (int round = SQUARINGS - 1; round >= 0; round--) root = ldexp(sqrt(root), exponents[round]);
-    root = sqrt(root);
-    return root <= DBL_MAX ? root : HUGE_VAL;
-}
+/* ---- what is asked ---- */
 
 double chk_slopes_norm(chk_slopes *s, const double *lower, const double *upper, bool two_norm) {
     bool *moves = calloc((size_t)s->model->n_x, sizeof *moves);
     double most = 0;
+    int n_y = s->model->n_y, n_x = s->model->n_x;
     if (!moves) return HUGE_VAL;
     for (int i = 0; i < s->model->n_x; i++) moves[i] = lower[i] < upper[i];
     find_either(s, lower, upper);
@@ -259,8 +144,16 @@ double chk_slopes_norm(chk_slopes *s, const double *lower, const double *upper, 
     for (int combination = 0; combination < 1 << tried; combination++) {
         for (int k = 0; k < tried; k++) s->slope[s->either[k]] = combination >> k & 1 ? 4 : 3;
         jacobian(s);
-        most = larger(most, two_norm ? spectral(s, moves) : rows_norm(s, moves));
+        double norm = two_norm ? chk_norm_2(n_y, n_x, s->m_up, s->m_down, moves) : chk_norm_rows(n_y, n_x, s->m_up, s->m_down, moves);
+        if (norm > most) most = norm;
     }
     free(moves);
     return most;
+}
+
+void chk_slopes_run(chk_slopes *s, const double *lower, const double *upper, const double **ret_up, const double **ret_down) {
+    find_either(s, lower, upper);
+    jacobian(s);
+    *ret_up = s->m_up;
+    *ret_down = s->m_down;
 }
