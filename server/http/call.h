@@ -4,7 +4,7 @@
  * Who holds what. MHD holds one reference to a call from its headers to the completion callback; whoever must reply
  * holds another, and gives it up with the reply, so that a client's going never pulls a call away from under it.
  *
- *     COLLECTING --body complete--> RUNNING --reply--> REPLIED
+ *     COLLECTING --body complete--> RUNNING --reply--> REPLIED      (a connection whose upload reads a piece is suspended too)
  *                                      |                  ^
  *                                      +--> SUSPENDED ----+   (reply resumes the connection)
  *
@@ -21,6 +21,7 @@
 #include "http/http.h"
 #include "tokens.h"
 
+enum { ESP_LANES = 3, ESP_PIECE = 256 << 10 }; /* bytes of an upload that are read at once */
 enum { ESP_PARAMS_MAX = 4, ESP_QUERY_MAX = 64, ESP_HEADERS_OUT_MAX = 8, ESP_REQUEST_ID_MAX = 64 };
 #define ESP_DISCARD_MAX      ((uint64_t)128 << 20) /* a refused body is read and dropped up to here, so that the client sees why */
 #define ESP_DISCARD_STRANGER ((uint64_t)1 << 20) /* the same without a token */
@@ -62,7 +63,7 @@ struct esp_call {
     esp_pair query[ESP_QUERY_MAX];
     size_t n_query;
 
-    esp_buf body;
+    esp_buf body; /* of an upload: what it was not given yet */
     esp_json *json;
     void *upload;
     uint64_t received;
@@ -114,8 +115,8 @@ typedef struct esp_watch {
 
 typedef struct esp_handlers {
     pthread_mutex_t lock;
-    pthread_cond_t any, urgent;
-    struct esp_call *head[2], **tail[2]; /* 0 urgent, 1 the rest */
+    pthread_cond_t any, urgent, pieces;
+    struct esp_call *head[ESP_LANES], **tail[ESP_LANES]; /* urgent, the rest, pieces of uploads */
     int queued, n_threads;
     bool stopping, urgent_busy; /* the urgent thread has a call in hand: others may take urgent ones */
     pthread_t *threads;
@@ -138,6 +139,9 @@ struct esp_http {
 /* call.c */
 esp_call *esp_call_create(esp_http *http, struct MHD_Connection *connection, const char *path); /* NULL: no memory */
 void esp_call_unref(esp_call *call);
+/* listen.c */
+esp_code esp_call_piece(esp_call *call); /* gives the upload what has been collected; the refusal is in the call */
+void esp_call_piece_done(esp_call *call); /* its connection goes on with the rest */
 /* reply.c: the connection of a refused, unread request is closed after the reply. */
 enum MHD_Result esp_call_send(esp_call *call); /* on the event thread, in state REPLIED */
 void esp_call_set_response(esp_call *call, int status, const char *content_type, struct MHD_Response *response);
@@ -149,7 +153,9 @@ int esp_pattern_match(const char *pattern, const char *path);
 /* handlers.c */
 ESP_MUST_CHECK esp_code esp_handlers_start(esp_http *http, int n_threads, esp_error *reterr);
 bool esp_handlers_push(esp_http *http, esp_call *call); /* false: full */
-void esp_handlers_stop(esp_http *http); /* runs what is queued first */
+bool esp_handlers_push_piece(esp_http *http, esp_call *call);
+void esp_handlers_stop(esp_http *http); /* runs what is queued first; what comes later is not taken */
+void esp_handlers_done(esp_http *http); /* when nothing comes any more */
 /* watch.c */
 /* `tick` runs on the thread about every 250 ms. */
 ESP_MUST_CHECK esp_code esp_watch_start(esp_watch *watch, void (*tick)(void *user), void *user, esp_error *reterr);

@@ -2,8 +2,8 @@
  * HTTP: the only folder that includes microhttpd.h. A request becomes an esp_call, goes through the route table to a
  * handler, and is answered once, from any thread, now or later.
  *
- * Threads: MHD's event threads only collect bodies, run routes marked INLINE, and send. Every other handler runs on one
- * of a few handler threads, where it may block on the registry. A handler either replies before it returns, or keeps
+ * Threads: MHD's event threads only collect bodies, run routes marked INLINE, and send. One thread reads uploads, a piece at a
+ * time. Every other handler runs on one of a few handler threads, where it may block on the registry. A handler either replies before it returns, or keeps
  * the call (a plan, a waiting job) and whoever finishes it replies: the connection stays suspended until then.
  *
  * Life of a call: made when the headers are complete; `run` gets it with its body; esp_call_reply* ends it exactly once
@@ -27,7 +27,8 @@ typedef struct esp_call esp_call;
 
 typedef void esp_handler(struct esp_server *server, esp_call *call);
 
-/* A body that is taken as it streams (datasets) instead of being collected. */
+/* A body that is taken as it streams (datasets) instead of being collected. `begin` runs on an event thread, `chunk` on another, one
+ * at a time. */
 typedef struct esp_upload {
     void *(*begin)(struct esp_server *server, esp_call *call, esp_error *reterr); /* NULL on failure */
     esp_code (*chunk)(void *state, const char *bytes, size_t len, esp_error *reterr);

@@ -143,19 +143,37 @@ static enum MHD_Result on_headers(esp_http *http, struct MHD_Connection *connect
     return answer_refusal(call);
 }
 
+/* Another thread reads the piece; until then nothing more is taken from the connection. */
+static void hand_over_piece(esp_call *call) {
+    esp_conn_set(call->connection, ESP_CONN_BUSY);
+    MHD_suspend_connection(call->connection);
+    if (esp_handlers_push_piece(call->http, call)) return;
+    refuse(call, ESP_BUSY, "too many requests are waiting");
+    esp_call_piece_done(call);
+}
+
+esp_code esp_call_piece(esp_call *call) {
+    if (call->refused || call->body.len == 0) return ESP_OK;
+    call->refused = call->route->upload->chunk(call->upload, call->body.data, call->body.len, &call->refusal) != ESP_OK;
+    esp_buf_clear(&call->body);
+    return call->refused ? call->refusal.code : ESP_OK;
+}
+
+void esp_call_piece_done(esp_call *call) {
+    esp_conn_set(call->connection, ESP_CONN_BODY);
+    MHD_resume_connection(call->connection);
+}
+
 static enum MHD_Result on_body(esp_call *call, const char *bytes, size_t len) {
     call->received += len;
     esp_conn_progress(call->connection, len);
-    if (!call->refused && call->route->upload) {
-        int64_t began_ns = esp_clock_now_ns();
-        call->refused = call->route->upload->chunk(call->upload, bytes, len, &call->refusal) != ESP_OK;
-        esp_ontime_rest(began_ns);
-    } else if (!call->refused && call->received > call->route->body_cap) {
+    if (!call->refused && call->received > call->route->body_cap) {
         refuse(call, ESP_TOO_LARGE, call->route->body_cap ? "the body is larger than this takes" : "this takes no body");
     } else if (!call->refused) {
         esp_buf_put(&call->body, bytes, len);
         if (call->body.failed) refuse(call, ESP_NOMEM, "no memory for the body");
     }
+    if (!call->refused && call->upload && call->body.len >= ESP_PIECE) hand_over_piece(call);
     if (!call->refused) return MHD_YES;
     bool enough = call->received > discard_max(call) || esp_clock_now_ns() - call->arrived_ns > ESP_DISCARD_NS;
     return enough ? MHD_NO : MHD_YES;
@@ -395,6 +413,7 @@ void esp_http_stop(esp_http *http) {
     esp_handlers_stop(http);
     esp_streams_end(http);
     if (http->daemon) MHD_stop_daemon(http->daemon);
+    esp_handlers_done(http);
     if (http->quiesced_fd >= 0) close(http->quiesced_fd); /* quiescing made it ours; otherwise MHD has closed it */
     esp_watch_stop(&http->watch);
     esp_addresses_free(http->addresses);

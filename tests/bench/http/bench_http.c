@@ -6,9 +6,11 @@
  *
  * The registry is made by direct SQL in a directory under /tmp: ladders of a hundred versions a name, ten certificates a model,
  * values spread over decades. The survey asks for three pages of each filter and sort, each a different one, so that none is
- * answered from memory. Processor time of the daemon is shown beside the clock's, as other programs on the machine do not change it;
- * the client asks for real-time priority, so that the time it waits for a processor itself is not taken for the daemon's. */
+ * answered from memory. Processor time of the daemon is shown beside the clock's, as other programs on the machine do not change it.
+ * Where a client measures how long it waits for few replies it asks for real-time priority, so that its own wait for a processor is
+ * not taken for the daemon's. */
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +36,12 @@ static void load(const char *what, const char *path) {
     fflush(stdout);
 }
 
+/* A client that asks now and then, and measures how long it waits: at once, whatever else runs. */
+static void urgent(bool on) {
+    struct sched_param param = {.sched_priority = on};
+    if (sched_setscheduler(0, (on ? SCHED_RR : SCHED_OTHER) | SCHED_RESET_ON_FORK, &param) != 0) printf("no real-time priority here\n");
+}
+
 static void throughput(void) {
     printf("%d connections, %.1f s each, client and daemon on the same %ld processors\n", opts.connections, opts.seconds,
            sysconf(_SC_NPROCESSORS_ONLN));
@@ -49,11 +57,15 @@ static void lists(void) {
 }
 
 static void beside(void) {
+    urgent(true);
     reads_beside_upload(&d, 10 * opts.seconds);
+    urgent(false);
 }
 
 static void plans(void) {
+    urgent(true);
     plans_over_worker(&d, (int)(1000 * opts.seconds));
+    urgent(false);
 }
 
 static void idle(void) {
@@ -68,11 +80,6 @@ static const struct {
     const char *name;
     void (*run)(void);
 } parts[] = {{"throughput", throughput}, {"asks", asks}, {"plans", plans}, {"idle", idle}, {"beside", beside}, {"lists", lists}};
-
-static void urgent(void) {
-    struct sched_param param = {.sched_priority = 1};
-    if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &param) != 0) printf("the client has no real-time priority here\n");
-}
 
 static void show_load(void) {
     double load[3] = {0};
@@ -91,7 +98,6 @@ int main(int argc, char **argv) {
     fill_registry(&d, opts.models, opts.certificates);
     daemon_start(&d, options);
     fill_things(&d);
-    urgent();
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (!strstr(parts[i].name, opts.only)) continue;
         parts[i].run();
