@@ -33,7 +33,8 @@ esp_handler esp_api_plans_create, esp_api_plans_batch;
 esp_handler esp_api_episodes_create, esp_api_episodes_list, esp_api_episodes_get;
 
 /* api_jobs.c */
-esp_handler esp_api_jobs_create, esp_api_jobs_list, esp_api_jobs_get, esp_api_jobs_delete, esp_api_jobs_events, esp_api_jobs_batch;
+esp_handler esp_api_jobs_create, esp_api_jobs_list, esp_api_jobs_get, esp_api_jobs_delete, esp_api_jobs_events, esp_api_jobs_batch,
+    esp_api_jobs_artifacts, esp_api_jobs_log;
 
 /* api_ops.c */
 esp_handler esp_api_healthz, esp_api_readyz, esp_api_metrics, esp_api_openapi, esp_api_home;

@@ -222,6 +222,7 @@ void esp_api_jobs_list(esp_server *server, esp_call *call) {
         {"ended_at", "job.ended_ms", ESP_COL_TIME, ESP_COL_FILTER | ESP_COL_SORT},
         {"attempt", "job.attempt", ESP_COL_INTEGER, ESP_COL_FILTER | ESP_COL_SORT},
         {"crashes", "job.crashes", ESP_COL_INTEGER, ESP_COL_FILTER | ESP_COL_SORT},
+        {"retry_at", "nullif(job.not_before_ms, 0)", ESP_COL_TIME, 0},
         {"spec", "job.spec", ESP_COL_JSON, 0},
         {"result", "job.result", ESP_COL_JSON, 0},
         {"error", "job.error", ESP_COL_JSON, 0},

@@ -372,7 +372,7 @@ static void on_end(void *user, const esp_outcome *outcome) {
     free(b);
 }
 
-static const esp_work_ops ops = {on_begin, on_frame, on_end};
+static const esp_work_ops ops = {.begin = on_begin, .frame = on_frame, .end = on_end};
 
 /* ---- a caller comes, and goes ------------------------------------------------------------------------------------------- */
 

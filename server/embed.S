@@ -17,5 +17,6 @@
         embed   esp_embed_db_0001, "schema/db/0001_init.sql"
         embed   esp_embed_db_0002, "schema/db/0002_service.sql"
         embed   esp_embed_db_0003, "schema/db/0003_lists.sql"
+        embed   esp_embed_db_0004, "schema/db/0004_jobs.sql"
 
         .section .note.GNU-stack, "", %progbits

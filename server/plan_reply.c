@@ -315,7 +315,7 @@ static int64_t margin_ns(const esp_plan_job *plan, int64_t whole_ns) {
 }
 
 esp_code esp_plan_job_submit(esp_plan_job *plan, int64_t arrived_ns, esp_error *reterr) {
-    static const esp_work_ops ops = {plan_begin, plan_frame, plan_end};
+    static const esp_work_ops ops = {.begin = plan_begin, .frame = plan_frame, .end = plan_end};
     int64_t whole = (int64_t)(plan->deadline_ms * (double)ESP_NS_PER_MS), margin = margin_ns(plan, whole);
     esp_metric_observe(ESP_METRIC_REPLY_MARGIN, (double)margin * 1e-9);
     plan->arrived_ns = arrived_ns;

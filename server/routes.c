@@ -21,6 +21,8 @@ const esp_route esp_routes[] = {
     {"GET", "/v1/jobs/{id}", ESP_SCOPE_READ, 0, 0, esp_api_jobs_get, NULL, NULL},
     {"DELETE", "/v1/jobs/{id}", ESP_SCOPE_SUBMIT, 0, 64 * KIB, esp_api_jobs_delete, NULL, NULL},
     {"GET", "/v1/jobs/{id}/events", ESP_SCOPE_READ, 0, 0, esp_api_jobs_events, NULL, NULL},
+    {"GET", "/v1/jobs/{id}/artifacts", ESP_SCOPE_READ, 0, 0, esp_api_jobs_artifacts, NULL, NULL},
+    {"GET", "/v1/jobs/{id}/log", ESP_SCOPE_READ, 0, 0, esp_api_jobs_log, NULL, NULL},
 
     /* models and bounds */
     {"POST", "/v1/models", ESP_SCOPE_SUBMIT, 0, 64 * MIB, esp_api_models_create, NULL, NULL},

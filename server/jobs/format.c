@@ -38,6 +38,7 @@ void esp_job_format(const esp_job_row *row, esp_jsonw *w) {
     put_time(w, "ended_at", row->ended_ms);
     esp_jsonw_integer(w, "attempt", row->attempt);
     esp_jsonw_integer(w, "crashes", row->crashes);
+    put_time(w, "retry_at", row->not_before_ms);
     put_stored(w, "result", row->result);
     put_stored(w, "error", row->error);
     esp_jsonw_object_end(w);

@@ -191,13 +191,15 @@ void esp_jobs_drain(esp_jobs *jobs) {
 
 /* A kick waits while every batch worker has a job: the end of a run kicks again. Under the lock. */
 static bool can_dispatch(const esp_jobs *jobs) {
-    return jobs->kicked && !jobs->draining && !jobs->stopping && jobs->n_runs < jobs->server->config.batch_workers;
+    bool wanted = jobs->kicked || esp_clock_now_ns() >= jobs->retry_ns;
+    return wanted && !jobs->draining && !jobs->stopping && jobs->n_runs < jobs->server->config.batch_workers;
 }
 
 /* Sleeps until there is something to do; false at the end. */
 static bool rest(esp_jobs *jobs) {
     int64_t now = esp_clock_now_ns(), until = now + TURN_NS;
     pthread_mutex_lock(&jobs->lock);
+    if (jobs->retry_ns > now && jobs->retry_ns < until) until = jobs->retry_ns;
     bool due = jobs->stopping || can_dispatch(jobs);
     for (const job_waiter *w = jobs->waiters; w; w = w->next) {
         due = due || w->due;
@@ -217,7 +219,10 @@ static void dispatch(esp_jobs *jobs) {
         pthread_mutex_lock(&jobs->lock);
         bool more = can_dispatch(jobs);
         /* Before the claim: a job that comes after it kicks again. */
-        if (more) jobs->kicked = false;
+        if (more) {
+            jobs->kicked = false;
+            jobs->retry_ns = ESP_NEVER;
+        }
         pthread_mutex_unlock(&jobs->lock);
         if (!more || !job_run_next(jobs)) return;
         esp_jobs_kick(jobs);
@@ -270,6 +275,7 @@ esp_code esp_jobs_start(esp_server *server, esp_jobs **ret_jobs, esp_error *rete
     if (!jobs) return esp_fail(reterr, ESP_NOMEM, "no memory for the jobs");
     jobs->server = server;
     jobs->kicked = true;
+    jobs->retry_ns = ESP_NEVER;
     init_locks(jobs);
     code = job_checkpoints_open(jobs, reterr);
     if (code) {

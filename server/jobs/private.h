@@ -33,7 +33,10 @@ typedef struct job_run {
     /* the supervisor's */
     int64_t progress_ns;
     esp_buf progress; /* the latest that was not written */
+    int64_t words_ns;
+    esp_buf words; /* the worker's, not yet written */
     /* the writer thread's */
+    int64_t due_ms; /* no job was there but some that wait until then; 0: none */
     char parent[ESP_ID_MAX]; /* the model registered last */
     esp_buf models; /* elements of result.models */
     esp_error failed; /* a write that was refused: the run then fails */
@@ -69,6 +72,7 @@ struct esp_jobs {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool kicked, draining, stopping;
+    int64_t retry_ns; /* when a queued job that waits may start; ESP_NEVER: there is none */
     int n_runs;
     job_run *runs;
     job_waiter *waiters;

@@ -17,12 +17,15 @@
 #include "metrics.h"
 
 #define PROGRESS_EVERY_NS (300 * ESP_NS_PER_MS)
+#define WORDS_EVERY_NS    (500 * ESP_NS_PER_MS)
+enum { WORDS_MAX = 4096, BACKOFF_MAX_MS = 60000 };
 
 void job_run_free(job_run *run) {
     if (!run) return;
     esp_buf_done(&run->frame);
     esp_buf_done(&run->models);
     esp_buf_done(&run->progress);
+    esp_buf_done(&run->words);
     esp_buf_done(&run->payload);
     free(run);
 }
@@ -158,7 +161,7 @@ static esp_code claim(esp_db *db, void *user, esp_error *reterr) {
     esp_job_row row = {0};
     esp_error none = {0};
     esp_code code = esp_job_next(db, &row, &none);
-    if (code == ESP_NOT_FOUND) return ESP_OK;
+    if (code == ESP_NOT_FOUND) return esp_job_next_due(db, &run->due_ms, reterr);
     if (code) {
         if (reterr) *reterr = none;
         return code;
@@ -209,10 +212,14 @@ static esp_code end_done(esp_db *db, job_run *run, esp_error *reterr) {
     return code;
 }
 
-/* A lost worker: again, until too many were. */
+/* A lost worker: again after a while, until too many were. */
 static esp_code end_lost(esp_db *db, job_run *run, const esp_job_row *row, esp_error *reterr) {
-    bool again = row->crashes + 1 < esp_config_live(run->jobs->server->config.job_crashes);
-    return move(db, run, again ? ESP_JOB_QUEUED : ESP_JOB_FAILED, NULL, &run->error, reterr);
+    const esp_config *config = &run->jobs->server->config;
+    if (row->crashes + 1 >= esp_config_live(config->job_crashes)) return move(db, run, ESP_JOB_FAILED, NULL, &run->error, reterr);
+    int64_t wait_ms = (int64_t)esp_config_live(config->job_backoff_ms) << (row->crashes < 16 ? row->crashes : 16);
+    if (wait_ms > BACKOFF_MAX_MS) wait_ms = BACKOFF_MAX_MS;
+    esp_code code = move(db, run, ESP_JOB_QUEUED, NULL, &run->error, reterr);
+    return code || !wait_ms ? code : esp_job_delay(db, run->id, esp_clock_wall_ms() + wait_ms, reterr);
 }
 
 static esp_code end_other(esp_db *db, job_run *run, const esp_job_row *row, esp_error *reterr) {
@@ -259,13 +266,14 @@ static void ended(void *user, esp_code code, const esp_error *error) {
 
 typedef struct job_write {
     job_run *run;
-    esp_frame_type type;
+    esp_frame_type type; /* 0: words */
     char *payload;
     size_t len;
 } job_write;
 
 static esp_code write_frame(esp_db *db, void *user, esp_error *reterr) {
     job_write *w = user;
+    if (!w->type) return esp_job_say(db, w->run->id, w->run->attempt, w->payload, reterr);
     if (w->type == ESP_FRAME_MODEL) return job_register_model(db, w->run, w->payload, w->len, reterr);
     if (w->type == ESP_FRAME_CHECKPOINT) return job_register_checkpoint(db, w->run, w->payload, w->len, reterr);
     return esp_job_progress(db, w->run->id, w->run->attempt, w->payload, reterr);
@@ -303,6 +311,18 @@ static void write_later(job_run *run, esp_frame_type type, const char *payload, 
     esp_registry_write_async(run->jobs->server->registry, write_frame, frame_written, w);
 }
 
+static void write_words(job_run *run) {
+    if (!run->words.len) return;
+    write_later(run, 0, run->words.data, run->words.len);
+    esp_buf_clear(&run->words);
+    run->words_ns = esp_clock_now_ns();
+}
+
+/* A worker may say more than anyone reads: twice a second what it said last. */
+static void write_words_when_due(job_run *run) {
+    if (esp_clock_now_ns() - run->words_ns >= WORDS_EVERY_NS) write_words(run);
+}
+
 /* Three progress frames a second are enough for anyone who looks, and workers send two; the last one is written before the end. */
 static void on_progress(job_run *run, const char *payload, size_t len) {
     int64_t now = esp_clock_now_ns();
@@ -317,20 +337,32 @@ static void on_progress(job_run *run, const char *payload, size_t len) {
 
 static void on_frame(void *user, esp_frame_type type, const char *payload, size_t len) {
     job_run *run = user;
+    write_words_when_due(run);
     if (type == ESP_FRAME_PROGRESS) on_progress(run, payload, len);
     if (type == ESP_FRAME_MODEL || type == ESP_FRAME_CHECKPOINT) write_later(run, type, payload, len);
+}
+
+static void on_words(void *user, const char *bytes, size_t len) {
+    job_run *run = user;
+    esp_buf_put(&run->words, bytes, len);
+    if (run->words.len > WORDS_MAX) {
+        memmove(run->words.data, run->words.data + run->words.len - WORDS_MAX, WORDS_MAX);
+        run->words.len = WORDS_MAX;
+    }
+    write_words_when_due(run);
 }
 
 static void on_end(void *user, const esp_outcome *outcome) {
     job_run *run = user;
     if (run->progress.len) write_later(run, ESP_FRAME_PROGRESS, run->progress.data, run->progress.len);
+    write_words(run);
     run->end = outcome->end;
     if (outcome->payload) esp_buf_put(&run->payload, outcome->payload, outcome->len);
     if (outcome->error) run->error = *outcome->error;
     esp_registry_write_async(run->jobs->server->registry, write_end, ended, run);
 }
 
-static const esp_work_ops job_ops = {on_begin, on_frame, on_end};
+static const esp_work_ops job_ops = {.begin = on_begin, .frame = on_frame, .words = on_words, .end = on_end};
 
 /* ---- the dispatcher's part ---- */
 
@@ -386,6 +418,9 @@ bool job_run_next(esp_jobs *jobs) {
     esp_code code = esp_registry_write(jobs->server->registry, claim, run, &error);
     if (code) esp_log(ESP_LOG_ERROR, "job_claim", "code=%s message=\"%s\"", esp_code_name(code), error.message);
     if (code || !run->claimed) {
+        pthread_mutex_lock(&jobs->lock);
+        jobs->retry_ns = run->due_ms ? esp_clock_now_ns() + (run->due_ms - esp_clock_wall_ms()) * ESP_NS_PER_MS : ESP_NEVER;
+        pthread_mutex_unlock(&jobs->lock);
         forget(jobs, run);
         return false;
     }

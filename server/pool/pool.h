@@ -51,6 +51,8 @@ typedef struct esp_work_ops {
     void (*begin)(void *user, int64_t budget_ns, esp_buf *payload);
     /* A frame that is not the last: INCUMBENT, BOUND, PROGRESS, MODEL, ANSWER. May be NULL. */
     void (*frame)(void *user, esp_frame_type type, const char *payload, size_t len);
+    /* What the worker wrote to its standard output and error meanwhile. May be NULL. */
+    void (*words)(void *user, const char *bytes, size_t len);
     void (*end)(void *user, const esp_outcome *outcome);
 } esp_work_ops;
 

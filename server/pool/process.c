@@ -291,6 +291,7 @@ void process_on_words(esp_pool *pool, process *p) {
     ssize_t n = read(p->words_fd, chunk, sizeof chunk);
     if (n > 0) {
         keep_words(p, chunk, (size_t)n);
+        if (p->item && p->item->work.ops->words) p->item->work.ops->words(p->item->work.user, chunk, (size_t)n);
         esp_log(ESP_LOG_DEBUG, "worker_says", "pid=%d text=\"%.*s\"", (int)p->pid, (int)(n < 1000 ? n : 1000), chunk);
     } else if (n == 0) {
         process_close_fd(pool, &p->words_fd);

@@ -9,8 +9,8 @@
 
 #define COLUMNS                                                                                                                                      \
     "id, kind, state, priority, attempt, crashes, run_limit_s, created_ms, ifnull(started_ms, 0), ifnull(ended_ms, 0), spec, progress, result, "     \
-    "error"
-enum { PROGRESS_EVENTS_MAX = 2000 };
+    "error, not_before_ms"
+enum { PROGRESS_EVENTS_MAX = 2000, LOG_EVENTS_MAX = 64 };
 
 /* ---- states --------------------------------------------------------------------------------------------------------- */
 
@@ -76,6 +76,7 @@ static esp_code read_row(esp_stmt *s, esp_job_row *ret_row, esp_error *reterr) {
     row.created_ms = esp_stmt_int(s, 7);
     row.started_ms = esp_stmt_int(s, 8);
     row.ended_ms = esp_stmt_int(s, 9);
+    row.not_before_ms = esp_stmt_int(s, 14);
     char **const texts[] = {&row.spec, &row.progress, &row.result, &row.error};
     esp_code code = ESP_OK;
     for (int i = 0; i < 4 && !code; i++) code = esp_stmt_dup(s, 10 + i, texts[i], reterr);
@@ -123,11 +124,21 @@ esp_code esp_job_find(esp_db *db, const char *id, esp_job_row *ret_row, esp_erro
 
 esp_code esp_job_next(esp_db *db, esp_job_row *ret_row, esp_error *reterr) {
     esp_stmt *stmt = NULL;
-    esp_code code = esp_stmt_open(db, &stmt, reterr, "SELECT " COLUMNS " FROM job WHERE state = 'queued' ORDER BY priority DESC, id LIMIT 1", "");
+    esp_code code = esp_stmt_open(db, &stmt, reterr,
+                                  "SELECT " COLUMNS " FROM job WHERE state = 'queued' AND not_before_ms <= ? ORDER BY priority DESC, id LIMIT 1", "i",
+                                  esp_clock_wall_ms());
     if (!code) code = esp_rows_one(stmt, "job", "queued", reterr);
     if (!code) code = read_row(stmt, ret_row, reterr);
     esp_stmt_close(stmt);
     return code;
+}
+
+esp_code esp_job_next_due(esp_db *db, int64_t *ret_ms, esp_error *reterr) {
+    return esp_db_int(db, ret_ms, reterr, "SELECT ifnull(min(not_before_ms), 0) FROM job WHERE state = 'queued'", "");
+}
+
+esp_code esp_job_delay(esp_db *db, const char *id, int64_t until_ms, esp_error *reterr) {
+    return esp_db_run(db, reterr, "UPDATE job SET not_before_ms = ? WHERE id = ? AND state = 'queued'", "it", until_ms, id);
 }
 
 /* ---- moves ---------------------------------------------------------------------------------------------------------- */
@@ -150,7 +161,8 @@ static esp_code write_move(esp_db *db, const char *id, esp_job_state from, esp_j
     int64_t now = esp_clock_wall_ms();
     const char *name = esp_job_state_names[to];
     if (to == ESP_JOB_RUNNING) {
-        return esp_db_run(db, reterr, "UPDATE job SET state = ?, attempt = attempt + 1, started_ms = ? WHERE id = ?", "tit", name, now, id);
+        return esp_db_run(db, reterr, "UPDATE job SET state = ?, attempt = attempt + 1, started_ms = ?, not_before_ms = 0 WHERE id = ?", "tit", name,
+                          now, id);
     }
     if (to == ESP_JOB_QUEUED) {
         int64_t crash = from == ESP_JOB_RUNNING && error;
@@ -176,9 +188,19 @@ esp_code esp_job_move(esp_db *db, const char *id, int64_t attempt, esp_job_state
     return code ? code : state_event(db, id, to, to == ESP_JOB_RUNNING ? present + 1 : present, error, reterr);
 }
 
+/* Of one type of event only so many, the newest. */
+static esp_code keep_newest(esp_db *db, const char *id, const char *type, int64_t most, esp_error *reterr) {
+    int64_t count = 0;
+    esp_code code = esp_db_int(db, &count, reterr, "SELECT count(*) FROM job_event WHERE job = ? AND type = ?", "tt", id, type);
+    if (code || count <= most) return code;
+    return esp_db_run(
+        db, reterr, "DELETE FROM job_event WHERE job = ?1 AND seq IN (SELECT seq FROM job_event WHERE job = ?1 AND type = ?2 ORDER BY seq LIMIT ?3)",
+        "tti", id, type, count - most);
+}
+
 esp_code esp_job_progress(esp_db *db, const char *id, int64_t attempt, const char *progress, esp_error *reterr) {
     esp_job_state state = ESP_JOB_QUEUED;
-    int64_t present = 0, count = 0;
+    int64_t present = 0;
     esp_code code = read_state(db, id, &state, &present, reterr);
     if (code) return code;
     if (attempt != present || esp_job_state_terminal(state) || state == ESP_JOB_QUEUED) {
@@ -186,12 +208,20 @@ esp_code esp_job_progress(esp_db *db, const char *id, int64_t attempt, const cha
     }
     code = esp_db_run(db, reterr, "UPDATE job SET progress = ? WHERE id = ?", "tt", progress, id);
     if (!code) code = esp_event_append(db, id, "progress", progress, reterr);
-    if (!code) code = esp_db_int(db, &count, reterr, "SELECT count(*) FROM job_event WHERE job = ? AND type = 'progress'", "t", id);
-    if (code || count <= PROGRESS_EVENTS_MAX) return code;
-    return esp_db_run(db, reterr,
-                      "DELETE FROM job_event WHERE job = ?1 AND seq IN"
-                      " (SELECT seq FROM job_event WHERE job = ?1 AND type = 'progress' ORDER BY seq LIMIT ?2)",
-                      "ti", id, count - PROGRESS_EVENTS_MAX);
+    return code ? code : keep_newest(db, id, "progress", PROGRESS_EVENTS_MAX, reterr);
+}
+
+esp_code esp_job_say(esp_db *db, const char *id, int64_t attempt, const char *text, esp_error *reterr) {
+    esp_buf data = {0};
+    esp_jsonw w = esp_jsonw_on(&data);
+    esp_jsonw_object(&w, NULL);
+    esp_jsonw_integer(&w, "attempt", attempt);
+    esp_jsonw_string(&w, "text", text);
+    esp_jsonw_object_end(&w);
+    esp_code code = data.failed ? esp_fail(reterr, ESP_NOMEM, "no memory for an event") : ESP_OK;
+    if (!code) code = esp_event_append(db, id, "log", esp_buf_text(&data), reterr);
+    esp_buf_done(&data);
+    return code ? code : keep_newest(db, id, "log", LOG_EVENTS_MAX, reterr);
 }
 
 esp_code esp_job_kept(esp_db *db, const char *id, esp_error *reterr) {

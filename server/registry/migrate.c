@@ -13,6 +13,7 @@ static const struct migration {
     {"0001_init", esp_embed_db_0001},
     {"0002_service", esp_embed_db_0002},
     {"0003_lists", esp_embed_db_0003},
+    {"0004_jobs", esp_embed_db_0004},
 };
 enum { NEWEST = sizeof migrations / sizeof migrations[0] };
 

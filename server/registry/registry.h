@@ -146,6 +146,7 @@ typedef struct esp_job_row {
     char id[ESP_ID_MAX], kind[16];
     esp_job_state state;
     int64_t priority, attempt, crashes, created_ms, started_ms, ended_ms; /* 0 = not yet */
+    int64_t not_before_ms; /* a queued job waits until then; 0: for nothing */
     double run_limit_s;
     char token[ESP_ID_MAX]; /* who submitted it, written once and not read back; "" for nobody in particular */
     char *spec, *progress, *result, *error; /* JSON, owned; NULL for none */
@@ -161,10 +162,16 @@ ESP_MUST_CHECK esp_code esp_job_move(esp_db *db, const char *id, int64_t attempt
                                      esp_error *reterr);
 /* Progress: replaces the row's and appends a "progress" event (the oldest progress events go when there are over 2,000). */
 ESP_MUST_CHECK esp_code esp_job_progress(esp_db *db, const char *id, int64_t attempt, const char *progress, esp_error *reterr);
+/* What a worker has said: a "log" event, of which the newest 64 are kept. */
+ESP_MUST_CHECK esp_code esp_job_say(esp_db *db, const char *id, int64_t attempt, const char *text, esp_error *reterr);
 /* Jobs that are queued; those of a token, when it is not "". */
 ESP_MUST_CHECK esp_code esp_job_count_queued(esp_db *db, const char *token, int64_t *ret_n, esp_error *reterr);
-/* The queued job to run next (highest priority, then oldest); NOT_FOUND when none. */
+/* The queued job to run next (highest priority, then oldest) of those that wait for nothing; NOT_FOUND when none. */
 ESP_MUST_CHECK esp_code esp_job_next(esp_db *db, esp_job_row *ret_row, esp_error *reterr);
+/* When the first of those that wait may start; 0: none does. */
+ESP_MUST_CHECK esp_code esp_job_next_due(esp_db *db, int64_t *ret_ms, esp_error *reterr);
+/* A queued job is not to start before then. */
+ESP_MUST_CHECK esp_code esp_job_delay(esp_db *db, const char *id, int64_t until_ms, esp_error *reterr);
 /* At start: every running or cancelling job goes back to queued (or to cancelled). */
 ESP_MUST_CHECK esp_code esp_job_recover(esp_db *db, esp_error *reterr);
 /* Work was kept that a next attempt need not do again: the workers lost so far count no more. */

@@ -15,7 +15,7 @@
 
 enum { MODELS = 3, KILLS = 4, PIDS = 16 };
 static test_daemon d;
-static const char *const options[] = {"--checkpoint-ms", "10", NULL};
+static const char *const options[] = {"--checkpoint-ms", "10", "--job-backoff-ms", "20", NULL};
 
 static void sleep_ms(long ms) {
     nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);

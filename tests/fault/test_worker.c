@@ -175,13 +175,82 @@ static void expect_state(const char *id, const char *wanted) {
     http_done(&job);
 }
 
+/* What the worker of a job writes to its standard error. */
+static void say_as_worker(const char *text, int times) {
+    char path[64];
+    pid_t pid = 0;
+    ck_assert_int_eq(rail_workers(&d, RAIL_BATCH, &pid, 1), 1);
+    snprintf(path, sizeof path, "/proc/%d/fd/2", (int)pid);
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    for (int i = 0; i < times; i++) fputs(text, file);
+    fclose(file);
+}
+
+static http_reply wait_for_log(const char *id, const char *text) {
+    char path[128];
+    snprintf(path, sizeof path, "/v1/jobs/%s/log", id);
+    for (int turn = 0;; turn++) {
+        http_reply log = http_get(&d, path);
+        expect_status(log, 200);
+        if (strstr(log.body, text)) return log;
+        ck_assert_msg(turn < 200, "\"%s\" is not in the log: %.300s", text, log.body);
+        http_done(&log);
+        sleep_ms(50);
+    }
+}
+
+/* What its workers said is kept, the latest of it, and dies in the error with the last of them. */
+START_TEST(job__keeps_what_its_worker_said) {
+    char id[64], path[128];
+    rail_submit(&d, rail_long_job, id);
+    expect_state(id, "running");
+    sleep_ms(100);
+    say_as_worker("first of all\n", 1);
+    http_reply log = wait_for_log(id, "first of all\n");
+    http_done(&log);
+    say_as_worker("and on and on and on, as a solver that was told to be verbose\n", 20000);
+    say_as_worker("the end of it\n", 1);
+    log = wait_for_log(id, "the end of it\n");
+    ck_assert_uint_le(log.len, 64 * 4096);
+    http_done(&log);
+    snprintf(path, sizeof path, "/v1/jobs/%s/artifacts", id);
+    http_reply made = http_get(&d, path);
+    expect_status(made, 200);
+    ck_assert_ptr_nonnull(strstr(made.body, "\"kind\":\"log\""));
+    http_done(&made);
+    for (int crash = 0; crash < 2; crash++) {
+        for (int turn = 0; turn < 200; turn++) {
+            http_reply job = rail_wait_state(&d, id, "running");
+            bool there = reply_number(&job, "/attempt") == crash + 1;
+            http_done(&job);
+            if (there) break;
+            sleep_ms(20);
+        }
+        sleep_ms(300);
+        say_as_worker("it hurts here", 1);
+        hit_all(RAIL_BATCH, SIGKILL);
+    }
+    http_reply job = rail_wait_end(&d, id, 20);
+    ck_assert_str_eq(reply_text(&job, "/state"), "failed");
+    ck_assert_msg(strstr(reply_text(&job, "/error/detail"), "it hurts here") != NULL, "%s", job.body);
+    http_done(&job);
+    http_reply none = http_get(&d, "/v1/jobs/job_none/log");
+    expect_problem(&none, 404, "NOT_FOUND", NULL);
+    http_done(&none);
+}
+END_TEST
+
 START_TEST(job__runs_again_when_its_worker_is_lost_and_fails_in_the_end) {
     char id[64];
     rail_submit(&d, rail_long_job, id);
     expect_state(id, "running");
     sleep_ms(100);
     hit_all(RAIL_BATCH, SIGKILL);
-    http_reply job = {0};
+    expect_state(id, "queued"); /* not at once */
+    http_reply job = http_get(&d, "/v1/jobs?state=queued");
+    ck_assert_ptr_nonnull(strstr(reply_text(&job, "/items/0/retry_at"), "Z"));
+    http_done(&job);
     for (int turn = 0; turn < 100; turn++) { /* until the second attempt runs */
         job = rail_wait_state(&d, id, "running");
         if (reply_number(&job, "/attempt") == 2) break;
@@ -331,6 +400,7 @@ int main(void) {
     tcase_add_test(tc, plan__falls_back_when_the_workers_hang);
     tcase_add_test(tc, plan__falls_back_on_the_sessions_plan);
     tcase_add_test(tc, plan__keeps_what_was_found_before_a_hang);
+    tcase_add_test(tc, job__keeps_what_its_worker_said);
     tcase_add_test(tc, job__runs_again_when_its_worker_is_lost_and_fails_in_the_end);
     tcase_add_test(tc, cancel__reaches_a_worker_that_hangs);
     tcase_add_test(tc, daemon__finishes_a_job_that_it_was_killed_in);

@@ -130,6 +130,7 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("migrate");
     TCase *tcase = tcase_create("schema");
+    tcase_set_timeout(tcase, 60);
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_loop_test(tcase, migrate__keeps_rows_and_a_copy_of_what_was, 1, esp_schema_version());
     tcase_add_test(tcase, migrate__happens_whole_or_not_at_all);

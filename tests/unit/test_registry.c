@@ -454,6 +454,60 @@ START_TEST(jobs__next_is_the_highest_priority_then_the_oldest) {
 }
 END_TEST
 
+static esp_code job_delay(esp_db *db, void *user, esp_error *reterr) {
+    const step *s = user;
+    return esp_job_delay(db, s->id, s->attempt, reterr);
+}
+
+static esp_code job_next_due(esp_db *db, void *user, esp_error *reterr) {
+    step *s = user;
+    return esp_job_next_due(db, &s->attempt, reterr);
+}
+
+START_TEST(jobs__one_that_waits_lets_others_go_first) {
+    esp_error error = {0};
+    step first = {.priority = 5}, second = {0}, n = {0}, due = {.attempt = -1};
+    must(write_step(job_insert, &first, &error), &error);
+    must(write_step(job_insert, &second, &error), &error);
+    first.attempt = esp_clock_wall_ms() + 100000;
+    must(write_step(job_delay, &first, &error), &error);
+    must(write_step(job_next, &n, &error), &error);
+    ck_assert_str_eq(n.row.id, second.id);
+    esp_job_row_done(&n.row);
+    second.attempt = first.attempt - 1000;
+    must(write_step(job_delay, &second, &error), &error);
+    ck_assert_int_eq(write_step(job_next, &n, &error), ESP_NOT_FOUND);
+    must(write_step(job_next_due, &due, &error), &error);
+    ck_assert_int_eq(due.attempt, second.attempt);
+    first.attempt = esp_clock_wall_ms();
+    must(write_step(job_delay, &first, &error), &error);
+    must(write_step(job_next, &n, &error), &error);
+    ck_assert_str_eq(n.row.id, first.id);
+    esp_job_row_done(&n.row);
+}
+END_TEST
+
+static esp_code job_say(esp_db *db, void *user, esp_error *reterr) {
+    const step *s = user;
+    return esp_job_say(db, s->id, 1, s->text, reterr);
+}
+
+START_TEST(jobs__only_the_last_words_are_kept) {
+    esp_error error = {0};
+    step s = {0};
+    must(write_step(job_insert, &s, &error), &error);
+    for (int i = 0; i < 70; i++) {
+        char words[20];
+        snprintf(words, sizeof words, "line %d\n", i);
+        s.text = words;
+        must(write_step(job_say, &s, &error), &error);
+    }
+    ck_assert_int_eq(count("SELECT count(*) FROM job_event WHERE type = 'log'"), 64);
+    ck_assert_int_eq(count("SELECT count(*) FROM job_event WHERE type = 'log' AND data LIKE '%\"line 69%'"), 1);
+    ck_assert_int_eq(count("SELECT count(*) FROM job_event WHERE type = 'log' AND data LIKE '%\"line 5\\%'"), 0);
+}
+END_TEST
+
 START_TEST(jobs__recovery_requeues_running_and_ends_cancelling) {
     esp_error error = {0};
     step run = {0}, cancel = {0};
@@ -608,6 +662,8 @@ int main(void) {
     tcase_add_test(c, models__registering_twice_gives_one_version);
     tcase_add_test(c, jobs__run_to_their_end_and_stay_there);
     tcase_add_test(c, jobs__next_is_the_highest_priority_then_the_oldest);
+    tcase_add_test(c, jobs__one_that_waits_lets_others_go_first);
+    tcase_add_test(c, jobs__only_the_last_words_are_kept);
     tcase_add_test(c, jobs__recovery_requeues_running_and_ends_cancelling);
     tcase_add_test(c, jobs__events_are_numbered_and_old_progress_goes);
     tcase_add_test(c, jobs__trigger_allows_exactly_the_moves_of_states_def);
