@@ -150,6 +150,17 @@ START_TEST(recipes__run_in_order) {
     expect("episode.sh rail/3 rail-stop 1.5 true", "rail,3,2,");
     expect("episode.sh rail/1 rail-stop 0.5 false", "rail,1,16,");
     expect("lineage.sh rail/2 nightly", "from   rail/1 ");
+    ck_assert_uint_ge(lines(expect("list.sh", "mdl_")), 8);
+    ck_assert_uint_ge(lines(expect("list.sh models relu__lte=4 sort=-relu", "mdl_")), 1);
+    expect("download.sh", "the hash is right");
+    expect("query.sh", "layer 2  weights may change by ");
+    expect("alias.sh rail 1", "rail@live  version 1");
+    expect("alias.sh rail 2", "before     version 1");
+    ck_assert_uint_eq(lines(expect("plans.sh rail-stop 0.05 0.1", "optimal  objective ")), 2);
+    expect("events.sh", "succeeded");
+    ck_assert_ptr_nonnull(strstr(read_text("out"), "certificate  "));
+    expect("delete.sh", "rail-passing/2 is there");
+    expect("health.sh", "espalier_queue_depth{class=\"plan\"} ");
     ck_assert_uint_eq(lines(expect("batch.sh rail 1 2", "rail-seed-2/1 ")), 2);
     expect("cancel.sh", " cancelled");
     for (size_t i = 0; i < sizeof exchanges / sizeof exchanges[0]; i++)
@@ -175,6 +186,13 @@ START_TEST(recipes__say_what_was_refused) {
     ck_assert_int_ne(run("episode.sh rail/3 nothing"), 0);
     ck_assert_ptr_nonnull(strstr(read_text("said"), "/task"));
     ck_assert_int_ne(run("lineage.sh nothing"), 0);
+    ck_assert_int_ne(run("download.sh nothing"), 0);
+    ck_assert_int_ne(run("query.sh nothing"), 0);
+    ck_assert_int_ne(run("alias.sh rail 99"), 0);
+    ck_assert_ptr_nonnull(strstr(read_text("said"), "99"));
+    ck_assert_int_ne(run("events.sh rail/1 nothing"), 0);
+    ck_assert_int_ne(run("list.sh models nonsense=1"), 0);
+    expect("plans.sh nothing", "refused: ");
     ck_assert_int_ne(run("bounds.sh nonsense=1"), 0);
     ck_assert_ptr_nonnull(strstr(read_text("said"), "nonsense"));
     ck_assert_int_eq(setenv("ESPALIER", "http://127.0.0.1:1", 1), 0);
