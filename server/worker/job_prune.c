@@ -224,7 +224,7 @@ static esp_code send_result(const pruning *p, prune_outcome *outcomes, int n, pr
 /* ---- the job ---- */
 
 enum { WAYS = ESP_PRUNE_METHODS * 2 };
-#define SEARCH_SHARE 0.8 /* of the progress, when fine-tuning follows */
+#define SEARCH_SHARE 0.75 /* of the time and the progress, when fine-tuning follows */
 
 /* The methods and scopes to try. */
 static int list_ways(const pruning *p, esp_prune_opts ret[WAYS]) {
@@ -243,11 +243,11 @@ static int list_ways(const pruning *p, esp_prune_opts ret[WAYS]) {
 static esp_code search_all(pruning *p, prune_outcome outcomes[WAYS], int *ret_n, esp_error *reterr) {
     esp_prune_opts ways[WAYS];
     int n = list_ways(p, ways);
-    int64_t end = esp_clock_now_ns() + (int64_t)(p->spec.time_limit_s * 1e9);
+    double share = p->spec.tune.asked ? SEARCH_SHARE : 1;
+    int64_t end = esp_clock_now_ns() + (int64_t)(share * p->spec.time_limit_s * 1e9);
     esp_code code = ESP_OK;
     for (int i = 0; !code && i < n; i++) {
         int64_t now = esp_clock_now_ns(), deadline = now + (end - now) / (n - i);
-        double share = p->spec.tune.asked ? SEARCH_SHARE : 1;
         code = prune_search(p, &ways[i], deadline, share * i / n, share * (i + 1) / n, &outcomes[i], reterr);
         *ret_n = i + 1;
     }
@@ -258,12 +258,13 @@ static esp_code search_all(pruning *p, prune_outcome outcomes[WAYS], int *ret_n,
     return code;
 }
 
-/* The model to be registered: tuned if asked for, and certified if there is a domain. */
-static esp_code finish(pruning *p, prune_outcome *best, prune_tuned *ret_tuned, esp_error *reterr) {
+/* The model to be registered: tuned if asked for, with a budget in the time that is left of the limit, and certified if there is a domain. */
+static esp_code finish(pruning *p, int64_t began_ns, prune_outcome *best, prune_tuned *ret_tuned, esp_error *reterr) {
     bool budget = p->spec.error_budget > 0;
+    int64_t deadline_ns = budget ? began_ns + (int64_t)(p->spec.time_limit_s * 1e9) : ESP_NEVER;
     esp_code code = ESP_OK;
     if (!best) return ESP_OK;
-    if (p->spec.tune.asked) code = prune_tune(p, budget ? SEARCH_SHARE : 0, 0.95, best, ret_tuned, reterr);
+    if (p->spec.tune.asked) code = prune_tune(p, deadline_ns, budget ? SEARCH_SHARE : 0, 0.95, best, ret_tuned, reterr);
     if (!code && !budget && p->box.n) code = prune_certify(p, esp_clock_now_ns() + (int64_t)(p->spec.time_limit_s * 1e9), best, reterr);
     return code;
 }
@@ -276,12 +277,13 @@ esp_code worker_job_prune(worker *w, const esp_reader *payload, esp_error *reter
     worker_progress(w, 0, "reading");
     esp_code code = p.arena ? read_spec(&p, payload, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a job");
     if (!code) code = prepare(&p, reterr);
+    int64_t began_ns = esp_clock_now_ns();
     if (!code && p.spec.error_budget > 0)
         code = search_all(&p, outcomes, &n, reterr);
     else if (!code)
         code = prune_once(&p, &outcomes[n++], reterr);
     prune_outcome *best = code ? NULL : choose(outcomes, n);
-    if (!code) code = finish(&p, best, &tuned, reterr);
+    if (!code) code = finish(&p, began_ns, best, &tuned, reterr);
     if (!code) code = send_result(&p, outcomes, n, best, &tuned, reterr);
     for (int i = 0; i < WAYS; i++) prune_outcome_done(&outcomes[i]);
     esp_program_free(p.slack);

@@ -69,10 +69,17 @@ ESP_MUST_CHECK esp_code prune_part(const esp_model *model, size_t n, const doubl
 /* --- prune_tune.c --- */
 /* What to train on; refuses a network that cannot be trained. */
 ESP_MUST_CHECK esp_code prune_tune_prepare(pruning *p, esp_error *reterr);
-/* The outcome's model becomes the tuned one if that is better and, with a budget, certified within it. */
-ESP_MUST_CHECK esp_code prune_tune(pruning *p, double begin, double end, prune_outcome *outcome, prune_tuned *ret, esp_error *reterr);
+/* The best becomes the tuned one if that is better and, with a budget, certified within it; then, with a budget, the sparsest one that is found
+ * by deadline_ns. Progress goes from `begin` to `end`. */
+ESP_MUST_CHECK esp_code prune_tune(pruning *p, int64_t deadline_ns, double begin, double end, prune_outcome *best, prune_tuned *ret,
+                                   esp_error *reterr);
 
 /* --- prune_search.c --- */
+enum { PRUNE_STEPS = 256 }; /* of sparsity, that searches go by */
+/* One model by these options. */
+ESP_MUST_CHECK esp_code prune_make(pruning *p, const esp_prune_opts *opts, const esp_stop *stop, prune_outcome *ret, esp_error *reterr);
+/* Does the model keep the budget at the domain's points? */
+ESP_MUST_CHECK esp_code prune_sieve(pruning *p, const esp_model *model, bool *ret_passes, esp_error *reterr);
 /* Differences to the parent, and to recorded outputs, at the held-out inputs. */
 ESP_MUST_CHECK esp_code prune_measure(pruning *p, prune_outcome *o, esp_error *reterr);
 /* Certificates of the difference to the parent, by until_ns; what was there is replaced. */

@@ -19,7 +19,6 @@
 #include "worker/certify_kinds.h"
 #include "worker/prune_parts.h"
 
-enum { STEPS = 256 };
 #define FIRST_NS  (20 * ESP_NS_PER_MS)
 #define FEW_TRIES 4 /* the last certificate may take a quarter of what is left */
 
@@ -36,7 +35,7 @@ static bool is_fatal(esp_code code) {
 
 /* ---- one candidate ---- */
 
-static esp_code make(pruning *p, const esp_prune_opts *opts, const esp_stop *stop, prune_outcome *ret, esp_error *reterr) {
+esp_code prune_make(pruning *p, const esp_prune_opts *opts, const esp_stop *stop, prune_outcome *ret, esp_error *reterr) {
     const esp_model *parent = p->parent->model;
     esp_net *net = NULL;
     esp_model *model = NULL;
@@ -77,6 +76,12 @@ esp_code prune_measure(pruning *p, prune_outcome *o, esp_error *reterr) {
     (void)size_up(p, n, p->y, p->inputs.target, &o->validation_rmse);
     o->validation_rmse /= sqrt((double)n_y);
     return ESP_OK;
+}
+
+esp_code prune_sieve(pruning *p, const esp_model *model, bool *ret_passes, esp_error *reterr) {
+    esp_code code = prune_part(model, p->inputs.n_box, p->inputs.in_box, p->y, reterr);
+    if (!code) *ret_passes = size_up(p, p->inputs.n_box, p->y, p->box_y, NULL) <= p->spec.error_budget;
+    return code;
 }
 
 static void keep_least(prune_outcome *o) {
@@ -121,7 +126,7 @@ esp_code prune_certify(pruning *p, int64_t until_ns, prune_outcome *o, esp_error
 
 esp_code prune_once(pruning *p, prune_outcome *ret, esp_error *reterr) {
     const esp_stop stop = {ESP_NEVER, worker_cancelled, p->w};
-    esp_code code = make(p, &p->spec.opts, &stop, ret, reterr);
+    esp_code code = prune_make(p, &p->spec.opts, &stop, ret, reterr);
     ret->tried = 1;
     return code ? code : prune_measure(p, ret, reterr);
 }
@@ -147,34 +152,32 @@ static void say(const search *s, double fraction) {
 
 static esp_code make_step(search *s, int step, int64_t deadline_ns, prune_outcome *ret, esp_error *reterr) {
     const esp_stop stop = {deadline_ns, worker_cancelled, s->p->w};
-    s->opts.sparsity = (double)step / STEPS;
+    s->opts.sparsity = (double)step / PRUNE_STEPS;
     s->tried++;
-    return make(s->p, &s->opts, &stop, ret, reterr);
+    return prune_make(s->p, &s->opts, &stop, ret, reterr);
 }
 
 /* Does the model of this step keep the budget at the domain's points? */
 static esp_code sieve(search *s, int step, int64_t deadline_ns, bool *ret_passes, esp_error *reterr) {
-    pruning *p = s->p;
     prune_outcome o = {0};
     esp_code code = make_step(s, step, deadline_ns, &o, reterr);
-    if (!code) code = prune_part(o.model, p->inputs.n_box, p->inputs.in_box, p->y, reterr);
-    if (!code) *ret_passes = size_up(p, p->inputs.n_box, p->y, p->box_y, NULL) <= p->spec.error_budget;
+    if (!code) code = prune_sieve(s->p, o.model, ret_passes, reterr);
     prune_outcome_done(&o);
     return code;
 }
 
 /* The sparsest step that passes, 0 when none does; what was found so far when the time is over. */
 static esp_code sieve_steps(search *s, int *ret_step, esp_error *reterr) {
-    int low = 0, high = STEPS + 1;
+    int low = 0, high = PRUNE_STEPS + 1;
     bool passes = false;
     int64_t now = esp_clock_now_ns(), deadline = now + (s->deadline_ns - now) / 2;
-    esp_code code = sieve(s, STEPS, deadline, &passes, reterr);
-    *(passes ? &low : &high) = STEPS;
+    esp_code code = sieve(s, PRUNE_STEPS, deadline, &passes, reterr);
+    *(passes ? &low : &high) = PRUNE_STEPS;
     while (!code && high - low > 1) {
         int middle = (low + high) / 2;
         code = sieve(s, middle, deadline, &passes, reterr);
         if (!code) *(passes ? &low : &high) = middle;
-        say(s, 0.4 * (1 - (double)(high - low) / STEPS));
+        say(s, 0.4 * (1 - (double)(high - low) / PRUNE_STEPS));
     }
     if (code == ESP_DEADLINE && low > 0) code = ESP_OK;
     if (!code) *ret_step = low;
@@ -213,7 +216,7 @@ static esp_code certify_steps(search *s, int high, esp_error *reterr) {
         int middle = (low + high) / 2;
         code = decide(s, middle, &within, reterr);
         *(within ? &low : &high) = middle;
-        say(s, 0.4 + 0.6 * (1 - (double)(high - low) / STEPS));
+        say(s, 0.4 + 0.6 * (1 - (double)(high - low) / PRUNE_STEPS));
     }
     return code;
 }

@@ -17,6 +17,7 @@
 #include "net/model.h"
 #include "sparsify/prune.h"
 #include "support/models.h"
+#include "train/regress.h"
 #include "train/train.h"
 
 #define PI 3.14159265358979323846
@@ -189,12 +190,31 @@ static double deviation(size_t n, size_t cols, const double *y) {
     return sqrt(sum / (double)n);
 }
 
+/* What is left, trained on towards the network's own outputs at the calibration inputs, as `fine_tune` of a prune job. */
+static esp_net *tune(const subject *s, esp_net *pruned) {
+    double *y = room(s->n * (size_t)esp_net_outputs(s->net)), loss;
+    const esp_pairs pairs = {s->n, s->inputs, y};
+    esp_regress_opts opts = ESP_REGRESS_OPTS_INIT;
+    esp_regress *r = NULL;
+    esp_net *tuned = NULL;
+    opts.learning_rate = 0.002;
+    must(esp_prune_outputs(s->net, s->n, s->inputs, y, &error));
+    must(esp_regress_start(pruned, &pairs, &opts, &r, &error));
+    must(esp_regress_run(r, &pairs, NULL, NULL, NULL, &loss, &error));
+    must(esp_regress_net(r, &tuned, &error));
+    esp_regress_free(r);
+    esp_net_free(pruned);
+    free(y);
+    return tuned;
+}
+
 /* What one choice of options leaves on the held-out inputs; NaN when it is not to be had. */
-static double held_out_error(const subject *s, const esp_prune_opts *opts) {
+static double held_out_error(const subject *s, const esp_prune_opts *opts, bool tuned) {
     size_t n_out = (size_t)esp_net_outputs(s->net), n_in = (size_t)esp_net_inputs(s->net);
     const double *inputs = s->inputs + s->n * n_in;
     esp_net *pruned = NULL;
     if (esp_prune_run(s->net, s->n, s->inputs, opts, NULL, &pruned, &error)) return NAN;
+    if (tuned) pruned = tune(s, pruned);
     double *y = room(HELD_OUT * n_out), *y2 = room(HELD_OUT * n_out), sum = 0;
     must(esp_prune_outputs(s->net, HELD_OUT, inputs, y, &error));
     must(esp_prune_outputs(pruned, HELD_OUT, inputs, y2, &error));
@@ -211,17 +231,21 @@ static const struct {
     esp_prune_method method;
     esp_prune_scope scope;
     esp_prune_objective objective;
+    bool tuned;
 } columns[] = {
-    {"magnitude", ESP_PRUNE_MAGNITUDE, ESP_PRUNE_LAYER, ESP_PRUNE_OF_OUTPUT},
-    {"OBD", ESP_PRUNE_OBD, ESP_PRUNE_LAYER, ESP_PRUNE_OF_OUTPUT},
-    {"OBS of the layer", ESP_PRUNE_OBS, ESP_PRUNE_LAYER, ESP_PRUNE_OF_LAYER},
-    {"SparseGPT of the layer", ESP_PRUNE_SPARSEGPT, ESP_PRUNE_LAYER, ESP_PRUNE_OF_LAYER},
-    {"OBS", ESP_PRUNE_OBS, ESP_PRUNE_LAYER, ESP_PRUNE_OF_OUTPUT},
-    {"SparseGPT", ESP_PRUNE_SPARSEGPT, ESP_PRUNE_LAYER, ESP_PRUNE_OF_OUTPUT},
-    {"magnitude, network", ESP_PRUNE_MAGNITUDE, ESP_PRUNE_NETWORK, ESP_PRUNE_OF_OUTPUT},
-    {"OBD, network", ESP_PRUNE_OBD, ESP_PRUNE_NETWORK, ESP_PRUNE_OF_OUTPUT},
-    {"OBS, network", ESP_PRUNE_OBS, ESP_PRUNE_NETWORK, ESP_PRUNE_OF_OUTPUT},
-    {"SparseGPT, network", ESP_PRUNE_SPARSEGPT, ESP_PRUNE_NETWORK, ESP_PRUNE_OF_OUTPUT},
+    {"magnitude", ESP_PRUNE_MAGNITUDE, ESP_PRUNE_LAYER, ESP_PRUNE_OF_OUTPUT, false},
+    {"OBD", ESP_PRUNE_OBD, ESP_PRUNE_LAYER, ESP_PRUNE_OF_OUTPUT, false},
+    {"OBS of the layer", ESP_PRUNE_OBS, ESP_PRUNE_LAYER, ESP_PRUNE_OF_LAYER, false},
+    {"SparseGPT of the layer", ESP_PRUNE_SPARSEGPT, ESP_PRUNE_LAYER, ESP_PRUNE_OF_LAYER, false},
+    {"OBS", ESP_PRUNE_OBS, ESP_PRUNE_LAYER, ESP_PRUNE_OF_OUTPUT, false},
+    {"SparseGPT", ESP_PRUNE_SPARSEGPT, ESP_PRUNE_LAYER, ESP_PRUNE_OF_OUTPUT, false},
+    {"magnitude, network", ESP_PRUNE_MAGNITUDE, ESP_PRUNE_NETWORK, ESP_PRUNE_OF_OUTPUT, false},
+    {"OBD, network", ESP_PRUNE_OBD, ESP_PRUNE_NETWORK, ESP_PRUNE_OF_OUTPUT, false},
+    {"OBS, network", ESP_PRUNE_OBS, ESP_PRUNE_NETWORK, ESP_PRUNE_OF_OUTPUT, false},
+    {"SparseGPT, network", ESP_PRUNE_SPARSEGPT, ESP_PRUNE_NETWORK, ESP_PRUNE_OF_OUTPUT, false},
+    {"magnitude, tuned", ESP_PRUNE_MAGNITUDE, ESP_PRUNE_LAYER, ESP_PRUNE_OF_OUTPUT, true},
+    {"SparseGPT, tuned", ESP_PRUNE_SPARSEGPT, ESP_PRUNE_LAYER, ESP_PRUNE_OF_OUTPUT, true},
+    {"SparseGPT, network, tuned", ESP_PRUNE_SPARSEGPT, ESP_PRUNE_NETWORK, ESP_PRUNE_OF_OUTPUT, true},
 };
 enum { COLUMNS = sizeof columns / sizeof *columns };
 
@@ -236,7 +260,7 @@ static void put_row(const subject *s, const char *label, esp_prune_opts opts) {
         opts.scope = columns[c].scope;
         opts.objective = columns[c].objective;
         bool slow = opts.method == ESP_PRUNE_OBS && opts.scope == ESP_PRUNE_NETWORK;
-        double e = slow && (fast || percent % 20 == 0) ? NAN : held_out_error(s, &opts);
+        double e = slow && (fast || percent % 20 == 0) ? NAN : held_out_error(s, &opts, columns[c].tuned);
         printf(isnan(e) ? " - |" : " %.4f |", e);
         fflush(stdout);
     }
