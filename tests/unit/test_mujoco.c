@@ -146,7 +146,7 @@ START_TEST(reacher__steps_as_runge_and_kutta) {
         for (int i = 0; i < 2; i++) {
             ck_assert_double_eq_tol(y[ESP_REACHER_COS + i], cos(q[i]), 1e-9);
             ck_assert_double_eq_tol(y[ESP_REACHER_SIN + i], sin(q[i]), 1e-9);
-            ck_assert_double_eq_tol(y[ESP_REACHER_VELOCITY + i], v[i], 1e-8);
+            ck_assert_double_eq_tol(ESP_REACHER_SPEED * y[ESP_REACHER_VELOCITY + i], v[i], 1e-8);
         }
         ck_assert_double_eq_tol(y[ESP_REACHER_TIP], 0.1 * cos(q[0]) + 0.11 * cos(q[0] + q[1]), 1e-9);
         ck_assert_double_eq_tol(y[ESP_REACHER_TIP + 1], 0.1 * sin(q[0]) + 0.11 * sin(q[0] + q[1]), 1e-9);

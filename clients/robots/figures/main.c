@@ -3,6 +3,7 @@
  *
  *     espalier-robots list                                                         names, sizes
  *     espalier-robots data ROBOT [--transitions N] [--steps N] [--seed S]          random transitions as NDJSON on standard output
+ *     espalier-robots loop ROBOT --server URL --model REF [--method mip] ...       closed-loop episodes, planned anew at every step
  *     espalier-robots figures ROBOT --server URL --out DIR [--seed S] ...          its rows of the paper's figures, from a running service */
 #include <getopt.h>
 #include <stdlib.h>
@@ -16,12 +17,15 @@
 static const char usage[] =
     "usage: espalier-robots list\n"
     "       espalier-robots data ROBOT [--transitions N] [--steps N] [--seed 1]\n"
+    "       espalier-robots loop ROBOT --server URL --model REF [--method mip] [--plans 10] [--steps 20] [--horizon N] [--deadline-ms N] [--seed 1]\n"
     "       espalier-robots figures ROBOT --server URL --out DIR [--transitions N] [--epochs N] [--rung-epochs N] [--ladder 64,36,...]\n"
     "                                     [--trials N] [--steps N] [--plans N] [--plan-relu N] [--horizon N] [--deadline-ms N] [--seed 1]\n";
 
 enum {
     OPT_SERVER = 1,
     OPT_OUT,
+    OPT_MODEL,
+    OPT_METHOD,
     OPT_LADDER,
     OPT_TRANSITIONS,
     OPT_STEPS,
@@ -37,6 +41,7 @@ enum {
 
 static const struct option options[] = {
     {"server", required_argument, NULL, OPT_SERVER},        {"out", required_argument, NULL, OPT_OUT},
+    {"model", required_argument, NULL, OPT_MODEL},          {"method", required_argument, NULL, OPT_METHOD},
     {"ladder", required_argument, NULL, OPT_LADDER},        {"transitions", required_argument, NULL, OPT_TRANSITIONS},
     {"steps", required_argument, NULL, OPT_STEPS},          {"seed", required_argument, NULL, OPT_SEED},
     {"epochs", required_argument, NULL, OPT_EPOCHS},        {"rung-epochs", required_argument, NULL, OPT_RUNG_EPOCHS},
@@ -76,6 +81,8 @@ static void take_option(esp_figures_opts *o, int which, const char *name, const 
     switch (which) {
     case OPT_SERVER: o->server = text; break;
     case OPT_OUT: o->out = text; break;
+    case OPT_MODEL: o->model = text; break;
+    case OPT_METHOD: o->method = text; break;
     case OPT_LADDER: take_ladder(o, text); break;
     case OPT_TRANSITIONS: o->transitions = take_int(name, text, 1, 10000000); break;
     case OPT_STEPS: o->steps = take_int(name, text, 1, 1000); break;
@@ -112,14 +119,19 @@ static int write_data(const esp_robot *robot, const esp_figures_opts *o, int ste
     return 0;
 }
 
-static int make_figures(const esp_robot *robot, const esp_figures_opts *o) {
+/* The rows of the figures, or the episodes of a closed loop. */
+static int ask_service(const esp_robot *robot, const esp_figures_opts *o, bool loop) {
     esp_client_error error = {0};
     esp_figures figures = {.robot = robot, .opts = o};
-    mkdir(o->out, 0777); /* there already, or found out when writing */
+    if (!loop) mkdir(o->out, 0777); /* there already, or found out when writing */
     bool good = esp_client_open(o->server, NULL, &figures.client, &error) == ESP_CLIENT_OK;
-    good = good && esp_figures_learn(&figures, &error) && esp_figures_plan(&figures, &error);
+    if (good && loop)
+        good = esp_figures_loop(&figures, &error);
+    else
+        good = good && esp_figures_learn(&figures, &error) && esp_figures_plan(&figures, &error);
     esp_client_close(figures.client);
     if (good) return 0;
+    fflush(stdout);
     fprintf(stderr, "espalier-robots: %s", error.message);
     if (error.status != 0) fprintf(stderr, " (%s, HTTP %ld, request %s)", error.name, error.status, error.request_id);
     fputc('\n', stderr);
@@ -135,9 +147,10 @@ static const esp_robot *take_robot(const char *name) {
 }
 
 int main(int argc, char **argv) {
-    bool figures = argc > 2 && strcmp(argv[1], "figures") == 0, data = argc > 2 && strcmp(argv[1], "data") == 0;
+    bool figures = argc > 2 && strcmp(argv[1], "figures") == 0, data = argc > 2 && strcmp(argv[1], "data") == 0,
+         loop = argc > 2 && strcmp(argv[1], "loop") == 0;
     if (argc == 2 && strcmp(argv[1], "list") == 0) return list();
-    if (!figures && !data) {
+    if (!figures && !data && !loop) {
         fputs(usage, stderr);
         return 2;
     }
@@ -146,21 +159,22 @@ int main(int argc, char **argv) {
                              .ladder = {64, 36, 24, 15, 8},
                              .n_ladder = 5,
                              .trials = 100,
-                             .plans = 20,
+                             .plans = loop ? 10 : 20,
                              .plan_relu = 36,
-                             .deadline_ms = 1000,
+                             .deadline_ms = loop ? 200 : 1000,
                              .hidden = 64,
+                             .method = "mip",
                              .seed = 1};
     const esp_robot *robot = take_robot(argv[2]);
     int which, at = 0;
     optind = 3;
     while ((which = getopt_long(argc, argv, "", options, &at)) != -1) take_option(&opts, which, which == '?' ? "" : options[at].name, optarg);
-    if (optind != argc || (figures && (opts.out == NULL || opts.server == NULL))) {
+    if (optind != argc || (figures && (opts.out == NULL || opts.server == NULL)) || (loop && (opts.model == NULL || opts.server == NULL))) {
         fputs(usage, stderr);
         return 2;
     }
     esp_hush_chipmunk();
     if (data) return write_data(robot, &opts, opts.steps);
     if (opts.steps == 0) opts.steps = 20;
-    return make_figures(robot, &opts);
+    return ask_service(robot, &opts, loop);
 }

@@ -11,6 +11,7 @@
 
 #define TAU      6.283185307179586
 #define SUBSTEPS 2
+#define FAST     0.8 /* of ESP_REACHER_SPEED */
 
 static const char description[] =
     "<mujoco model='reacher'>"
@@ -68,11 +69,12 @@ void esp_reacher_state(const esp_reacher *reacher, double ret_q[2], double ret_v
 }
 
 void esp_reacher_observe(const esp_reacher *reacher, double ret_y[ESP_REACHER_NY]) {
-    double q[2], place[3];
-    esp_reacher_state(reacher, q, ret_y + ESP_REACHER_VELOCITY);
+    double q[2], v[2], place[3];
+    esp_reacher_state(reacher, q, v);
     for (int i = 0; i < 2; i++) {
         ret_y[ESP_REACHER_COS + i] = cos(q[i]);
         ret_y[ESP_REACHER_SIN + i] = sin(q[i]);
+        ret_y[ESP_REACHER_VELOCITY + i] = v[i] / ESP_REACHER_SPEED;
     }
     esp_mechanism_place(reacher->mechanism, "fingertip", place);
     ret_y[ESP_REACHER_TIP] = place[0];
@@ -112,7 +114,7 @@ static void *start(esp_dice *dice) {
 /* Any torque, often one that brakes: what is drawn blindly winds the arm up against its stop. */
 static void explore(esp_dice *dice, const double *y, double *u) {
     for (int i = 0; i < ESP_REACHER_NU; i++) {
-        bool brake = fabs(y[ESP_REACHER_VELOCITY + i]) > 8.0 || (i == 1 && y[ESP_REACHER_COS + 1] < -0.85);
+        bool brake = fabs(y[ESP_REACHER_VELOCITY + i]) > FAST || (i == 1 && y[ESP_REACHER_COS + 1] < -0.85);
         double any = esp_dice_range(dice, -1.0, 1.0);
         u[i] = brake ? -copysign(fabs(any), y[ESP_REACHER_VELOCITY + i]) : any;
     }

@@ -5,7 +5,9 @@
 
 #include "robots/robot.h"
 
-/* Observation: cosines and sines of the joints' angles, their velocities, the fingertip. SI units. The target is the task's. */
+/* Observation: cosines and sines of the joints' angles, their velocities in 10 rad/s, so that all are about 1, and the fingertip in m. The target is
+ * the task's. */
+#define ESP_REACHER_SPEED 10.0 /* rad/s that are 1 */
 enum { ESP_REACHER_COS, ESP_REACHER_SIN = 2, ESP_REACHER_VELOCITY = 4, ESP_REACHER_TIP = 6, ESP_REACHER_NY = 8, ESP_REACHER_NU = 2 };
 #define ESP_REACHER_STEP 0.02 /* s */
 
