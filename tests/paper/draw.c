@@ -4,7 +4,7 @@
  *     draw DIR      reads DIR/{models,plans,piecewise}.csv, whichever are there; writes SVG and DIR/tables.md
  *
  * long_error.svg   the error after many steps against ReLUs, median and quartiles over trials (the paper's figure 3a)
- * plan_cost.svg    the cost of open-loop plans against ReLUs, exact search and MPPI (figure 3b)
+ * plan_cost.svg    the cost of open-loop plans against ReLUs, exact search and MPPI (figure 3b); plan_cost_world.svg: what they cost when carried out
  * step_error.svg   the error of one step against ReLUs, ladder and channel pruning (figure 9)
  * piecewise_error.svg  the error of the piecewise-affine functions against ReLUs, median over seeds (figure 8) */
 #include <errno.h>
@@ -30,57 +30,65 @@ typedef struct curve_look {
 /* A figure: a panel for each name in the first column. */
 typedef struct figure {
     const char *file, *out, *title, *note, *y_label;
-    const char *relu; /* column */
-    const char *low, *middle, *high; /* columns; low and high NULL: none. Of middle, the median over rows */
+    const char *low, *middle, *high; /* columns; where low and high are NULL, the quartiles of middle over rows */
     curve_look looks[2];
     bool dense_in_both; /* rows of method "dense" belong to every curve */
 } figure;
 
+#define PRUNING                                                                                                                                      \
+    {                                                                                                                                                \
+        {"ladder", "Gumbel ladder", "#1b7f4d", NULL}, {                                                                                              \
+            "channel", "L1 channel pruning", "#d2691e", "5 3"                                                                                        \
+        }                                                                                                                                            \
+    }
+#define PLANNER                                                                                                                                      \
+    {                                                                                                                                                \
+        {"mip", "exact (mip)", "#1b7f4d", NULL}, {                                                                                                   \
+            "mppi", "MPPI", "#d2691e", "5 3"                                                                                                         \
+        }                                                                                                                                            \
+    }
+
 static const figure figures[] = {
-    {"models.csv",
-     "long_error.svg",
-     "Prediction error at the last of the steps, open loop",
-     "median and quartiles over trials that training has not seen",
-     "error, Euclidean, data units",
-     "relu",
-     "p25",
-     "p50",
-     "p75",
-     {{"ladder", "Gumbel ladder", "#1b7f4d", NULL}, {"channel", "L1 channel pruning", "#d2691e", "5 3"}},
-     true},
-    {"models.csv",
-     "step_error.svg",
-     "Error of one step",
-     "root mean square over outputs on held-out trajectories, median over seeds",
-     "RMSE, data units",
-     "relu",
-     NULL,
-     "one_step_rmse",
-     NULL,
-     {{"ladder", "Gumbel ladder", "#1b7f4d", NULL}, {"channel", "L1 channel pruning", "#d2691e", "5 3"}},
-     true},
-    {"plans.csv",
-     "plan_cost.svg",
-     "Cost of open-loop plans carried out in the simulator",
-     "median and quartiles over trials, the same for both",
-     "cost",
-     "relu",
-     NULL,
-     "cost",
-     NULL,
-     {{"mip", "exact (mip)", "#1b7f4d", NULL}, {"mppi", "MPPI", "#d2691e", "5 3"}},
-     false},
-    {"piecewise.csv",
-     "piecewise_error.svg",
-     "Piecewise-affine functions",
-     "root mean square error over the square, a share of the range; median over seeds",
-     "RMSE / range",
-     "relu",
-     NULL,
-     "rmse",
-     NULL,
-     {{"ladder", "Gumbel ladder", "#1b7f4d", NULL}, {"channel", "L1 channel pruning", "#d2691e", "5 3"}},
-     true},
+    {.file = "models.csv",
+     .out = "long_error.svg",
+     .title = "Prediction error after the last of the steps",
+     .note = "open loop, on trajectories that training has not seen; median and quartiles over trials, of several seeds the median",
+     .y_label = "error, Euclidean, data units",
+     .low = "p25",
+     .middle = "p50",
+     .high = "p75",
+     .looks = PRUNING,
+     .dense_in_both = true},
+    {.file = "models.csv",
+     .out = "step_error.svg",
+     .title = "Error of one step",
+     .note = "root mean square over outputs on held-out trajectories; median and quartiles over seeds",
+     .y_label = "RMSE, data units",
+     .middle = "one_step_rmse",
+     .looks = PRUNING,
+     .dense_in_both = true},
+    {.file = "plans.csv",
+     .out = "plan_cost.svg",
+     .title = "Cost of open-loop plans by their model",
+     .note = "what the planner minimises; median and quartiles over trials, the same for both",
+     .y_label = "cost",
+     .middle = "objective",
+     .looks = PLANNER},
+    {.file = "plans.csv",
+     .out = "plan_cost_world.svg",
+     .title = "Cost of the same plans in the simulator",
+     .note = "carried out without looking; median and quartiles over trials, the same for both",
+     .y_label = "cost",
+     .middle = "cost",
+     .looks = PLANNER},
+    {.file = "piecewise.csv",
+     .out = "piecewise_error.svg",
+     .title = "Piecewise-affine functions",
+     .note = "root mean square error over the square, a share of the range; median and quartiles over seeds",
+     .y_label = "RMSE / range",
+     .middle = "rmse",
+     .looks = PRUNING,
+     .dense_in_both = true},
 };
 
 /* What a curve has at one number of ReLUs. */
@@ -106,7 +114,7 @@ static point summarise(const figure *f, const table_file *t, const char *panel, 
         const char *method = table_file_text(t, r, "method");
         bool mine = strcmp(method, look->method) == 0 || (f->dense_in_both && strcmp(method, "dense") == 0);
         double value = table_file_number(t, r, f->middle);
-        if (!mine || strcmp(table_file_text(t, r, t->column[0]), panel) != 0 || fabs(table_file_number(t, r, f->relu) - relu) > 0.5 ||
+        if (!mine || strcmp(table_file_text(t, r, t->column[0]), panel) != 0 || fabs(table_file_number(t, r, "relu") - relu) > 0.5 ||
             !isfinite(value))
             continue;
         middle[n] = value;
@@ -121,7 +129,7 @@ static point summarise(const figure *f, const table_file *t, const char *panel, 
 static void collect(const figure *f, const table_file *t, const char *panel, const curve_look *look, curve *ret) {
     *ret = (curve){0};
     for (int r = 0; r < t->n_rows; r++) {
-        double relu = table_file_number(t, r, f->relu);
+        double relu = table_file_number(t, r, "relu");
         int known = 0;
         while (known < ret->n && fabs(ret->at[known].relu - relu) > 0.5) known++;
         if (strcmp(table_file_text(t, r, t->column[0]), panel) != 0 || known < ret->n || ret->n == TICKS) continue;
@@ -214,7 +222,7 @@ static bool draw_figure(const figure *f, const table_file *t, const char *direct
     esp_svg svg;
     int n = panels_of(t, panel), columns = n < 3 ? n : 3, rows = (n + 2) / 3;
     snprintf(path, sizeof path, "%s/%s", directory, f->out);
-    if (!esp_svg_open(path, fmax(LEFT + STEP_X * columns, 640), TOP + STEP_Y * rows, &svg)) return false;
+    if (!esp_svg_open(path, fmax(LEFT + STEP_X * columns, 700), TOP + STEP_Y * rows, &svg)) return false;
     esp_svg_title(&svg, 16, 24, 15, f->title);
     esp_svg_text(&svg, 16, 43, 11, "start", FAINT, "%s", f->note);
     for (int k = 0; k < 2; k++) {
@@ -231,7 +239,7 @@ static bool draw_figure(const figure *f, const table_file *t, const char *direct
 static void write_table(FILE *out, const figure *f, const table_file *t) {
     const char *panel[PANELS];
     int n = panels_of(t, panel);
-    fprintf(out, "## %s\n\n%s%s.\n", f->title, f->note, f->low ? "" : "; quartiles over rows in brackets");
+    fprintf(out, "## %s\n\n%s; quartiles in brackets.\n", f->title, f->note);
     for (int i = 0; i < n; i++) {
         curve curves[2];
         for (int k = 0; k < 2; k++) collect(f, t, panel[i], &f->looks[k], &curves[k]);
@@ -282,43 +290,70 @@ static void write_recovered(FILE *out, const table_file *t) {
     fprintf(out, "\n");
 }
 
-/* Plans of both methods for the same trial: which was cheaper, by its model and in the world, and what was proved. */
-static void write_pairs(FILE *out, const table_file *t) {
-    fprintf(out, "## Exact search against MPPI, trial by trial\n\nOpen-loop plans of the same trial on the same model. Cheaper: by more than 1e-6, "
-                 "relative.\n\n");
-    fprintf(out,
-            "| robot | ReLUs | trials | by its model: mip cheaper | mppi cheaper | in the world: mip cheaper | mppi cheaper | proved optimal |\n");
-    fprintf(out, "|:--|--:|--:|--:|--:|--:|--:|--:|\n");
-    const char *robot = "";
-    double relu = -1;
-    int count[6] = {0};
-    for (int r = 0; r <= t->n_rows; r++) {
-        bool same = r < t->n_rows && strcmp(table_file_text(t, r, "robot"), robot) == 0 && fabs(table_file_number(t, r, "relu") - relu) < 0.5;
-        if (!same && count[0] > 0)
-            fprintf(out, "| %s | %g | %d | %d | %d | %d | %d | %d |\n", robot, relu, count[0], count[1], count[2], count[3], count[4], count[5]);
-        if (r == t->n_rows) break;
-        if (!same) {
-            memset(count, 0, sizeof count);
-            robot = table_file_text(t, r, "robot");
-            relu = table_file_number(t, r, "relu");
-        }
-        if (strcmp(table_file_text(t, r, "method"), "mip") != 0) continue;
-        count[5] += strcmp(table_file_text(t, r, "status"), "optimal") == 0;
-        for (int other = r + 1; other < t->n_rows; other++) {
-            static const char *const keys[] = {"robot", "seed", "relu", "trial"};
-            bool pair = strcmp(table_file_text(t, other, "method"), "mppi") == 0;
-            for (int k = 0; k < 4; k++) pair = pair && strcmp(table_file_text(t, other, keys[k]), table_file_text(t, r, keys[k])) == 0;
-            if (!pair) continue;
-            double a = table_file_number(t, r, "objective"), b = table_file_number(t, other, "objective");
-            double c = table_file_number(t, r, "cost"), d = table_file_number(t, other, "cost");
-            count[0]++;
-            count[1] += a < b - 1e-6 * fabs(b);
-            count[2] += b < a - 1e-6 * fabs(a);
-            count[3] += c < d - 1e-6 * fabs(d);
-            count[4] += d < c - 1e-6 * fabs(c);
-            break;
-        }
+/* ---- plans of both methods for the same trial ---- */
+
+typedef struct pairs {
+    const char *robot;
+    double relu;
+    int n, without; /* trials with a plan by each; trials that one of them had none for in time */
+    int mip_cheaper, mppi_cheaper, mip_better, mppi_better, optimal; /* cheaper: by the model; better: in the world */
+    double excess[VALUES]; /* of MPPI's cost by the model over that of exact search, a share of the latter */
+} pairs;
+
+/* The row of MPPI for the trial of row r; -1 when there is none. */
+static int partner(const table_file *t, int r) {
+    static const char *const keys[] = {"robot", "seed", "relu", "trial"};
+    for (int other = 0; other < t->n_rows; other++) {
+        bool same = strcmp(table_file_text(t, other, "method"), "mppi") == 0;
+        for (int k = 0; k < 4; k++) same = same && strcmp(table_file_text(t, other, keys[k]), table_file_text(t, r, keys[k])) == 0;
+        if (same) return other;
     }
+    return -1;
+}
+
+static void add_pair(pairs *p, const table_file *t, int r) {
+    int other = partner(t, r);
+    if (other < 0 || p->n == VALUES) return;
+    double a = table_file_number(t, r, "objective"), b = table_file_number(t, other, "objective");
+    double c = table_file_number(t, r, "cost"), d = table_file_number(t, other, "cost");
+    if (!isfinite(a + b)) {
+        p->without++;
+        return;
+    }
+    p->excess[p->n++] = b / a - 1;
+    p->mip_cheaper += a < b - 1e-6 * fabs(b);
+    p->mppi_cheaper += b < a - 1e-6 * fabs(a);
+    p->mip_better += c < d - 1e-6 * fabs(d);
+    p->mppi_better += d < c - 1e-6 * fabs(c);
+    p->optimal += strcmp(table_file_text(t, r, "status"), "optimal") == 0;
+}
+
+static void put_pairs(FILE *out, const pairs *p) {
+    if (p->n + p->without == 0) return;
+    fprintf(out, "| %s | %g | %d | %d | %d | %d | %.2f %% | %d | %d | %d |\n", p->robot, p->relu, p->n, p->without, p->mip_cheaper, p->mppi_cheaper,
+            100 * esp_stats_mean(p->excess, (size_t)p->n), p->optimal, p->mip_better, p->mppi_better);
+}
+
+static void write_pairs(FILE *out, const table_file *t) {
+    static pairs p;
+    fprintf(
+        out,
+        "## Exact search against MPPI, trial by trial\n\nOpen-loop plans of the same trial on the same model; ties are within 1e-6, relative.\n\n");
+    fprintf(out, "| robot | ReLUs | trials | without a plan in time | by the model: mip cheaper | mppi cheaper | mppi dearer by, mean | mip proved "
+                 "optimal | in the world: mip "
+                 "cheaper | mppi cheaper |\n|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
+    p = (pairs){.robot = ""};
+    for (int r = 0; r < t->n_rows; r++) {
+        const char *robot = table_file_text(t, r, "robot");
+        double relu = table_file_number(t, r, "relu");
+        if (strcmp(table_file_text(t, r, "method"), "mip") != 0) continue;
+        if (strcmp(robot, p.robot) != 0 || fabs(relu - p.relu) > 0.5) {
+            put_pairs(out, &p);
+            p = (pairs){.robot = robot, .relu = relu};
+        }
+        add_pair(&p, t, r);
+    }
+    put_pairs(out, &p);
     fprintf(out, "\n");
 }
 
@@ -342,7 +377,7 @@ int main(int argc, char **argv) {
         }
         good = draw_figure(f, &t, argv[1]);
         write_table(out, f, &t);
-        if (strcmp(f->file, "plans.csv") == 0) write_pairs(out, &t);
+        if (strcmp(f->out, "plan_cost_world.svg") == 0) write_pairs(out, &t);
         if (strcmp(f->file, "piecewise.csv") == 0) write_recovered(out, &t);
         table_file_free(&t);
     }
