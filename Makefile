@@ -52,6 +52,7 @@ ROBOT_SRC := $(sort $(filter-out %/without_mujoco.c,$(wildcard clients/robots/*.
 LIBS_ROBOT := -lchipmunk $(if $(MUJOCO),-lmujoco)
 CHECK_SRC := $(sort $(wildcard clients/check/*.c))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
+PAPER_SRC := tests/paper/pieces.c tests/paper/table_file.c
 BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
 CERTIFY_BENCH_SRC := $(sort $(wildcard tests/bench/certify/*.c))
 HTTP_BENCH_SRC := $(sort $(wildcard tests/bench/http/*.c))
@@ -149,7 +150,7 @@ $(CHECK): $(call obj,$(CHECK_SRC))
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -ljansson -lnettle -lm
 
-$(B)/tests/%: $(B)/tests/%.o $(call obj,$(SUPPORT_SRC) $(CLIENT_SRC) $(ROBOT_SRC)) $(SERVER_LIB) $(LIB)
+$(B)/tests/%: $(B)/tests/%.o $(call obj,$(SUPPORT_SRC) $(CLIENT_SRC) $(ROBOT_SRC) $(PAPER_SRC)) $(SERVER_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_DAEMON) $(LIBS_NUMERIC) $(LIBS_BASE)

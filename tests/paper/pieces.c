@@ -12,7 +12,7 @@ enum { PIECES = 4, POINTS = ESP_PIECES_GRID * ESP_PIECES_GRID };
 const esp_pieces esp_pieces_functions[ESP_PIECES_FUNCTIONS] = {
     {.name = "saddle", .a = {0.3, -0.2}, .c = 0.1, .b = {1.0, -0.9}, .w = {{0.9, 0.44}, {-0.4, 0.92}}, .d = {0.1, -0.05}},
     {.name = "valley", .a = {-0.5, -0.3}, .c = 0.2, .b = {0.8, 1.1}, .w = {{0.8, -0.6}, {0.25, 0.97}}, .d = {0.15, 0.1}},
-    {.name = "bent", .a = {-0.4, 0.1}, .c = 0, .b = {0.8, 1.1}, .w = {{0.95, -0.3}, {0.2, 0.98}}, .d = {0.05, 0.1}, .e = -1.2},
+    {.name = "bent", .a = {-0.4, 0.1}, .c = 0, .b = {0.8, 1.1}, .w = {{0.95, -0.3}, {0.2, 0.98}}, .d = {0.0531, 0.1073}, .e = -1.2},
 };
 
 double esp_pieces_value(const esp_pieces *f, const double x[2], int *ret_piece, double ret_slope[2]) {
