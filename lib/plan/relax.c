@@ -243,16 +243,16 @@ static tally reduced(const esp_relax *relax, const double *cost, int col) {
 
 static void add_single(tally *total, tally d, double lower, double upper) {
     total->sum += d.sum > 0 ? d.sum * lower : d.sum * upper;
-    total->size += d.size * fmax(fabs(lower), fabs(upper));
+    total->size += d.size * esp_max(fabs(lower), fabs(upper));
 }
 
 /* min of a max(0, p) + b max(0, -p) over lower <= p <= upper: linear on each side of 0, so at an end or at 0. */
 static void add_graph(tally *total, tally plus, tally minus, double lower, double upper) {
     double at_lower = lower > 0 ? plus.sum * lower : -minus.sum * lower, at_upper = upper > 0 ? plus.sum * upper : -minus.sum * upper;
-    double least = fmin(at_lower, at_upper);
-    if (lower < 0 && upper > 0) least = fmin(least, 0);
+    double least = esp_min(at_lower, at_upper);
+    if (lower < 0 && upper > 0) least = esp_min(least, 0);
     total->sum += least;
-    total->size += plus.size * fmax(0, upper) + minus.size * fmax(0, -lower);
+    total->size += plus.size * esp_max(0, upper) + minus.size * esp_max(0, -lower);
 }
 
 /* An output that is a pair of columns: its graph is a ReLU's. */

@@ -6,10 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "certify/rounding.h"
 #include "plan/tableau.h"
 
 #define FEASIBLE   1e-8 /* a basic variable may be outside its limits by this much */
-#define NEARLY     1e-6 /* and by this much, when there is no pivot left to move it with */
+#define NEARLY     1e-4 /* and by this much, when no pivot is left to move it with: the point is checked where it is used */
 #define PRICE      1e-9 /* a reduced cost of this size has no sign */
 #define ENTRY      1e-9 /* a smaller entry takes no part in a ratio test */
 #define PIVOT      1e-6 /* a smaller pivot is avoided */
@@ -17,15 +18,6 @@
 #define RESIDUAL   1e-6 /* x may miss a row by this share of its size before the tableau is made anew */
 #define LONG_LIFE  400 /* pivots after which a tableau is made anew in any case */
 #define LOOK       16 /* pivots between two looks at the clock */
-
-/* As fmax and fmin, of numbers, without a call. */
-static inline double larger(double a, double b) {
-    return a > b ? a : b;
-}
-
-static inline double smaller(double a, double b) {
-    return a < b ? a : b;
-}
 
 typedef struct candidate {
     int col;
@@ -41,10 +33,13 @@ struct esp_simplex {
     double *beta; /* m: values of the basic ones */
     double *row_lower, *row_upper; /* m: their limits */
     double *move; /* width: flips of a step, when there are many */
+    double *column; /* m: entries of the nonbasic variable at hand */
+    double *devex; /* width: weights of the primal method's prices */
     double *x, *dual;
     candidate *candidates;
     bool *barred; /* m: rows without a usable pivot, till the next one */
     double limit, value;
+    int effort; /* pivots of the dual method, 0: no limit */
     bool made; /* the tableau is that of its statuses and of the LP's entries */
     bool doubted; /* its rounding was too large */
     int ray_row; /* of the last INFEASIBLE */
@@ -57,6 +52,8 @@ static bool take(esp_simplex *s) {
     s->cost = ESP_NEW(s->arena, double, all);
     s->d = ESP_NEW(s->arena, double, ld);
     s->move = ESP_NEW(s->arena, double, ld);
+    s->devex = ESP_NEW(s->arena, double, ld);
+    s->column = ESP_NEW(s->arena, double, m + 8);
     s->beta = ESP_NEW(s->arena, double, m);
     s->row_lower = ESP_NEW(s->arena, double, m);
     s->row_upper = ESP_NEW(s->arena, double, m);
@@ -64,7 +61,8 @@ static bool take(esp_simplex *s) {
     s->dual = ESP_NEW(s->arena, double, m);
     s->candidates = ESP_NEW(s->arena, candidate, ld);
     s->barred = ESP_NEW(s->arena, bool, m);
-    return s->cost && s->d && s->move && s->beta && s->row_lower && s->row_upper && s->x && s->dual && s->candidates && s->barred;
+    return s->cost && s->d && s->move && s->column && s->devex && s->beta && s->row_lower && s->row_upper && s->x && s->dual && s->candidates &&
+           s->barred;
 }
 
 esp_code esp_simplex_create(const esp_lp *lp, size_t shelf_bytes, esp_simplex **ret_simplex, esp_error *reterr) {
@@ -107,6 +105,10 @@ void esp_simplex_row(esp_simplex *s, int row) {
 
 void esp_simplex_limit(esp_simplex *s, double value) {
     s->limit = value;
+}
+
+void esp_simplex_effort(esp_simplex *s, int pivots) {
+    s->effort = pivots;
 }
 
 size_t esp_simplex_basis_bytes(const esp_simplex *s) {
@@ -183,13 +185,22 @@ static void evaluate(esp_simplex *s) {
         if (s->cost[v] != 0.0) s->value += s->cost[v] * (t->at[v] >= 0 ? s->beta[t->at[v]] : esp_tableau_limit(t, v));
 }
 
-static void shift_column(esp_simplex *s, int col, double by) {
+/* A column lies across all rows of the tableau: read once, it is at hand for the ratio test and the step. */
+static void gather(esp_simplex *s, int col) {
     const esp_tableau *t = s->t;
     const double *entry = t->t + col;
-    for (int i = 0; i < t->m; i++) s->beta[i] += entry[(size_t)i * (size_t)t->ld] * by;
+    for (int i = 0; i < t->m; i++) s->column[i] = entry[(size_t)i * (size_t)t->ld];
+}
+
+/* Moves the gathered column's variable. */
+static void shift_column(esp_simplex *s, int col, double by) {
+    double *restrict beta = s->beta;
+    const double *restrict column = s->column;
+    for (int i = 0; i < s->t->m; i++) beta[i] += column[i] * by;
     s->value += s->d[col] * by;
 }
 
+/* The gathered column's variable to its other limit. */
 static void flip(esp_simplex *s, int col) {
     esp_tableau *t = s->t;
     int v = t->col_var[col];
@@ -198,7 +209,7 @@ static void flip(esp_simplex *s, int col) {
     t->status[v] = t->status[v] == ESP_AT_UPPER ? ESP_AT_LOWER : ESP_AT_UPPER;
 }
 
-/* Basic variable of `row` to one of its limits, nonbasic one of `col` in. */
+/* Basic variable of `row` to one of its limits, the nonbasic one of the gathered column in. */
 static void exchange(esp_simplex *s, int row, int col, bool to_upper, bool weigh) {
     esp_tableau *t = s->t;
     int out = t->row_var[row], in = t->col_var[col];
@@ -239,7 +250,7 @@ static int leaving(const esp_simplex *s) {
     int best = -1;
     double most = 0.0;
     for (int i = 0; i < s->t->m; i++) {
-        double out = larger(s->row_lower[i] - s->beta[i], s->beta[i] - s->row_upper[i]);
+        double out = esp_max(s->row_lower[i] - s->beta[i], s->beta[i] - s->row_upper[i]);
         if (out <= FEASIBLE || s->barred[i]) continue;
         double score = out * out / (1.0 + s->t->weight[i]);
         if (score <= most) continue;
@@ -259,7 +270,7 @@ static int collect(const esp_simplex *s, int row, double sign) {
         int v = t->col_var[c];
         if (fabs(a) <= ENTRY || !(t->upper[v] > t->lower[v])) continue;
         if ((a > 0.0) != (t->status[v] == ESP_AT_LOWER)) continue;
-        double d = t->status[v] == ESP_AT_LOWER ? larger(0.0, s->d[c]) : larger(0.0, -s->d[c]);
+        double d = t->status[v] == ESP_AT_LOWER ? esp_max(0.0, s->d[c]) : esp_max(0.0, -s->d[c]);
         s->candidates[n++] = (candidate){c, d / fabs(a), fabs(a)};
     }
     return n;
@@ -269,7 +280,7 @@ static int collect(const esp_simplex *s, int row, double sign) {
 static void select_next(candidate *list, int k, int n) {
     double least = (double)INFINITY;
     int best = k;
-    for (int i = k; i < n; i++) least = smaller(least, list[i].ratio);
+    for (int i = k; i < n; i++) least = esp_min(least, list[i].ratio);
     double size = -1.0;
     for (int i = k; i < n; i++) {
         if (list[i].ratio > least + SAME_RATIO || list[i].size <= size) continue;
@@ -304,7 +315,10 @@ static ratio_result ratio_test(esp_simplex *s, double out, int n, int *ret_flips
 }
 
 static void apply_flips(esp_simplex *s, int flips) {
-    for (int k = 0; k < flips; k++) flip(s, s->candidates[k].col);
+    for (int k = 0; k < flips; k++) {
+        gather(s, s->candidates[k].col);
+        flip(s, s->candidates[k].col);
+    }
 }
 
 static bool any_barred(const esp_simplex *s) {
@@ -315,7 +329,7 @@ static bool any_barred(const esp_simplex *s) {
 
 static esp_simplex_status dual_loop(esp_simplex *s, double limit, const esp_stop *stop) {
     esp_tableau *t = s->t;
-    int most = 200 + 5 * (t->m + t->width);
+    int most = s->effort > 0 ? s->effort : 200 + 5 * (t->m + t->width);
     esp_tableau_weigh(t);
     memset(s->barred, 0, (size_t)t->m * sizeof *s->barred);
     for (int k = 0; k < most; k++) {
@@ -337,6 +351,7 @@ static esp_simplex_status dual_loop(esp_simplex *s, double limit, const esp_stop
             continue;
         }
         apply_flips(s, flips);
+        gather(s, s->candidates[flips].col);
         exchange(s, row, s->candidates[flips].col, !below, true);
         memset(s->barred, 0, (size_t)t->m * sizeof *s->barred);
     }
@@ -388,37 +403,42 @@ double esp_simplex_penalty(esp_simplex *s, int col) {
 
 /* ---- primal ------------------------------------------------------------------------------------------------------ */
 
-static int cheapest(const esp_simplex *s) {
+/* The column whose price gains most for its weight (Devex); *ret_off: no point is better by more than this. */
+static int cheapest(const esp_simplex *s, double *ret_off) {
     const esp_tableau *t = s->t;
     int best = -1;
-    double most = PRICE;
+    double most = 0.0, off = 0.0;
     for (int c = 0; c < t->width; c++) {
         int v = t->col_var[c];
-        double gain = t->status[v] == ESP_AT_LOWER ? -s->d[c] : s->d[c];
-        if (gain <= most || !(t->upper[v] > t->lower[v])) continue;
-        most = gain;
+        double gain = t->status[v] == ESP_AT_LOWER ? -s->d[c] : s->d[c], room = t->upper[v] - t->lower[v];
+        if (gain <= PRICE || !(room > 0.0)) continue;
+        off += gain * room;
+        if (gain * gain <= most * s->devex[c]) continue;
+        most = gain * gain / s->devex[c];
         best = c;
     }
+    *ret_off = off;
     return best;
 }
 
-/* How far the column's variable may go, sign +1: up; the row that stops it, -1 when its own other limit does. */
+/* How far the gathered column's variable may go, sign +1: up; the row that stops it, -1 when its own other limit does. */
 static int stopping(const esp_simplex *s, int col, double sign, bool *ret_to_upper) {
     const esp_tableau *t = s->t;
-    const double *entry = t->t + col;
-    int v = t->col_var[col], best = -1;
+    const double *restrict column = s->column, *restrict beta = s->beta, *restrict lower = s->row_lower, *restrict upper = s->row_upper;
+    int v = t->col_var[col], best = -1, m = t->m;
     double room = t->upper[v] - t->lower[v], longest = room, largest = ENTRY;
-    for (int i = 0; i < t->m; i++) {
-        double a = sign * entry[(size_t)i * (size_t)t->ld];
-        if (a > ENTRY) longest = smaller(longest, (s->row_upper[i] - s->beta[i] + FEASIBLE) / a);
-        if (a < -ENTRY) longest = smaller(longest, (s->row_lower[i] - s->beta[i] - FEASIBLE) / a);
+#pragma omp simd reduction(min : longest)
+    for (int i = 0; i < m; i++) {
+        double a = sign * column[i], end = a > 0.0 ? upper[i] + FEASIBLE : lower[i] - FEASIBLE, step = (end - beta[i]) / a;
+        step = fabs(a) > ENTRY ? step : room;
+        longest = esp_min(longest, step);
     }
     if (longest >= room) return -1;
-    for (int i = 0; i < t->m; i++) {
-        double a = sign * entry[(size_t)i * (size_t)t->ld];
+    for (int i = 0; i < m; i++) {
+        double a = sign * column[i];
         if (fabs(a) <= largest) continue;
-        double end = a > 0.0 ? s->row_upper[i] : s->row_lower[i];
-        if ((end - s->beta[i]) / a > longest) continue;
+        double end = a > 0.0 ? upper[i] : lower[i];
+        if ((end - beta[i]) / a > longest) continue;
         largest = fabs(a);
         best = i;
         *ret_to_upper = a > 0.0;
@@ -432,25 +452,38 @@ static bool feasible(const esp_simplex *s) {
     return true;
 }
 
-static esp_simplex_status primal_loop(esp_simplex *s, double enough, const esp_stop *stop) {
+/* After an exchange in `row`: weights in the frame of where the method began. */
+static void weigh_columns(esp_simplex *s, int row, int col) {
+    const double *restrict entries = esp_tableau_row(s->t, row);
+    double *restrict devex = s->devex, weight = devex[col], own = esp_max(1.0, weight * entries[col] * entries[col]);
+    for (int c = 0; c < s->t->width; c++) devex[c] = esp_max(devex[c], entries[c] * entries[c] * weight);
+    devex[col] = own;
+}
+
+static esp_simplex_status primal_loop(esp_simplex *s, double enough, double within, const esp_stop *stop) {
     esp_tableau *t = s->t;
     int most = 100 + 3 * (t->m + t->width);
+    for (int c = 0; c < t->width; c++) s->devex[c] = 1.0;
     for (int k = 0; k < most; k++) {
+        double off;
         if (k % LOOK == LOOK - 1 && esp_stop_now(stop)) return ESP_SIMPLEX_STOPPED;
         if (s->value <= enough) return ESP_SIMPLEX_CUT;
-        int col = cheapest(s);
-        if (col < 0) return ESP_SIMPLEX_OPTIMAL;
+        int col = cheapest(s, &off);
+        if (col < 0 || off <= within) return ESP_SIMPLEX_OPTIMAL;
         bool to_upper = false;
+        gather(s, col);
         int row = stopping(s, col, t->status[t->col_var[col]] == ESP_AT_LOWER ? 1.0 : -1.0, &to_upper);
-        if (row < 0)
+        if (row < 0) {
             flip(s, col);
-        else
-            exchange(s, row, col, to_upper, false);
+            continue;
+        }
+        exchange(s, row, col, to_upper, false);
+        weigh_columns(s, row, col);
     }
     return ESP_SIMPLEX_STOPPED;
 }
 
-esp_simplex_status esp_simplex_primal(esp_simplex *s, double enough, const esp_stop *stop) {
+esp_simplex_status esp_simplex_primal(esp_simplex *s, double enough, double within, const esp_stop *stop) {
     esp_simplex_status status = ESP_SIMPLEX_STOPPED;
     for (int attempt = 0; attempt < 2; attempt++) {
         ready(s);
@@ -460,7 +493,7 @@ esp_simplex_status esp_simplex_primal(esp_simplex *s, double enough, const esp_s
         if (status == ESP_SIMPLEX_OPTIMAL) {
             price(s, true);
             evaluate(s);
-            status = primal_loop(s, enough, stop);
+            status = primal_loop(s, enough, within, stop);
         }
         if (take_point(s)) return status;
         s->made = false;

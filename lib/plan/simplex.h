@@ -9,8 +9,8 @@
  *           runs past every nonbasic variable that can be flipped to its other limit without ending the ascent (the
  *           "bound flipping" or long-step rule), so one pivot does the work of several. Its value only rises: it may
  *           stop once past a limit.
- *   primal  for another objective over the same limits: from a feasible point, steepest reduced cost, with a ratio test
- *           in two passes that prefers large pivots. Made feasible first, by the dual method with no cost.
+ *   primal  for another objective over the same limits: from a feasible point, reduced costs by Devex weights, with a
+ *           ratio test in two passes that prefers large pivots. Made feasible first, by the dual method with no cost.
  *
  * Nothing it says is passed on as truth. Its multipliers become a bound by weak duality with the rounding charged
  * (esp_lp_safe_bound, esp_relax_bound), its point a plan by replay; INFEASIBLE counts when the ray's bound says so. */
@@ -40,6 +40,8 @@ void esp_simplex_cost(esp_simplex *simplex, const double *cost); /* n_cols */
 void esp_simplex_row(esp_simplex *simplex, int row);
 /* The dual method stops as CUT once its value has passed this; INFINITY: never. */
 void esp_simplex_limit(esp_simplex *simplex, double value);
+/* It stops as STOPPED after this many pivots; its value is then a lower estimate of the optimum. 0: no limit. */
+void esp_simplex_effort(esp_simplex *simplex, int pivots);
 /* The basis, to start from there again: one byte a column and row. */
 size_t esp_simplex_basis_bytes(const esp_simplex *simplex);
 void esp_simplex_basis_get(const esp_simplex *simplex, unsigned char *ret_basis);
@@ -48,8 +50,9 @@ void esp_simplex_keep(esp_simplex *simplex);
 void esp_simplex_basis_set(esp_simplex *simplex, const unsigned char *basis);
 
 esp_simplex_status esp_simplex_dual(esp_simplex *simplex, const esp_stop *stop);
-/* Stops as CUT once its value is at most `enough`, with a feasible point and multipliers of no use; -INFINITY: never. */
-esp_simplex_status esp_simplex_primal(esp_simplex *simplex, double enough, const esp_stop *stop);
+/* Stops as CUT once its value is at most `enough`, with a feasible point and multipliers of no use (-INFINITY: never); as
+ * OPTIMAL once its prices say that no point is better by more than `within`. */
+esp_simplex_status esp_simplex_primal(esp_simplex *simplex, double enough, double within, const esp_stop *stop);
 
 /* Of the last solve; valid until the next call. */
 /* At an optimum: by how much, at least, the value would rise if the column were fixed at its lower limit (the first step

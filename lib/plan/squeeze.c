@@ -5,8 +5,11 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "certify/rounding.h"
+
 /* A target whose present range was already reached to within this share of its width is not solved for again. */
-#define REACHED 0.1
+#define REACHED 0.05
+#define NEAR    0.003 /* share of the width that an optimum may be missed by */
 
 static bool take(esp_squeezer *s) {
     int n_p = s->horizon * s->problem->step->n_r + 1, n_u = s->horizon * s->problem->nu + 1;
@@ -17,7 +20,8 @@ static bool take(esp_squeezer *s) {
     s->u_least = ESP_NEW(s->arena, double, n_u);
     s->u_most = ESP_NEW(s->arena, double, n_u);
     s->u_scratch = ESP_NEW(s->arena, double, n_u);
-    return s->p_least && s->p_most && s->u_least && s->u_most && s->u_scratch;
+    s->sides = ESP_NEW(s->arena, esp_squeeze_side, 2 * n_p);
+    return s->sides && s->p_least && s->p_most && s->u_least && s->u_most && s->u_scratch;
 }
 
 esp_code esp_squeezer_create(const esp_problem *p, const esp_ranges *root, int horizon, esp_squeezer **ret_squeezer, esp_error *reterr) {
@@ -68,13 +72,13 @@ static void note_reached(esp_squeezer *s, double *u) {
     int n_p = s->horizon * s->problem->step->n_r, n_u = s->horizon * s->problem->nu;
     for (int q = 0; q < n_p; q++) {
         double p = esp_relax_p(s->relax, q);
-        s->p_least[q] = fmin(s->p_least[q], p);
-        s->p_most[q] = fmax(s->p_most[q], p);
+        s->p_least[q] = esp_min(s->p_least[q], p);
+        s->p_most[q] = esp_max(s->p_most[q], p);
     }
     esp_relax_inputs(s->relax, u);
     for (int k = 0; k < n_u; k++) {
-        s->u_least[k] = fmin(s->u_least[k], u[k]);
-        s->u_most[k] = fmax(s->u_most[k], u[k]);
+        s->u_least[k] = esp_min(s->u_least[k], u[k]);
+        s->u_most[k] = esp_max(s->u_most[k], u[k]);
     }
 }
 
@@ -82,9 +86,11 @@ static void note_reached(esp_squeezer *s, double *u) {
  * False: the LP is empty, proved. */
 static bool solve_side(esp_squeezer *s, esp_aim aim, int index, double sign, double room, const esp_region *region, double *lower, double *upper,
                        double *u) {
+    esp_simplex *simplex = esp_relax_simplex(s->relax);
+    int64_t before = esp_simplex_pivots(simplex);
     esp_relax_aim(s->relax, aim, index, sign);
-    esp_simplex_status status = esp_simplex_primal(esp_relax_simplex(s->relax), (sign > 0 ? *lower : -*upper) + room, NULL);
-    s->solves++;
+    esp_simplex_status status = esp_simplex_primal(simplex, (sign > 0 ? *lower : -*upper) + room, NEAR * (*upper - *lower), NULL);
+    s->pivots += esp_simplex_pivots(simplex) - before;
     if (status == ESP_SIMPLEX_INFEASIBLE) return !esp_relax_refuted(s->relax, region);
     if (status == ESP_SIMPLEX_OPTIMAL || status == ESP_SIMPLEX_CUT) note_reached(s, u);
     if (status == ESP_SIMPLEX_CUT) return true;
@@ -114,12 +120,50 @@ static bool squeeze_inputs(esp_squeezer *s, int t, esp_region *region, double *u
     return true;
 }
 
+static bool side_reached(const esp_squeezer *s, const esp_region *region, esp_squeeze_side side) {
+    int q = side.q;
+    double room = REACHED * (region->p_upper[q] - region->p_lower[q]);
+    return side.upper ? s->p_most[q] >= region->p_upper[q] - room : s->p_least[q] <= region->p_lower[q] + room;
+}
+
+/* How far the LP's last point is from a side, as a share of the range. */
+static double distance(const esp_squeezer *s, const esp_region *region, esp_squeeze_side side) {
+    double p = esp_relax_p(s->relax, side.q), l = region->p_lower[side.q], u = region->p_upper[side.q];
+    return (side.upper ? u - p : p - l) / (u - l);
+}
+
+/* Takes the nearest side from the list, and those that need no solving. False: none is left. */
+static bool take_nearest(esp_squeezer *s, const esp_region *region, int *n, esp_squeeze_side *ret_side) {
+    double least = INFINITY;
+    int best = -1;
+    for (int k = 0; k < *n; k++) {
+        if (!unstable(region, s->sides[k].q) || side_reached(s, region, s->sides[k])) {
+            s->sides[k--] = s->sides[--*n];
+            continue;
+        }
+        double d = distance(s, region, s->sides[k]);
+        if (d >= least) continue;
+        least = d;
+        best = k;
+    }
+    if (best < 0) return false;
+    *ret_side = s->sides[best];
+    s->sides[best] = s->sides[--*n];
+    return true;
+}
+
+/* In the order in which the LP's point is near the sides, so that few pivots lie between. */
 static bool squeeze_relus(esp_squeezer *s, int t, const bool *pick, const esp_stop *stop, esp_region *region, double *u) {
-    int n = s->problem->step->n_r;
+    int n = s->problem->step->n_r, sides = 0;
     for (int q = t * n; q < (t + 1) * n; q++) {
         if (!unstable(region, q) || (pick && !pick[q])) continue;
-        if (esp_stop_now(stop)) return true;
-        if (!solve_both(s, ESP_AIM_P, q, region, s->p_least[q], s->p_most[q], &region->p_lower[q], &region->p_upper[q], u)) return false;
+        s->sides[sides++] = (esp_squeeze_side){q, false};
+        s->sides[sides++] = (esp_squeeze_side){q, true};
+    }
+    for (esp_squeeze_side side; !esp_stop_now(stop) && take_nearest(s, region, &sides, &side);) {
+        int q = side.q;
+        double room = REACHED * (region->p_upper[q] - region->p_lower[q]);
+        if (!solve_side(s, ESP_AIM_P, q, side.upper ? -1 : 1, room, region, &region->p_lower[q], &region->p_upper[q], u)) return false;
     }
     return true;
 }

@@ -8,6 +8,12 @@
 #include "certify/crown.h"
 #include "plan/relax.h"
 
+/* A side of a ReLU's range. */
+typedef struct esp_squeeze_side {
+    int q;
+    bool upper;
+} esp_squeeze_side;
+
 /* What one search works with: the LP and the bounds of the first `horizon` steps. It takes regions of the whole problem
  * too, and touches only the part of those steps. */
 typedef struct esp_squeezer {
@@ -19,7 +25,8 @@ typedef struct esp_squeezer {
     esp_arena *arena;
     double *p_least, *p_most, *u_least, *u_most; /* extremes that LP points of the present pass have reached */
     double *u_scratch; /* horizon * nu */
-    int64_t solves;
+    esp_squeeze_side *sides; /* those of the present step that are still to be solved for */
+    int64_t pivots; /* all that were made in squeezing */
 } esp_squeezer;
 
 /* From ranges that every later region lies within. Borrows the problem. */

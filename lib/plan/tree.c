@@ -4,8 +4,6 @@
 
 #include "plan/tree_parts.h"
 
-#define ON_GRAPH         1e-7 /* an LP point closer than this to a ReLU's graph counts as on it */
-#define LEAST_RISE       1e-6 /* of the room, counted for a phase whose first step gains nothing */
 #define LAZY_DEPTH       4 /* levels below the last squeeze at which a node is squeezed again */
 #define LAZY_GAIN        0.05 /* a squeeze that closed this share of a node's way to the cutoff is followed by another */
 #define REFINEMENTS      6 /* of a node's squares, by tangents where its LP lands */
@@ -23,10 +21,6 @@ static void report_bound(tree *t, double in_hand) {
 }
 
 /* ---- LP and node ------------------------------------------------------------------------------------------------- */
-
-static bool unstable(const esp_region *region, int q) {
-    return region->p_lower[q] < 0 && region->p_upper[q] > 0;
-}
 
 /* A node's limits and facets into an LP of all steps or the first few. */
 static void apply(const tree *t, esp_squeezer *s, node *n) {
@@ -47,53 +41,12 @@ static void renew_facets(tree *t, node *n, double share) {
     esp_region region = region_of(t, n);
     double *lower = facets_of(t, n), *upper = lower + t->n_p;
     for (int q = 0; q < t->n_p; q++) {
-        if (!unstable(&region, q)) continue;
+        if (!esp_unstable(&region, q)) continue;
         if (region.p_lower[q] < share * lower[q] && region.p_upper[q] > share * upper[q]) continue;
         lower[q] = region.p_lower[q];
         upper[q] = region.p_upper[q];
     }
 }
-
-/* What branching on ReLU q promises, see tree.h; 0 when the LP's point is on its graph. `room`: from the node's bound to
- * the cutoff; a rise beyond it is worth no more than the branch's end. */
-static double score(const tree *t, const esp_region *region, double room, int q) {
-    double off = fmin(esp_relax_r(t->relax, q), esp_relax_w(t->relax, q)), least = LEAST_RISE * room;
-    if (off <= ON_GRAPH || !unstable(region, q)) return 0;
-    double rise_on = fmin(room, esp_relax_penalty(t->relax, q, true)), rise_off = fmin(room, esp_relax_penalty(t->relax, q, false));
-    return (rise_on + least) * (rise_off + least);
-}
-
-static double room_of(const tree *t, const node *n) {
-    double cutoff = cutoff_of(t);
-    return isfinite(cutoff) ? fmax(1e-12, cutoff - n->bound) : fmax(1, fabs(n->bound)); /* without a plan, on the scale of the cost */
-}
-
-static int choose_branch(const tree *t, const esp_region *region, double room) {
-    int best = -1;
-    double most = 0;
-    for (int q = 0; q < t->n_p; q++) {
-        double s = score(t, region, room, q);
-        if (s > most) {
-            most = s;
-            best = q;
-        }
-    }
-    return best;
-}
-
-/* The LP's point is on every graph, yet its plan was not good enough to close the node: the widest ReLU left. */
-static int widest(const tree *t, const esp_region *region) {
-    int best = -1;
-    double most = 0;
-    for (int q = 0; q < t->n_p; q++)
-        if (unstable(region, q) && fmin(region->p_upper[q], -region->p_lower[q]) > most) {
-            most = fmin(region->p_upper[q], -region->p_lower[q]);
-            best = q;
-        }
-    return best;
-}
-
-typedef enum verdict { DROPPED, OPEN, GIVEN_UP } verdict;
 
 /* A square further than this above its tangents gets another: all together then stay within a part of the gap. */
 static double least_square(const tree *t) {
@@ -123,9 +76,9 @@ static verdict solve_once(tree *t, node *n, int most) {
 
 /* Solves the node's LP from the basis in place, squares refined where it lands; raises its bound; offers its plan. What
  * is near enough for the plan known before may not be for a better one, and a leaf has nothing else to close it. */
-static verdict solve(tree *t, node *n) {
+verdict esp_tree_solve(tree *t, node *n) {
     esp_region region = region_of(t, n);
-    bool leaf = widest(t, &region) < 0;
+    bool leaf = esp_branch_widest(t, &region) < 0;
     verdict v = solve_once(t, n, leaf ? LEAF_REFINEMENTS : REFINEMENTS);
     for (int again = 0; leaf && again < LEAF_REFINEMENTS && v == OPEN && esp_relax_refine(t->relax, least_square(t)) > 0; again++)
         v = solve_once(t, n, LEAF_REFINEMENTS);
@@ -135,7 +88,7 @@ static verdict solve(tree *t, node *n) {
 /* The dearest ReLUs of the LP's point, into pick. */
 static void pick_dearest(tree *t, const esp_region *region, double room) {
     memset(t->pick, 0, (size_t)t->n_p * sizeof *t->pick);
-    for (int q = 0; q < t->n_p; q++) t->score[q] = score(t, region, room, q);
+    for (int q = 0; q < t->n_p; q++) t->score[q] = esp_branch_promise(t, region, room, q);
     for (int k = 0; k < t->options->squeeze_relus; k++) {
         int best = 0;
         for (int q = 1; q < t->n_p; q++)
@@ -153,37 +106,45 @@ static esp_squeezer *prefix_of(tree *t, int steps) {
     return t->prefix[steps];
 }
 
+/* One pass of a squeezer of the node's region, its pivots counted. False: empty, proved. */
+static bool squeeze(tree *t, esp_squeezer *s, int last, const bool *pick, esp_region *region) {
+    int64_t before = s->pivots;
+    bool open = esp_squeeze_pass(s, last, pick, cutoff_of(t), t->track->stop, region);
+    t->squeeze_pivots += s->pivots - before;
+    return open;
+}
+
 /* Squeezes the node's dearest ReLUs over the steps that cost something, and solves it again. */
 static verdict squeeze_node(tree *t, node *n) {
     esp_region region = region_of(t, n);
     int last = esp_relax_last_costly(t->relax, COSTLY * cutoff_of(t));
     esp_squeezer *s = prefix_of(t, last + 1);
-    pick_dearest(t, &region, room_of(t, n));
+    pick_dearest(t, &region, esp_branch_room(t, n));
     esp_simplex_basis_get(esp_relax_simplex(t->relax), basis_of(t, n));
     if (s != t->squeezer) apply(t, s, n);
-    if (!esp_squeeze_pass(s, last, t->pick, cutoff_of(t), t->track->stop, &region)) return DROPPED;
+    if (!squeeze(t, s, last, t->pick, &region)) return DROPPED;
     if (s != t->squeezer && !esp_squeeze_sweep(t->squeezer, last + 1, &region)) return DROPPED;
     renew_facets(t, n, 1);
     load(t, n);
-    return solve(t, n);
+    return esp_tree_solve(t, n);
 }
 
 /* Puts a solved node on the heap with its branching ReLU, or keeps its bound when there is nothing to branch on. */
 static void settle(tree *t, node *n, verdict v) {
     esp_region region = region_of(t, n);
-    int branch = v == OPEN ? choose_branch(t, &region, room_of(t, n)) : -1;
     if (v == OPEN && t->lazy) n->costly = esp_relax_last_costly(t->relax, COSTLY * cutoff_of(t));
-    if (branch < 0) branch = widest(t, &region);
+    int branch = v == OPEN ? esp_branch_choose(t, n, &v) : -1;
+    if (v == DROPPED) return;
+    if (branch < 0) branch = esp_branch_widest(t, &region);
     if (branch < 0) {
         t->kept = fmin(t->kept, n->bound);
         return;
     }
+    if (v != OPEN) esp_simplex_basis_get(esp_relax_simplex(t->relax), basis_of(t, n));
     node *stored = take_node(t);
     if (stored) {
-        esp_simplex_basis_get(esp_relax_simplex(t->relax), basis_of(t, n));
         copy_node(t, stored, n);
         stored->branch = branch;
-        if (v == OPEN) esp_simplex_keep(esp_relax_simplex(t->relax));
         if (push(t, stored)) return;
     }
     t->kept = fmin(t->kept, n->bound); /* no room: its bound stays in the proof, its plans are not looked for */
@@ -210,7 +171,7 @@ static void expand_phase(tree *t, const node *parent, bool on) {
     if (near_root) renew_facets(t, child, FACET_SHRUNK);
     load(t, child);
     t->track->nodes++;
-    verdict v = solve(t, child);
+    verdict v = esp_tree_solve(t, child);
     if (v == OPEN && near_root) v = squeeze_node(t, child);
     if (v != DROPPED) settle(t, child, v);
 }
@@ -220,7 +181,7 @@ static bool pick_cheats(tree *t, node *n, esp_squeezer *s) {
     esp_region region = region_of(t, n);
     if (s != t->squeezer) load(t, n);
     if (esp_simplex_dual(esp_relax_simplex(t->relax), t->track->stop) != ESP_SIMPLEX_OPTIMAL) return false;
-    for (int q = 0; q < t->n_p; q++) t->pick[q] = unstable(&region, q) && fmin(esp_relax_r(t->relax, q), esp_relax_w(t->relax, q)) > ON_GRAPH;
+    for (int q = 0; q < t->n_p; q++) t->pick[q] = esp_unstable(&region, q) && fmin(esp_relax_r(t->relax, q), esp_relax_w(t->relax, q)) > ESP_ON_GRAPH;
     return true;
 }
 
@@ -236,11 +197,11 @@ static void squeeze_again(tree *t, const node *parent) {
         apply(t, s, n);
     t->track->nodes++;
     const bool *pick = pick_cheats(t, n, s) ? t->pick : NULL;
-    if (!esp_squeeze_pass(s, parent->costly, pick, cutoff_of(t), t->track->stop, &region)) return;
+    if (!squeeze(t, s, parent->costly, pick, &region)) return;
     if (!esp_squeeze_sweep(t->squeezer, 0, &region)) return;
     renew_facets(t, n, 1);
     load(t, n);
-    verdict v = solve(t, n);
+    verdict v = esp_tree_solve(t, n);
     bool paid = n->bound - parent->bound > LAZY_GAIN * (cutoff_of(t) - parent->bound);
     n->squeezed = paid ? n->depth - LAZY_DEPTH : n->depth;
     if (v != DROPPED) settle(t, n, v);
@@ -259,7 +220,7 @@ static void expand(tree *t, const node *parent) {
 /* ---- root -------------------------------------------------------------------------------------------------------- */
 
 static verdict solve_root(tree *t, node *root) {
-    verdict v = solve(t, root);
+    verdict v = esp_tree_solve(t, root);
     if (v != DROPPED) report_bound(t, root->bound);
     return v;
 }
@@ -314,10 +275,11 @@ static bool allocate(tree *t) {
     t->parent = esp_arena_take(t->arena, t->node_bytes);
     t->u = ESP_NEW(t->arena, double, t->n_u + 1);
     t->score = ESP_NEW(t->arena, double, t->n_p + 1);
+    t->tried = ESP_NEW(t->arena, int, t->n_p + 1);
     t->pick = ESP_NEW(t->arena, bool, t->n_p + 1);
     t->prefix = ESP_NEW(t->arena, esp_squeezer *, t->problem->horizon + 1);
     for (int h = 0; t->prefix && h <= t->problem->horizon; h++) t->prefix[h] = NULL;
-    return t->work && t->parent && t->u && t->score && t->pick && t->prefix;
+    return t->work && t->parent && t->u && t->score && t->tried && t->pick && t->prefix;
 }
 
 static void fill_root(tree *t, const esp_root *from) {

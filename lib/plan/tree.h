@@ -3,11 +3,10 @@
  *
  * It starts from a root (root.h: relaxed, polished, tightened). Best bound first. A node is its region, its facets'
  * ranges, its basis and the ReLU it branches on; expanding it solves one LP per phase by dual simplex from the parent's
- * basis, with the cutoff as objective limit. The branching ReLU is the one with the largest product of what its two
- * phases would raise the bound by, each to be had from the tableau without a pivot (the first step of the dual method, a
- * lower estimate: esp_simplex_penalty). Every LP point is simulated; a better plan lowers the cutoff. Nodes near
- * the root squeeze their dearest ReLUs again, over an LP of the steps that still cost something (the others dropped, which
- * only relaxes).
+ * basis, with the cutoff as objective limit. The branching ReLU is the one whose two phases promise to raise the bound
+ * most, where it is worth it after a look ahead (branch.c). Every LP point is simulated; a better plan lowers the
+ * cutoff. Nodes near the root squeeze their dearest ReLUs again, over an LP of the steps that still cost something (the
+ * others dropped, which only relaxes).
  *
  * Larger problems stall: the LP of a deep node is nearly exact in the steps that cost, then jumps to the goal in one
  * step, because its ranges are still the root's. There, lazily: a node that is several levels below its last squeeze is

@@ -19,6 +19,9 @@ typedef struct node {
     double ranges[]; /* region (p, u), facets' lower and upper; then the basis */
 } node;
 
+/* What became of a node: closed, proved; its LP at an optimum; the LP method stopped. */
+typedef enum verdict { DROPPED, OPEN, GIVEN_UP } verdict;
+
 /* Copies of nodes that left together. */
 typedef struct node_lot {
     struct node_lot *next;
@@ -56,6 +59,8 @@ typedef struct esp_tree {
     double kept; /* least bound of leaves that can be neither dropped nor branched */
     double *u, *score;
     bool *pick;
+    int *tried; /* ReLUs that the present node is looked ahead on */
+    int64_t squeeze_pivots, look_pivots; /* made so far in squeezes, and in looking ahead */
     bool out_of_memory;
     const esp_tree_hooks *hooks; /* or NULL */
     node_share *shares;
@@ -67,6 +72,8 @@ typedef struct esp_tree {
 ESP_MUST_CHECK esp_code esp_tree_open(esp_track *track, const esp_ranges *ranges, double cutoff, const esp_tree_options *options, tree *ret,
                                       esp_error *reterr);
 void esp_tree_close(tree *t);
+/* Solves the node's LP from the basis in place, squares refined where it lands; raises its bound; offers its plan. */
+verdict esp_tree_solve(tree *t, node *n);
 /* Expands what is open until nothing is, here or elsewhere (true), or it is time to stop. */
 bool esp_tree_loop(tree *t);
 /* Least bound of what is searched elsewhere; INFINITY: nothing is. */
@@ -108,6 +115,24 @@ static inline void give_node(tree *t, node *n) {
 static inline void copy_node(const tree *t, node *to, const node *from) {
     memcpy(to, from, t->node_bytes);
 }
+
+static inline bool esp_unstable(const esp_region *region, int q) {
+    return region->p_lower[q] < 0 && region->p_upper[q] > 0;
+}
+
+/* ---- which ReLU to branch on: branch.c --------------------------------------------------------------------------- */
+
+#define ESP_ON_GRAPH 1e-7 /* an LP point closer than this to a ReLU's graph counts as on it */
+
+/* For a node whose LP is at its optimum: the ReLU to branch on; -1: its point is on every graph. The node's basis is
+ * stored, its ranges may shrink, its bound rise and *v change on the way: looking ahead closes phases. */
+int esp_branch_choose(tree *t, node *n, verdict *v);
+/* What branching on ReLU q promises by the first step of the dual method; 0: the LP's point is on its graph. */
+double esp_branch_promise(const tree *t, const esp_region *region, double room, int q);
+/* From the node's bound to the cutoff. */
+double esp_branch_room(const tree *t, const node *n);
+/* The unstable ReLU of the widest range, when the LP says nothing; -1: all are stable. */
+int esp_branch_widest(const tree *t, const esp_region *region);
 
 /* ---- heap, least bound on top ------------------------------------------------------------------------------------ */
 

@@ -98,7 +98,7 @@ static void compare(program *p, esp_simplex *s, clp *oracle, const double *cost,
     esp_simplex_limits(s, p->lower, p->upper);
     clp_cost(oracle, cost);
     clp_limits(oracle, p->lower, p->upper);
-    esp_simplex_status status = primal ? esp_simplex_primal(s, -INFINITY, NULL) : esp_simplex_dual(s, NULL);
+    esp_simplex_status status = primal ? esp_simplex_primal(s, -INFINITY, 0, NULL) : esp_simplex_dual(s, NULL);
     clp_status other = clp_solve(oracle);
     unsigned long long n = seed;
     if (other == CLP_INFEASIBLE) {
