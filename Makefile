@@ -238,9 +238,9 @@ bench-plan: $(B)/tests/bench/bench_plan ## the planner against stock solvers: [P
 	@OPENBLAS_NUM_THREADS=1 $< $(if $(PLAN_SECONDS),--seconds $(PLAN_SECONDS)) $(if $(PLAN_SIZES),--sizes "$(PLAN_SIZES)") \
 		$(if $(PLAN_SEEDS),--seeds $(PLAN_SEEDS)) $(if $(PLAN_ENGINES),--engines "$(PLAN_ENGINES)") $(if $(BENCH_PYTHON),--python $(BENCH_PYTHON))
 
-bench-certify: $(B)/tests/bench/bench_certify ## how tight certified differences are: [CERTIFY_SECONDS=1] [CERTIFY_NETS="2-16-16-1 ..."] [CERTIFY_SEEDS=1]
+bench-certify: $(B)/tests/bench/bench_certify ## how tight certified differences are: [CERTIFY_SECONDS=1] [CERTIFY_NETS="2-16-16-1 ..."] [CERTIFY_SEEDS=1] [CERTIFY_EXACT=10]
 	@OPENBLAS_NUM_THREADS=1 $< $(if $(CERTIFY_SECONDS),--seconds $(CERTIFY_SECONDS)) $(if $(CERTIFY_NETS),--nets "$(CERTIFY_NETS)") \
-		$(if $(CERTIFY_SEEDS),--seeds $(CERTIFY_SEEDS))
+		$(if $(CERTIFY_SEEDS),--seeds $(CERTIFY_SEEDS)) $(if $(CERTIFY_EXACT),--exact $(CERTIFY_EXACT))
 
 bench-deadline: all $(B)/tests/bench/bench_deadline ## how late plans are beside a training job, two minutes: [DEADLINE_PLANS=300] [DEADLINE_JOB=no] [DEADLINE_ROBOTS=plain]
 	@ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(B)/tests/bench/bench_deadline $(if $(DEADLINE_PLANS),--plans $(DEADLINE_PLANS)) $(if $(DEADLINE_JOB),--job $(DEADLINE_JOB)) \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The search for a point where |program(x)| is large: what a bound is compared with. Private to lib/certify.
+ * The search for a point where |program(x)| is large: what a bound is compared with. Private to lib/certify and lib/plan.
  *
  * Nothing found here is a bound. The value of the best point is certified apart, by intervals on that point alone. */
 #ifndef ESP_CERTIFY_WITNESS_H

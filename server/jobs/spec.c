@@ -77,17 +77,21 @@ static esp_code check_train(const esp_reader *spec, esp_db *db, refs *ret, esp_e
 
 /* ---- certify ---- */
 
-static esp_code check_methods(const esp_reader *spec, esp_error *reterr) {
-    static const char *const names[] = {"closed_form", "interval", "crown", "twin", "split", NULL};
+static esp_code check_methods(const esp_reader *spec, const esp_model_row *model, int norm, esp_error *reterr) {
+    enum { TWIN = 3, EXACT = 5 };
+    static const char *const names[] = {"closed_form", "interval", "crown", "twin", "split", "exact", NULL};
     size_t n = 0;
+    bool policy = strcmp(model->kind, "policy") == 0;
     esp_reader list = esp_read_member(spec, "methods");
     if (!list.value) return ESP_OK;
-    esp_code code = esp_read_array(&list, 1, 5, &n, reterr);
+    esp_code code = esp_read_array(&list, 1, 6, &n, reterr);
     for (size_t i = 0; !code && i < n; i++) {
         int which = 0;
         esp_reader element = esp_read_element(&list, i);
         code = esp_read_choice(&element, names, &which, reterr);
-        if (!code && which == 3 && !esp_read_member(spec, "reference").value) code = esp_refuse(&element, reterr, "needs a reference");
+        if (!code && which == TWIN && !esp_read_member(spec, "reference").value) code = esp_refuse(&element, reterr, "needs a reference");
+        if (!code && which == EXACT && norm == ESP_NORM_2 && (policy ? model->nu : model->ny) > 1)
+            code = esp_refuse(&element, reterr, "is for the norm linf, or for one output");
     }
     return code;
 }
@@ -142,7 +146,7 @@ static esp_code check_certify(const esp_reader *spec, esp_db *db, refs *ret, esp
     static const char *const fields[] = {"model", "reference", "domain", "norm", "methods", "time_limit_s", NULL};
     esp_model_row model;
     double time_limit_s = 5;
-    int norm = 0;
+    int norm = ESP_NORM_INF;
     if (esp_read_member(spec, "kind").value) return spec_check_certify_kind(spec, db, ret, reterr);
     esp_code code = esp_read_object(spec, fields, reterr);
     if (!code) code = spec_find_model(spec, "model", db, &model, reterr);
@@ -150,7 +154,7 @@ static esp_code check_certify(const esp_reader *spec, esp_db *db, refs *ret, esp
     if (!code) code = spec_check_domain(spec, &model, db, ret, reterr);
     esp_reader member = esp_read_member(spec, "norm");
     if (!code) code = esp_read_choice(&member, esp_norm_names, &norm, reterr);
-    if (!code) code = check_methods(spec, reterr);
+    if (!code) code = check_methods(spec, &model, norm, reterr);
     member = esp_read_member(spec, "time_limit_s");
     if (!code) code = esp_read_number(&member, 0.001, 86400, &time_limit_s, reterr);
     if (!code) memcpy(ret->model, model.id, sizeof ret->model);

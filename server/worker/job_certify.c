@@ -5,6 +5,8 @@
  *     interval, crown, split   the largest output, or difference (certify/difference.h); without a reference the Lipschitz
  *                              constant too (certify/lipschitz.h: interval, split), for which half of the time is kept
  *     twin                   the difference, through the differences of paired neurons (certify/twin.h)
+ *     exact                  the largest output, or difference, by CBC on phases of ReLUs (plan/exact.h). Not asked for by name: only
+ *                            for EXACT_RELUS and fewer, where splitting has not met its gap, and then reported if it is below
  *
  * The box is given, or is the data box of a dataset, widened by `margin` times its width on each side. All that it
  * proved by the time limit is in the result; each certificate's record says what about, for an auditor
@@ -16,6 +18,8 @@
 #include "certify/lowering.h"
 #include "certify/twin.h"
 #include "data/dataset.h"
+#include "plan/cbc.h"
+#include "plan/exact.h"
 #include "version.h"
 #include "worker/worker.h"
 
@@ -23,11 +27,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { METHOD_CLOSED_FORM, METHOD_INTERVAL, METHOD_CROWN, METHOD_TWIN, METHOD_SPLIT, METHODS };
-static const char *const method_names[] = {"closed_form", "interval", "crown", "twin", "split", NULL};
+enum { METHOD_CLOSED_FORM, METHOD_INTERVAL, METHOD_CROWN, METHOD_TWIN, METHOD_SPLIT, METHOD_EXACT, METHODS };
+static const char *const method_names[] = {"closed_form", "interval", "crown", "twin", "split", "exact", NULL};
 
-#define CHECKED   1e-9 /* a value is raised by this, so that a checker need not round alike */
-#define FEW_BOXES 2 /* when no splitting is asked for */
+#define CHECKED     1e-9 /* a value is raised by this, so that a checker need not round alike */
+#define FEW_BOXES   2 /* when no splitting is asked for */
+#define EXACT_RELUS 40
+#define EXACT_GAP   1e-3
+#define EXACT_SHARE 0.3 /* of the time of the split, where exact may come after it */
 
 typedef struct certifying {
     worker *w;
@@ -37,7 +44,8 @@ typedef struct certifying {
     char box_sha256[ESP_HASH_HEX];
     esp_certify_opts opts;
     double time_limit_s;
-    bool wanted[METHODS];
+    bool wanted[METHODS], by_name; /* by_name: methods were given */
+    double exact_share; /* of the time, for CBC */
     esp_arena *arena;
     esp_jsonw json; /* the result in the making */
 } certifying;
@@ -66,6 +74,7 @@ static esp_code box_from_dataset(certifying *c, const esp_reader *domain, const 
 static esp_code read_methods(certifying *c, const esp_reader *spec, esp_error *reterr) {
     esp_reader list = esp_read_member(spec, "methods");
     size_t n = 0;
+    c->by_name = list.value != NULL;
     for (int m = 0; m < METHODS; m++) c->wanted[m] = !list.value;
     if (!list.value) return ESP_OK;
     esp_code code = esp_read_array(&list, 1, METHODS, &n, reterr);
@@ -232,14 +241,60 @@ static esp_stop stop_after(const certifying *c, double share) {
     return (esp_stop){esp_clock_now_ns() + (int64_t)(share * c->time_limit_s * 1e9), worker_cancelled, c->w};
 }
 
+/* The row of exact, after the others; when it was not asked for by name, only if it is below `least`. */
+static esp_code certify_exact(certifying *c, const esp_program *f, const esp_program *g, const int *pairs, double least, esp_error *reterr) {
+    esp_exact found = {0};
+    int64_t start = esp_clock_now_ns();
+    const esp_stop stop = stop_after(c, c->exact_share);
+    esp_certify_opts opts = c->opts;
+    opts.gap = EXACT_GAP;
+    esp_code code = esp_exact_run(f, g, pairs, &c->box, &opts, &stop, &found, reterr);
+    if (!code && (c->by_name || found.value < least)) {
+        const esp_certificate row = {.kind = g ? "difference" : "range",
+                                     .method = "exact",
+                                     .norm = c->opts.norm,
+                                     .value = found.value,
+                                     .lower = found.lower,
+                                     .strength = found.solver ? ESP_SOLVER : ESP_PROVED,
+                                     .tolerance = found.tolerance,
+                                     .status = strcmp(found.status, "optimal") == 0 ? "proved" : found.status,
+                                     .seconds = esp_clock_seconds_since(start)};
+        put_head(c, row.kind, &row);
+        if (row.lower > 0) esp_jsonw_vector(&c->json, "witness", found.witness, (size_t)f->n_x);
+        esp_jsonw_string(&c->json, "solver", esp_cbc_describe());
+        esp_jsonw_integer(&c->json, "binaries", found.binaries);
+        esp_jsonw_integer(&c->json, "nodes", found.nodes);
+        esp_jsonw_integer(&c->json, "refused", found.refused);
+        put_tail(c, g != NULL);
+    }
+    esp_exact_done(&found);
+    return code;
+}
+
+/* Is there to be a search by CBC, or may one come? */
+static bool is_exact(const certifying *c, const esp_program *f, const esp_program *g) {
+    bool linear = c->opts.norm == ESP_NORM_INF || f->n_y == 1;
+    return c->wanted[METHOD_EXACT] && linear && (c->by_name || f->n_r + (g ? g->n_r : 0) <= EXACT_RELUS);
+}
+
 static esp_code certify_difference(certifying *c, const esp_program *f, const esp_program *g, esp_error *reterr) {
     esp_certified made = {0};
     int *pairs = ESP_NEW(c->arena, int, f->n_r + 1);
     if (!pairs) return esp_fail(reterr, ESP_NOMEM, "no memory for %d ReLUs", f->n_r);
     if (g) (void)esp_twin_pairs(c->model->model->net, c->reference->model->net, pairs);
-    const esp_stop stop = stop_after(c, g ? 1 : 0.5);
-    esp_code code = esp_certify_difference(f, g, pairs, &c->box, &c->opts, &stop, &made, reterr);
-    if (!code) code = put_rows(c, f, &made, reterr);
+    bool exact = is_exact(c, f, g),
+         others = c->wanted[METHOD_INTERVAL] || c->wanted[METHOD_CROWN] || c->wanted[METHOD_TWIN] || c->wanted[METHOD_SPLIT];
+    double share = g ? 1 : 0.5, kept = !exact ? 0 : !others ? share : c->by_name ? share / 2 : EXACT_SHARE * share, least = HUGE_VAL;
+    bool met = false;
+    const esp_stop stop = stop_after(c, share - kept);
+    esp_code code = others ? esp_certify_difference(f, g, pairs, &c->box, &c->opts, &stop, &made, reterr) : ESP_OK;
+    if (!code && others) code = put_rows(c, f, &made, reterr);
+    for (int i = 0; !code && i < made.n; i++) {
+        least = fmin(least, made.rows[i].value);
+        met = strcmp(made.rows[i].method, "split") == 0 && strcmp(made.rows[i].status, "proved") == 0;
+    }
+    c->exact_share = kept;
+    if (!code && exact && (c->by_name || !met)) code = certify_exact(c, f, g, g ? pairs : NULL, least, reterr);
     esp_certified_done(&made);
     return code;
 }
@@ -257,7 +312,9 @@ static esp_code certify_lipschitz(certifying *c, const esp_program *f, esp_error
 static esp_code certify_programs(certifying *c, esp_error *reterr) {
     const esp_program *f = NULL, *g = NULL;
     esp_program *slack_f = NULL, *slack_g = NULL;
-    if (!c->wanted[METHOD_INTERVAL] && !c->wanted[METHOD_CROWN] && !c->wanted[METHOD_TWIN] && !c->wanted[METHOD_SPLIT]) return ESP_OK;
+    bool any = false;
+    for (int m = METHOD_INTERVAL; m < METHODS; m++) any = any || c->wanted[m];
+    if (!any) return ESP_OK;
     esp_code code = worker_model_program(c->model, &f, reterr);
     if (!code) code = esp_lowering_slack(c->model->model, &slack_f, reterr);
     if (!code && c->reference) code = worker_model_program(c->reference, &g, reterr);

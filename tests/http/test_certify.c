@@ -135,6 +135,33 @@ static void expect_refused(const char *body, const char *pointer) {
     http_done(&reply);
 }
 
+/* CBC's figure lies between what a witness reaches and what splitting proves, but for the tolerance that it charges. */
+START_TEST(certify__exact_by_name) {
+    static const char *const specs[] = {"\"model\":\"narrow\",\"reference\":\"slim\"", "\"model\":\"narrow\""};
+    rail_upload_random(&d, "narrow", 4, 3);
+    rail_upload_random(&d, "slim", 4, 4);
+    for (int i = 0; i < 2; i++) {
+        char body[512];
+        const char *kind = i ? "range" : "difference";
+        snprintf(body, sizeof body,
+                 "{\"kind\":\"certify\",\"spec\":{%s,\"domain\":{\"lower\":[-1,-1,-1],\"upper\":[1,1,1]},\"methods\":[\"split\",\"exact\"],"
+                 "\"time_limit_s\":8}}",
+                 specs[i]);
+        http_reply job = run_job(body);
+        ck_assert_str_eq(reply_text(&job, "/state"), "succeeded");
+        double exact = value_of(&job, kind, "exact", "value"), reached = value_of(&job, kind, "split", "lower");
+        double split = value_of(&job, kind, "split", "value"), tolerance = value_of(&job, kind, "exact", "tolerance");
+        ck_assert(exact >= reached && value_of(&job, kind, "exact", "lower") <= exact);
+        ck_assert_msg(exact <= split * 1.0011 + tolerance, "%g by CBC, %g by splitting", exact, split);
+        ck_assert(tolerance > 0 && tolerance < 1e-3);
+        http_done(&job);
+    }
+    expect_refused("{\"kind\":\"certify\",\"spec\":{\"model\":\"wide\",\"norm\":\"l2\",\"domain\":{\"lower\":[-1,-1,-1],\"upper\":[1,1,1]},"
+                   "\"methods\":[\"exact\"]}}",
+                   "/spec/methods/0");
+}
+END_TEST
+
 START_TEST(certify__refuses_methods_that_do_not_apply) {
     expect_refused(
         "{\"kind\":\"certify\",\"spec\":{\"model\":\"wide\",\"domain\":{\"lower\":[-1,-1,-1],\"upper\":[1,1,1]},\"methods\":[\"crown\",\"twin\"]}}",
@@ -153,6 +180,7 @@ int main(void) {
     tcase_add_test(c, certify__difference_by_every_method);
     tcase_add_test(c, certify__one_model_has_a_range_and_a_slope);
     tcase_add_test(c, certify__a_model_against_itself_is_zero);
+    tcase_add_test(c, certify__exact_by_name);
     tcase_add_test(c, certify__refuses_methods_that_do_not_apply);
     suite_add_tcase(suite, c);
     daemon_start(&d, NULL);

@@ -2,7 +2,7 @@
  * How tight the certified difference of two networks is, and how fast it is had: networks that imitate a saturated
  * controller, and pruned ones, over boxes.
  *
- *     bench_certify [--seconds S] [--gap G] [--nets "2-16-16-1 ..."] [--seeds N]
+ *     bench_certify [--seconds S] [--gap G] [--nets "2-16-16-1 ..."] [--seeds N] [--exact S]
  *
  * For each pair the true largest difference (the best of sampling and of every search's witness), and how many times that each
  * method's bound is; then the same with the perturbation scaled down. Asserts nothing: it is no test. */
@@ -18,9 +18,10 @@
 #include "certify/difference.h"
 #include "certify/float_error.h"
 #include "certify/twin.h"
+#include "plan/exact.h"
 
 typedef struct options {
-    double seconds, gap;
+    double seconds, gap, exact; /* exact: seconds against CBC, 0 for none */
     int seeds;
     const char *nets;
 } options;
@@ -303,13 +304,74 @@ static int float_error(const char *shape, double half) {
     return code;
 }
 
+/* Halving inputs against CBC on phases, the max-norm, the same time for both. */
+static int exact_row(const char *net, const char *how, double sparsity, double half, double seconds) {
+    esp_error error = {0};
+    bench_pair p = {0};
+    esp_program *f = NULL, *g = NULL;
+    esp_certified made = {0};
+    esp_exact found = {0};
+    esp_certify_opts opts = ESP_CERTIFY_OPTS_INIT;
+    opts.gap = 0.01;
+    int code = bench_pair_make(net, how, sparsity, 1, 1, &p);
+    int *pairs = code ? NULL : malloc((size_t)(esp_net_relus(p.f->net) + 1) * sizeof *pairs);
+    esp_box box = bench_box(&p, half);
+    if (!code) code = pairs ? esp_program_lower(p.f, &f, &error) : ESP_NOMEM;
+    if (!code) code = esp_program_lower(p.g, &g, &error);
+    double start = cpu(), split_s = 0;
+    if (!code) {
+        (void)esp_twin_pairs(p.f->net, p.g->net, pairs);
+        budget end = {start + seconds, 0, false};
+        esp_stop stop = {ESP_NEVER, out_of_time, &end};
+        code = esp_certify_difference(f, g, pairs, &box, &opts, &stop, &made, &error);
+        split_s = cpu() - start;
+    }
+    if (!code) {
+        start = cpu();
+        const esp_stop stop = {esp_clock_now_ns() + (int64_t)(seconds * 1e9), NULL, NULL};
+        code = esp_exact_run(f, g, pairs, &box, &opts, &stop, &found, &error);
+    }
+    if (!code) {
+        double exact_s = cpu() - start, truth = fmax(found.lower, made.rows[3].lower);
+        char name[80];
+        snprintf(name, sizeof name, "%s %.4s %.1f, %.1f", net, how, sparsity, half);
+        printf("| %-30s | %8.3g | %6.3f | %6.2f | %7ld | %6.3f | %6.2f | %8d | %6ld | %s%s |\n", name, truth, made.rows[3].value / truth, split_s,
+               (long)made.boxes, found.value / truth, exact_s, found.binaries, (long)found.nodes, found.status,
+               found.refused ? ", answers refused" : "");
+        fflush(stdout);
+    } else {
+        fprintf(stderr, "bench_certify: %s\n", error.message);
+    }
+    esp_certified_done(&made);
+    esp_exact_done(&found);
+    esp_program_free(f);
+    esp_program_free(g);
+    free(pairs);
+    bench_pair_done(&p);
+    return code;
+}
+
+static int exact_table(const options *o) {
+    static const struct bench_case rows[] = {{"2-16-16-1", "magnitude", 0.3, 0.3},    {"2-16-16-1", "magnitude", 0.7, 1.0},
+                                             {"2-32-32-32-1", "magnitude", 0.5, 0.3}, {"4-32-32-1", "magnitude", 0.3, 0.6},
+                                             {"6-32-32-2", "magnitude", 0.3, 0.3},    {"6-32-32-2", "magnitude", 0.3, 1.0},
+                                             {"8-16-1", "magnitude", 0.3, 1.0},       {"8-16-16-1", "magnitude", 0.3, 0.3},
+                                             {"8-16-16-1", "magnitude", 0.3, 1.0},    {"8-32-32-1", "magnitude", 0.3, 0.1}};
+    int code = 0;
+    printf("\n| max-norm; 1 %% gap, %g s            | true     | split  | s      | boxes   | exact  | s      | binaries | nodes  | |\n", o->exact);
+    printf("|:-------------------------------|---------:|-------:|-------:|--------:|-------:|-------:|---------:|-------:|:--|\n");
+    for (size_t i = 0; !code && i < sizeof rows / sizeof *rows; i++)
+        if (!o->nets || strstr(o->nets, rows[i].net)) code = exact_row(rows[i].net, rows[i].how, rows[i].sparsity, rows[i].half, o->exact);
+    return code;
+}
+
 static int usage(void) {
-    fprintf(stderr, "usage: bench_certify [--seconds S] [--gap G] [--nets LIST] [--seeds N]\n");
+    fprintf(stderr, "usage: bench_certify [--seconds S] [--gap G] [--nets LIST] [--seeds N] [--exact S]\n");
     return 2;
 }
 
 int main(int argc, char **argv) {
-    options o = {1, 0.02, 1, NULL};
+    options o = {1, 0.02, 10, 1, NULL};
     for (int i = 1; i < argc; i += 2) {
         if (i + 1 == argc) return usage();
         if (strcmp(argv[i], "--seconds") == 0)
@@ -318,6 +380,8 @@ int main(int argc, char **argv) {
             o.gap = atof(argv[i + 1]);
         else if (strcmp(argv[i], "--seeds") == 0)
             o.seeds = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--exact") == 0)
+            o.exact = atof(argv[i + 1]);
         else if (strcmp(argv[i], "--nets") == 0)
             o.nets = argv[i + 1];
         else
@@ -327,6 +391,7 @@ int main(int argc, char **argv) {
     if (table(&o, &worst)) return 1;
     printf("\nthe widest bound after %g s is %.3f times the true difference\n", o.seconds, worst);
     if (scaling(&o)) return 1;
+    if (o.exact > 0 && exact_table(&o)) return 1;
     if (query_time("4-64-64-2")) return 1;
     return float_error("4-64-64-2", 1) || float_error("2-16-16-1", 1) || float_error("2-32-32-32-1", 1);
 }
