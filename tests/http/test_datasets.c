@@ -208,6 +208,27 @@ START_TEST(datasets__idempotency_key_replays_and_refuses_another_request) {
 }
 END_TEST
 
+START_TEST(datasets__deleted_ones_are_gone_and_their_version_too) {
+    static const char line[] = "{\"y\":[[0],[5]],\"u\":[[1]]}\n", other[] = "{\"y\":[[0],[6]],\"u\":[[1]]}\n";
+    http_reply reply = http_post(&d, "/v1/datasets?name=passing", "application/x-ndjson", line, sizeof line - 1);
+    expect_status(reply, 201);
+    http_done(&reply);
+    reply = http_delete(&d, "/v1/datasets/passing/1");
+    expect_status(reply, 204);
+    http_done(&reply);
+    reply = http_get(&d, "/v1/datasets/passing/1");
+    expect_problem(&reply, 404, "NOT_FOUND", NULL);
+    http_done(&reply);
+    reply = http_delete(&d, "/v1/datasets/passing/1");
+    expect_problem(&reply, 404, "NOT_FOUND", NULL);
+    http_done(&reply);
+    reply = http_post(&d, "/v1/datasets?name=passing", "application/x-ndjson", other, sizeof other - 1);
+    expect_status(reply, 201);
+    ck_assert_double_eq(reply_number(&reply, "/version"), 2);
+    http_done(&reply);
+}
+END_TEST
+
 START_TEST(datasets__list_in_every_form_with_etag) {
     static const char *const as_csv[] = {"Accept: text/csv", NULL}, *const as_nothing[] = {"Accept: image/png", NULL};
     char etag[128], header[160], type[64];
@@ -276,6 +297,7 @@ int main(void) {
     tcase_add_test(c, datasets__early_error_of_a_long_upload_reaches_the_client);
     tcase_add_test(c, datasets__request_is_checked_before_the_body);
     tcase_add_test(c, datasets__idempotency_key_replays_and_refuses_another_request);
+    tcase_add_test(c, datasets__deleted_ones_are_gone_and_their_version_too);
     tcase_add_test(c, datasets__list_in_every_form_with_etag);
     suite_add_tcase(suite, c);
     daemon_start(&d, NULL);

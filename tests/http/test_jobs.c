@@ -40,6 +40,16 @@ START_TEST(train__leaves_a_model_for_every_rung) {
     ck_assert_uint_eq(reply_count(&model, "/metrics/data_box/lower"), 3);
     ck_assert(reply_number(&model, "/metrics/data_box/lower/2") < reply_number(&model, "/metrics/data_box/upper/2"));
     http_done(&model);
+    snprintf(path, sizeof path, "/v1/jobs/%s/artifacts", id);
+    http_reply made = http_get(&d, path);
+    expect_status(made, 200);
+    ck_assert_uint_eq(reply_count(&made, "/items"), 3);
+    ck_assert_str_eq(reply_text(&made, "/items/0/kind"), "model");
+    ck_assert_str_eq(reply_text(&made, "/items/0/id"), parent);
+    http_reply file = http_get(&d, reply_text(&made, "/items/2/href"));
+    expect_status(file, 200);
+    http_done(&file);
+    http_done(&made);
     http_done(&job);
 }
 END_TEST

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Recorded exchanges against schema/api/openapi.json: which operation a path belongs to, which schema a reply has. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "support/schema.h"
@@ -38,7 +39,8 @@ static size_t literals(const char *template) {
     return n;
 }
 
-static bool find_operation(const esp_reader *document, const char *method, const char *path, esp_reader *ret_operation, char *why, size_t size) {
+static bool find_operation(const esp_reader *document, const char *method, const char *path, esp_reader *ret_operation, const char **ret_template,
+                           char *why, size_t size) {
     const char *end = path + strcspn(path, "?"), *template, *best = NULL;
     char lower[16] = "";
     esp_reader paths = esp_read_member(document, "paths"), item, found = {NULL, NULL, NULL, 0};
@@ -50,6 +52,7 @@ static bool find_operation(const esp_reader *document, const char *method, const
         found = esp_reader_root(operation.value);
     }
     *ret_operation = found;
+    *ret_template = best;
     if (!best) (void)snprintf(why, size, "%s %s is not documented", method, path);
     return best != NULL;
 }
@@ -61,19 +64,16 @@ static esp_reader follow(const esp_reader *document, esp_reader reader) {
     return schema_resolve(document, text);
 }
 
-static esp_reader media_schema(const esp_reader *holder, bool lines) {
-    static const char *const types[] = {"application/json", "application/problem+json"};
-    esp_reader content = esp_read_member(holder, "content"), schema = {NULL, NULL, NULL, 0};
-    if (lines) {
-        esp_reader media = esp_read_member(&content, "application/x-ndjson");
-        schema = esp_read_member(&media, "schema");
-        return esp_reader_root(esp_read_member(&schema, "x-line").value);
-    }
-    for (size_t i = 0; i < 2 && !schema.value; i++) {
-        esp_reader media = esp_read_member(&content, types[i]);
-        schema = esp_read_member(&media, "schema");
-    }
-    return esp_reader_root(schema.value);
+/* What a body of this content type is to be: of lines, each of them. `documented` is set when the type is; the schema may be none. */
+static esp_reader media_schema(const esp_reader *holder, const char *type, bool *ret_documented) {
+    char key[80];
+    (void)snprintf(key, sizeof key, "%.*s", (int)strcspn(type, "; "), type);
+    bool lines = strcmp(key, "application/x-ndjson") == 0,
+         json = strcmp(key, "application/json") == 0 || strcmp(key, "application/problem+json") == 0;
+    esp_reader content = esp_read_member(holder, "content"), media = esp_read_member(&content, key), schema = esp_read_member(&media, "schema");
+    *ret_documented = media.value != NULL;
+    if (lines) return esp_reader_root(esp_read_member(&schema, "x-line").value);
+    return esp_reader_root(json ? schema.value : NULL);
 }
 
 static bool conforms(const esp_reader *document, const esp_reader *schema, const char *text, size_t len, char *why, size_t size) {
@@ -89,49 +89,81 @@ static bool conforms(const esp_reader *document, const esp_reader *schema, const
     return ok;
 }
 
-/* The schema of the reply. A status below 400 must be documented itself; `default` is for problems. */
-static bool reply_schema(const esp_reader *document, const char *method, const char *path, int status, bool lines, esp_reader *ret_schema, char *why,
-                         size_t size) {
-    esp_reader operation;
-    if (!find_operation(document, method, path, &operation, why, size)) return false;
+/* The reply that is documented for the status. A status below 400 must be documented itself; `default` is for problems. */
+static bool find_response(const esp_reader *document, const esp_reader *operation, int status, esp_reader *ret_response) {
     char key[16];
     (void)snprintf(key, sizeof key, "%d", status);
-    esp_reader responses = esp_read_member(&operation, "responses"), response = esp_read_member(&responses, key);
+    esp_reader responses = esp_read_member(operation, "responses"), response = esp_read_member(&responses, key);
     if (!response.value && status >= 400) response = esp_read_member(&responses, "default");
-    if (!response.value) {
-        (void)snprintf(why, size, "%s %s: status %d is not documented", method, path, status);
-        return false;
-    }
-    response = follow(document, response);
-    *ret_schema = media_schema(&response, lines);
-    if (!ret_schema->value) (void)snprintf(why, size, "%s %s: no such form of reply is documented for %d", method, path, status);
-    return ret_schema->value != NULL;
+    if (response.value) *ret_response = follow(document, response);
+    return response.value != NULL;
 }
 
-bool schema_check_reply(const char *method, const char *path, int status, const char *json, char *why, size_t size) {
-    esp_reader document = esp_reader_root(schema_openapi(why, size)), schema;
-    return document.value && reply_schema(&document, method, path, status, false, &schema, why, size) &&
-           conforms(&document, &schema, json, strlen(json), why, size);
-}
-
-bool schema_check_reply_lines(const char *method, const char *path, int status, const char *lines, char *why, size_t size) {
-    esp_reader document = esp_reader_root(schema_openapi(why, size)), schema;
-    if (!document.value || !reply_schema(&document, method, path, status, true, &schema, why, size)) return false;
-    for (const char *p = lines; *p;) {
-        size_t len = strcspn(p, "\n");
-        if (!conforms(&document, &schema, p, len, why, size)) return false;
-        p += len + (p[len] == '\n');
+/* The body as its content type wants it. */
+static bool body_conforms(const esp_reader *document, const esp_reader *holder, const char *type, const char *body, size_t len, char *why,
+                          size_t size) {
+    bool documented = false;
+    esp_reader schema = media_schema(holder, type, &documented);
+    if (!documented) (void)snprintf(why, size, "%s is not documented", type);
+    if (!documented || !schema.value) return documented;
+    if (strncmp(type, "application/x-ndjson", 20) != 0) return conforms(document, &schema, body, len, why, size);
+    for (size_t at = 0; at < len;) {
+        const char *end = memchr(body + at, '\n', len - at);
+        size_t n = end ? (size_t)(end - body) - at : len - at;
+        if (n > 0 && !conforms(document, &schema, body + at, n, why, size)) return false;
+        at += n + 1;
     }
     return true;
 }
 
-bool schema_check_request(const char *method, const char *path, const char *json, char *why, size_t size) {
-    esp_reader document = esp_reader_root(schema_openapi(why, size)), operation;
-    if (!document.value || !find_operation(&document, method, path, &operation, why, size)) return false;
-    esp_reader body = esp_read_member(&operation, "requestBody"), schema = media_schema(&body, false);
-    if (!schema.value) {
-        (void)snprintf(why, size, "%s %s documents no JSON body", method, path);
+/* One line an exchange: what tests/run finds the operations by that no test has seen succeed. */
+static void record(const char *method, const char *template, int status) {
+    const char *path = getenv("ESPALIER_EXCHANGES");
+    FILE *file = path ? fopen(path, "a") : NULL;
+    if (!file) return;
+    fprintf(file, "%s %s %d\n", strcmp(method, "HEAD") == 0 ? "GET" : method, template, status);
+    fclose(file);
+}
+
+bool schema_check_exchange(const schema_exchange *x, char *why, size_t size) {
+    esp_reader document = esp_reader_root(schema_openapi(why, size)), operation, response;
+    const char *template = "", *method = strcmp(x->method, "HEAD") == 0 ? "GET" : x->method;
+    if (!document.value || !find_operation(&document, method, x->path, &operation, &template, why, size)) return false;
+    if (!find_response(&document, &operation, x->status, &response)) {
+        (void)snprintf(why, size, "status %d is not documented", x->status);
         return false;
     }
-    return conforms(&document, &schema, json, strlen(json), why, size);
+    record(method, template, x->status);
+    if (x->len && !body_conforms(&document, &response, x->type, x->body, x->len, why, size)) return false;
+    bool lines = strncmp(x->request_type, "application/x-ndjson", 20) == 0; /* of which some may have been refused */
+    if (x->status >= 300 || !x->request_len || !*x->request_type || lines) return true;
+    esp_reader request = esp_read_member(&operation, "requestBody");
+    return body_conforms(&document, &request, x->request_type, x->request, x->request_len, why, size);
+}
+
+/* ---- a body alone --------------------------------------------------------------------------------------------------- */
+
+static bool check_reply(const char *method, const char *path, int status, const char *type, const char *body, char *why, size_t size) {
+    esp_reader document = esp_reader_root(schema_openapi(why, size)), operation, response;
+    const char *template = "";
+    if (!document.value || !find_operation(&document, method, path, &operation, &template, why, size)) return false;
+    if (find_response(&document, &operation, status, &response)) return body_conforms(&document, &response, type, body, strlen(body), why, size);
+    (void)snprintf(why, size, "%s %s: status %d is not documented", method, path, status);
+    return false;
+}
+
+bool schema_check_reply(const char *method, const char *path, int status, const char *json, char *why, size_t size) {
+    return check_reply(method, path, status, status < 400 ? "application/json" : "application/problem+json", json, why, size);
+}
+
+bool schema_check_reply_lines(const char *method, const char *path, int status, const char *lines, char *why, size_t size) {
+    return check_reply(method, path, status, "application/x-ndjson", lines, why, size);
+}
+
+bool schema_check_request(const char *method, const char *path, const char *json, char *why, size_t size) {
+    esp_reader document = esp_reader_root(schema_openapi(why, size)), operation;
+    const char *template = "";
+    if (!document.value || !find_operation(&document, method, path, &operation, &template, why, size)) return false;
+    esp_reader body = esp_read_member(&operation, "requestBody");
+    return body_conforms(&document, &body, "application/json", json, strlen(json), why, size);
 }

@@ -26,12 +26,23 @@ esp_reader schema_resolve(const esp_reader *document, const char *ref);
 /* schema/api/openapi.json, relative to the working directory; read once, kept to the end. NULL: why says it. */
 const esp_json *schema_openapi(char *why, size_t size);
 
-/* A recorded exchange: `path` as it was sent (a query part is cut off), the reply's status and its JSON text. True when
- * the operation and the status are documented and the text conforms to the reply's schema. */
+/* What went to and fro. `path` as it was sent (a query part is cut off); a body is NULL or of its length, its content type "" when
+ * there was none. */
+typedef struct schema_exchange {
+    const char *method, *path, *request_type, *request;
+    size_t request_len;
+    int status;
+    const char *type, *body;
+    size_t len;
+} schema_exchange;
+
+/* True when the operation, the status and the content types are documented, and the bodies are what their schemas say (each line of
+ * a reply of lines; a request's when it was taken). It is recorded in the file $ESPALIER_EXCHANGES, if there is one. */
+bool schema_check_exchange(const schema_exchange *exchange, char *why, size_t size);
+
+/* One body of an exchange alone: a JSON reply, the JSON lines of one, a JSON request. */
 bool schema_check_reply(const char *method, const char *path, int status, const char *json, char *why, size_t size);
-/* The same for the body of a request. */
-bool schema_check_request(const char *method, const char *path, const char *json, char *why, size_t size);
-/* The same for each line of an NDJSON reply. */
 bool schema_check_reply_lines(const char *method, const char *path, int status, const char *lines, char *why, size_t size);
+bool schema_check_request(const char *method, const char *path, const char *json, char *why, size_t size);
 
 #endif
