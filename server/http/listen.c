@@ -34,14 +34,24 @@ static void refuse(esp_call *call, esp_code code, const char *message) {
 }
 
 typedef struct framing {
-    int lengths, encodings;
-    bool chunked;
+    int lengths, encodings, hosts;
+    bool chunked, odd; /* odd: a name that is no token, "Transfer-Encoding " say, or a value with bytes that end one elsewhere */
 } framing;
 
-static enum MHD_Result count_framing(void *user, enum MHD_ValueKind kind, const char *name, const char *value) {
+static bool is_token(const char *text, size_t len) {
+    for (size_t i = 0; i < len; i++) {
+        bool good = (text[i] >= '0' && text[i] <= '9') || ((text[i] | 0x20) >= 'a' && (text[i] | 0x20) <= 'z');
+        if (!good && (text[i] == '\0' || !strchr("!#$%&'*+-.^_`|~", text[i]))) return false;
+    }
+    return len > 0;
+}
+
+static enum MHD_Result count_framing(void *user, enum MHD_ValueKind kind, const char *name, size_t name_len, const char *value, size_t len) {
     framing *f = user;
     (void)kind;
+    f->odd |= !is_token(name, name_len) || (value && (memchr(value, '\0', len) || memchr(value, '\r', len) || memchr(value, '\n', len)));
     if (strcasecmp(name, "Content-Length") == 0) f->lengths++;
+    if (strcasecmp(name, "Host") == 0) f->hosts++;
     if (strcasecmp(name, "Transfer-Encoding") == 0) {
         f->encodings++;
         f->chunked = value && strcasecmp(value, "chunked") == 0;
@@ -49,16 +59,19 @@ static enum MHD_Result count_framing(void *user, enum MHD_ValueKind kind, const 
     return MHD_YES;
 }
 
-/* Two ways to say where a body ends are how requests get smuggled past a proxy: such a connection is closed unread. */
+/* Two ways to say where a body ends, and what another server would read as one, are how requests get smuggled past a proxy: such a
+ * connection is closed unread. */
 static bool framing_ok(esp_call *call) {
     framing f = {0};
-    MHD_get_connection_values(call->connection, MHD_HEADER_KIND, count_framing, &f);
-    bool good = f.lengths + f.encodings <= 1 && (f.encodings == 0 || f.chunked);
-    if (!good) {
-        call->refused = false;
-        refuse(call, ESP_INVALID, "Content-Length and Transfer-Encoding must be given once, and not both; the only encoding is chunked");
-    }
-    return good;
+    MHD_get_connection_values_n(call->connection, MHD_HEADER_KIND, count_framing, &f);
+    bool good = f.lengths + f.encodings <= 1 && (f.encodings == 0 || f.chunked) && f.hosts <= 1 && !f.odd;
+    if (good) return true;
+    call->refused = false;
+    refuse(call, ESP_INVALID,
+           f.odd         ? "a header is malformed"
+           : f.hosts > 1 ? "Host must be given once"
+                         : "Content-Length and Transfer-Encoding must be given once, and not both; the only encoding is chunked");
+    return false;
 }
 
 static uint64_t declared_length(const esp_call *call) {

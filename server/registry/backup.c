@@ -32,14 +32,6 @@ static esp_code settle(esp_db *db, esp_error *reterr) {
     return step < 0 ? (esp_code)step : ESP_OK;
 }
 
-static esp_code sync_file(const char *path, esp_error *reterr) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return esp_fail_errno(reterr, ESP_IO, "open %s", path);
-    esp_code code = fsync(fd) == 0 ? ESP_OK : esp_fail_errno(reterr, ESP_IO, "sync %s", path);
-    close(fd);
-    return code;
-}
-
 esp_code esp_db_backup(esp_db *db, const char *path, esp_error *reterr) {
     char temp[4096];
     esp_db *copy = NULL;
@@ -52,7 +44,7 @@ esp_code esp_db_backup(esp_db *db, const char *path, esp_error *reterr) {
     if (!code) code = copy_pages(db, copy, reterr);
     if (!code) code = settle(copy, reterr);
     esp_db_close(copy);
-    if (!code) code = sync_file(temp, reterr);
+    if (!code) code = esp_file_sync(temp, reterr);
     if (!code && rename(temp, path) != 0) code = esp_fail_errno(reterr, ESP_IO, "move the backup to %s", path);
     if (code) (void)unlink(temp);
     return code;

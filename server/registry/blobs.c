@@ -75,7 +75,7 @@ bool esp_blob_exists(const esp_registry *registry, const char *sha256) {
     return stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-static esp_code file_sync(const char *path, esp_error *reterr) {
+esp_code esp_file_sync(const char *path, esp_error *reterr) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return esp_fail_errno(reterr, ESP_IO, "open %s", path);
     esp_code code = fsync(fd) == 0 ? ESP_OK : esp_fail_errno(reterr, ESP_IO, "sync %s", path);
@@ -88,7 +88,7 @@ esp_code esp_blob_commit(esp_registry *registry, const char *temp_path, const ch
     if (esp_blob_exists(registry, sha256)) {
         return unlink(temp_path) == 0 ? ESP_OK : esp_fail_errno(reterr, ESP_IO, "remove %s", temp_path);
     }
-    esp_code code = file_sync(temp_path, reterr);
+    esp_code code = esp_file_sync(temp_path, reterr);
     if (code) return code;
     memcpy(sub, sha256, 2);
     code = join(esp_registry_dir(registry), "blobs", blobs, reterr);

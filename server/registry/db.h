@@ -51,5 +51,6 @@ ESP_MUST_CHECK esp_code esp_db_backup(esp_db *db, const char *path, esp_error *r
 ESP_MUST_CHECK esp_code esp_blobs_init(const char *dir, esp_error *reterr);
 /* fsync of a directory, so that a new name in it survives a power cut. */
 ESP_MUST_CHECK esp_code esp_dir_sync(const char *path, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_file_sync(const char *path, esp_error *reterr);
 
 #endif

@@ -376,6 +376,68 @@ START_TEST(daemon__finishes_a_plan_when_it_drains) {
 }
 END_TEST
 
+/* As many of the workers are busy as the metrics say; waits for it. */
+static void expect_busy(const test_daemon *daemon, int wanted) {
+    int busy = -1;
+    for (int turn = 0; turn < 100 && busy != wanted; turn++) {
+        http_reply metrics = http_get(daemon, "/metrics");
+        const char *line = strstr(metrics.body, "espalier_workers{state=\"busy\"} ");
+        ck_assert_ptr_nonnull(line);
+        busy = atoi(line + 31);
+        http_done(&metrics);
+        if (busy != wanted) sleep_ms(20);
+    }
+    ck_assert_int_eq(busy, wanted);
+}
+
+static int ask_long(const test_daemon *daemon, const char *path, int lines) {
+    static const char line[] = "{\"task\":\"reach\",\"y\":[[0.3,0.1]],\"goal\":[0.5],\"deadline_ms\":60000}\n";
+    char text[2048];
+    int n = snprintf(text, sizeof text, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", path,
+                     (size_t)lines * (sizeof line - 1));
+    for (int i = 0; i < lines; i++) n += snprintf(text + n, sizeof text - (size_t)n, "%s", line);
+    return http_raw_send(daemon, text, (size_t)n, false);
+}
+
+/* A client that goes takes its plans with it, those of a batch too: nobody works for a minute for no one. */
+START_TEST(plan__ends_when_its_client_goes) {
+    static const char *const options[] = {"--share-after-ms", "0", NULL};
+    test_daemon own = {0};
+    daemon_start(&own, options);
+    rail_upload_random(&own, "hard", 32, 1);
+    rail_store_task(&own, "reach", "hard", 16);
+    int fd = ask_long(&own, "/v1/plans", 1);
+    expect_busy(&own, 1);
+    close(fd);
+    expect_busy(&own, 0);
+    fd = ask_long(&own, "/v1/plans/batch", 6);
+    expect_busy(&own, 2);
+    close(fd);
+    expect_busy(&own, 0);
+    ck_assert_int_eq(daemon_finish(&own, 0), 0);
+}
+END_TEST
+
+START_TEST(daemon__leaves_at_once_at_the_second_signal) {
+    test_daemon own = {0};
+    int status = 0;
+    daemon_start(&own, NULL);
+    rail_upload_random(&own, "hard", 32, 1);
+    rail_store_task(&own, "reach", "hard", 16);
+    int fd = ask_long(&own, "/v1/plans", 1);
+    expect_busy(&own, 1);
+    kill(own.pid, SIGTERM);
+    sleep_ms(300);
+    ck_assert_int_eq(waitpid(own.pid, &status, WNOHANG), 0); /* it waits for the plan */
+    kill(own.pid, SIGTERM);
+    ck_assert_int_eq(waitpid(own.pid, &status, 0), own.pid);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    close(fd);
+    own.pid = 0;
+    ck_assert_int_eq(daemon_finish(&own, 0), 0);
+}
+END_TEST
+
 START_TEST(daemon__refuses_to_start_without_a_worker) {
     char text[4096];
     int status = daemon_try((const char *const[]){"--worker", "/nowhere/espalier-worker", NULL}, text, sizeof text);
@@ -406,6 +468,8 @@ int main(void) {
     tcase_add_test(tc, daemon__finishes_a_job_that_it_was_killed_in);
     tcase_add_test(tc, daemon__gives_a_job_back_when_it_drains);
     tcase_add_test(tc, daemon__finishes_a_plan_when_it_drains);
+    tcase_add_test(tc, plan__ends_when_its_client_goes);
+    tcase_add_test(tc, daemon__leaves_at_once_at_the_second_signal);
     tcase_add_test(tc, daemon__refuses_to_start_without_a_worker);
     suite_add_tcase(suite, tc);
     return daemon_finish(&d, run_suite(suite));

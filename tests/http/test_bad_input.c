@@ -124,6 +124,9 @@ START_TEST(bad_input__two_ways_to_frame_a_body_are_refused) {
         "POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
         "POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n{}",
         "GET /v1/models HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        "GET /v1/models HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        "GET /v1/models HTTP/1.1\r\nHost: x\r\nX(y): z\r\n\r\n",
     };
     char text[4096];
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
