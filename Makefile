@@ -250,9 +250,9 @@ bench-share: all $(B)/tests/bench/share/bench_share ## one plan on one worker an
 	@ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(B)/tests/bench/share/bench_share $(if $(SHARE_SIZE),--size $(SHARE_SIZE)) $(if $(SHARE_SEEDS),--seeds $(SHARE_SEEDS)) \
 		$(if $(SHARE_SECONDS),--seconds $(SHARE_SECONDS))
 
-bench-http: all $(B)/tests/bench/bench_http ## requests a second, and every list on a large registry: [HTTP_SECONDS=3] [HTTP_CONNECTIONS=32] [HTTP_MODELS=100000] [HTTP_CERTIFICATES=1000000] [HTTP_ONLY=asks]
+bench-http: all $(B)/tests/bench/bench_http ## requests a second, and every list on a large registry: [HTTP_SECONDS=3] [HTTP_CONNECTIONS=32] [HTTP_MODELS=100000] [HTTP_CERTIFICATES=1000000] [HTTP_ALONE=yes] [HTTP_ONLY=asks]
 	@ESPALIER_BUILD=$(B) $(B)/tests/bench/bench_http $(if $(HTTP_SECONDS),--seconds $(HTTP_SECONDS)) $(if $(HTTP_CONNECTIONS),--connections $(HTTP_CONNECTIONS)) \
-		$(if $(HTTP_MODELS),--models $(HTTP_MODELS)) $(if $(HTTP_CERTIFICATES),--certificates $(HTTP_CERTIFICATES)) $(if $(HTTP_ONLY),--only $(HTTP_ONLY))
+		$(if $(HTTP_MODELS),--models $(HTTP_MODELS)) $(if $(HTTP_CERTIFICATES),--certificates $(HTTP_CERTIFICATES)) $(if $(HTTP_ONLY),--only $(HTTP_ONLY)) $(if $(HTTP_ALONE),--alone yes)
 
 kill-soak: all $(B)/tests/fault/test_kill ## SIGKILL to the daemon at random moments of a mixed load, a second each: [KILLS=200] [ESP_SEED=1]
 	@ESP_KILLS=$(or $(KILLS),200) ESP_CASE=any_moment ESPALIER_BUILD=$(B) OPENBLAS_NUM_THREADS=1 $(B)/tests/fault/test_kill
