@@ -12,31 +12,76 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/lower_parts.h"
 #include "net/program.h"
 #include "net/program_make.h"
 
-typedef enum term_kind { TERM_NONE, TERM_X, TERM_R, TERM_ROW } term_kind;
+/* ---- terms and rows ---- */
 
-/* One neuron's output: nothing, x[index], r[index], or row `index` of the layer's rows. */
-typedef struct term {
-    term_kind kind;
-    int index;
-} term;
+esp_code esp_lowering_init(esp_lowering *low, size_t n_x, size_t n_r, size_t n_y, esp_error *reterr) {
+    esp_code code = esp_program_create(n_x, n_r, n_y, &low->program, reterr);
+    if (code != ESP_OK) return code;
+    low->n_x = n_x;
+    low->n_r = 0;
+    low->width = 1 + n_x + n_r;
+    low->row = calloc(low->width, sizeof(double));
+    return low->row ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "lowering %zu ReLUs of %zu inputs", n_r, n_x);
+}
 
-/* A layer's outputs. Rows are [1 | x | r], `width` wide; only the ReLUs so far are in use. */
+void esp_lowering_done(esp_lowering *low) {
+    free(low->row);
+    esp_program_free(low->program);
+}
+
+void esp_lowering_add(const esp_lowering *low, esp_term term, double weight, size_t used, double *restrict to) {
+    if (weight == 0) return;
+    switch (term.kind) {
+    case ESP_TERM_NONE: break;
+    case ESP_TERM_X: to[1 + term.index] += weight; break;
+    case ESP_TERM_R: to[1 + low->n_x + (size_t)term.index] += weight; break;
+    case ESP_TERM_ROW: {
+        const double *restrict row = term.row;
+        for (size_t j = 0; j < used; j++) to[j] += weight * row[j];
+        break;
+    }
+    }
+}
+
+void esp_lowering_begin(esp_lowering *low, double bias) {
+    memset(low->row, 0, low->width * sizeof *low->row);
+    low->row[0] = bias;
+}
+
+esp_term esp_lowering_relu(esp_lowering *low) {
+    esp_program *program = low->program;
+    size_t i = (size_t)low->n_r++, n_r = (size_t)program->n_r;
+    program->d0[i] = low->row[0];
+    memcpy(program->c + i * low->n_x, low->row + 1, low->n_x * sizeof(double));
+    memcpy(program->d + i * n_r, low->row + 1 + low->n_x, i * sizeof(double));
+    return (esp_term){ESP_TERM_R, (int)i, NULL};
+}
+
+void esp_lowering_output(esp_lowering *low, size_t k) {
+    esp_program *program = low->program;
+    size_t n_r = (size_t)program->n_r;
+    program->c0[k] = low->row[0];
+    memcpy(program->a + k * low->n_x, low->row + 1, low->n_x * sizeof(double));
+    if (n_r) memcpy(program->b + k * n_r, low->row + 1 + low->n_x, n_r * sizeof(double));
+}
+
+/* ---- a plain network ---- */
+
+/* A layer's outputs, with room for the rows of those that need one. */
 typedef struct outputs {
-    term *terms;
+    esp_term *terms;
     double *rows;
     int n_rows;
 } outputs;
 
 typedef struct lowering {
+    esp_lowering base;
     const esp_model *model;
-    esp_program *program;
-    size_t n_x, width;
-    int n_r; /* ReLUs made so far */
     outputs now, next;
-    double *row; /* scratch of one row */
 } lowering;
 
 static size_t rows_needed(const esp_model *model) {
@@ -54,88 +99,58 @@ static void lowering_done(lowering *low) {
     free(low->now.rows);
     free(low->next.terms);
     free(low->next.rows);
-    free(low->row);
-    esp_program_free(low->program);
+    esp_lowering_done(&low->base);
 }
 
 static esp_code lowering_init(lowering *low, const esp_model *model, esp_error *reterr) {
     size_t n_x = (size_t)esp_model_n_x(model), n_r = (size_t)esp_net_relus(model->net), widest = (size_t)esp_net_widest(model->net);
-    esp_code code = esp_program_create(n_x, n_r, (size_t)esp_model_n_y(model), &low->program, reterr);
+    esp_code code = esp_lowering_init(&low->base, n_x, n_r, (size_t)esp_model_n_y(model), reterr);
     if (code != ESP_OK) return code;
     size_t rows = rows_needed(model);
     low->model = model;
-    low->n_x = n_x;
-    low->width = 1 + n_x + n_r;
-    low->now = (outputs){calloc(widest, sizeof(term)), calloc(rows + 1, low->width * sizeof(double)), 0};
-    low->next = (outputs){calloc(widest, sizeof(term)), calloc(rows + 1, low->width * sizeof(double)), 0};
-    low->row = calloc(low->width, sizeof(double));
-    if (!low->now.terms || !low->now.rows || !low->next.terms || !low->next.rows || !low->row)
+    low->now = (outputs){calloc(widest, sizeof(esp_term)), calloc(rows + 1, low->base.width * sizeof(double)), 0};
+    low->next = (outputs){calloc(widest, sizeof(esp_term)), calloc(rows + 1, low->base.width * sizeof(double)), 0};
+    if (!low->now.terms || !low->now.rows || !low->next.terms || !low->next.rows)
         return esp_fail(reterr, ESP_NOMEM, "lowering %zu ReLUs of %zu inputs", n_r, n_x);
     return ESP_OK;
+}
+
+static double *take_row(const lowering *low, outputs *of, esp_term *ret_term) {
+    double *row = of->rows + (size_t)of->n_rows++ * low->base.width;
+    *ret_term = (esp_term){ESP_TERM_ROW, 0, row};
+    return row;
 }
 
 /* The network's inputs: x itself, or C Y + D U. */
 static void begin(lowering *low) {
     const esp_model *model = low->model;
     int n_in = esp_net_inputs(model->net);
-    size_t n_yh = (size_t)model->history * (size_t)model->ny, n_uh = low->n_x - n_yh;
+    size_t n_yh = (size_t)model->history * (size_t)model->ny, n_uh = low->base.n_x - n_yh;
     for (int i = 0; i < n_in; i++) {
         if (model->frame.kind != ESP_FRAME_LINEAR) {
-            low->now.terms[i] = (term){TERM_X, i};
+            low->now.terms[i] = (esp_term){ESP_TERM_X, i, NULL};
             continue;
         }
-        double *row = low->now.rows + (size_t)i * low->width;
-        low->now.terms[i] = (term){TERM_ROW, i};
+        double *row = take_row(low, &low->now, &low->now.terms[i]);
         memcpy(row + 1, model->frame.c + (size_t)i * n_yh, n_yh * sizeof *row);
         if (n_uh) memcpy(row + 1 + n_yh, model->frame.d + (size_t)i * n_uh, n_uh * sizeof *row);
     }
-    low->now.n_rows = model->frame.kind == ESP_FRAME_LINEAR ? n_in : 0;
-}
-
-/* to += sum of weights[i] * term i, over n terms; `used` columns of a row are in use. */
-static void add_terms(const lowering *low, const outputs *from, size_t n, size_t used, const double *weights, double *restrict to) {
-    for (size_t i = 0; i < n; i++) {
-        double weight = weights[i];
-        if (weight == 0) continue;
-        size_t index = (size_t)from->terms[i].index;
-        switch (from->terms[i].kind) {
-        case TERM_NONE: break;
-        case TERM_X: to[1 + index] += weight; break;
-        case TERM_R: to[1 + low->n_x + index] += weight; break;
-        case TERM_ROW: {
-            const double *restrict row = from->rows + index * low->width;
-            for (size_t j = 0; j < used; j++) to[j] += weight * row[j];
-            break;
-        }
-        }
-    }
-}
-
-static term make_relu(lowering *low) {
-    esp_program *program = low->program;
-    size_t i = (size_t)low->n_r++, n_r = (size_t)program->n_r;
-    program->d0[i] = low->row[0];
-    memcpy(program->c + i * low->n_x, low->row + 1, low->n_x * sizeof(double));
-    memcpy(program->d + i * n_r, low->row + 1 + low->n_x, i * sizeof(double));
-    return (term){TERM_R, (int)i};
 }
 
 static void lower_layer(lowering *low, const esp_layer *layer) {
-    size_t n_in = (size_t)layer->n_in, used = 1 + low->n_x + (size_t)low->n_r;
+    size_t n_in = (size_t)layer->n_in, used = esp_lowering_used(&low->base);
     low->next.n_rows = 0;
     for (int i = 0; i < layer->n_out; i++) {
-        term *out = &low->next.terms[i];
-        *out = (term){TERM_NONE, 0};
+        const double *w = layer->w + (size_t)i * n_in;
+        esp_term *out = &low->next.terms[i];
+        *out = (esp_term){ESP_TERM_NONE, 0, NULL};
         if (layer->act[i] == ESP_ACT_ZERO) continue;
-        double *row = low->row;
-        if (layer->act[i] == ESP_ACT_IDENTITY) {
-            *out = (term){TERM_ROW, low->next.n_rows};
-            row = low->next.rows + (size_t)low->next.n_rows++ * low->width;
-        }
-        memset(row, 0, low->width * sizeof *row);
-        row[0] = layer->b[i];
-        add_terms(low, &low->now, n_in, used, layer->w + (size_t)i * n_in, row);
-        if (layer->act[i] == ESP_ACT_RELU) *out = make_relu(low);
+        esp_lowering_begin(&low->base, layer->b[i]);
+        for (size_t j = 0; j < n_in; j++) esp_lowering_add(&low->base, low->now.terms[j], w[j], used, low->base.row);
+        if (layer->act[i] == ESP_ACT_RELU)
+            *out = esp_lowering_relu(&low->base);
+        else
+            memcpy(take_row(low, &low->next, out), low->base.row, low->base.width * sizeof(double));
     }
     outputs swap = low->now;
     low->now = low->next;
@@ -146,38 +161,34 @@ static void lower_layer(lowering *low, const esp_layer *layer) {
 static void finish(lowering *low) {
     const esp_model *model = low->model;
     const esp_frame *frame = &model->frame;
-    esp_program *program = low->program;
-    size_t n_x = low->n_x, n_r = (size_t)program->n_r, f_out = (size_t)esp_net_outputs(model->net);
+    double *row = low->base.row;
+    size_t n_x = low->base.n_x, n_y = (size_t)esp_model_n_y(model), f_out = (size_t)esp_net_outputs(model->net), used = low->base.width;
     size_t n_yh = (size_t)model->history * (size_t)model->ny, n_uh = n_x - n_yh;
-    for (size_t k = 0; k < (size_t)program->n_y; k++) {
-        const double one = 1;
-        double *row = low->row;
-        memset(row, 0, low->width * sizeof *row);
+    for (size_t k = 0; k < n_y; k++) {
+        esp_lowering_begin(&low->base, 0);
         if (frame->kind == ESP_FRAME_LINEAR) {
             memcpy(row + 1, frame->a + k * n_yh, n_yh * sizeof *row);
             if (n_uh) memcpy(row + 1 + n_yh, frame->b + k * n_uh, n_uh * sizeof *row);
-            add_terms(low, &low->now, f_out, low->width, frame->g + k * f_out, row);
+            for (size_t j = 0; j < f_out; j++) esp_lowering_add(&low->base, low->now.terms[j], frame->g[k * f_out + j], used, row);
         } else {
-            outputs own = {low->now.terms + k, low->now.rows, 0};
-            add_terms(low, &own, 1, low->width, &one, row);
+            esp_lowering_add(&low->base, low->now.terms[k], 1, used, row);
             if (frame->kind == ESP_FRAME_RESIDUAL) row[1 + n_yh - (size_t)model->ny + k] += 1;
         }
-        program->c0[k] = row[0];
-        memcpy(program->a + k * n_x, row + 1, n_x * sizeof *row);
-        if (n_r) memcpy(program->b + k * n_r, row + 1 + n_x, n_r * sizeof *row);
+        esp_lowering_output(&low->base, k);
     }
 }
 
 esp_code esp_program_lower(const esp_model *model, esp_program **ret_program, esp_error *reterr) {
     lowering low = {0};
+    if (model->graph) return esp_graph_lower(model->graph, model->n_objects, model->edges, model->n_edges, ret_program, reterr);
     esp_code code = lowering_init(&low, model, reterr);
     if (code == ESP_OK) {
         begin(&low);
         for (int l = 0; l < model->net->n_layers; l++) lower_layer(&low, &model->net->layers[l]);
         finish(&low);
-        esp_program_seal(low.program, 0);
-        *ret_program = low.program;
-        low.program = NULL;
+        esp_program_seal(low.base.program, 0);
+        *ret_program = low.base.program;
+        low.base.program = NULL;
     }
     lowering_done(&low);
     return code;

@@ -82,6 +82,59 @@ esp_code esp_model_create(esp_model_kind kind, int ny, int nu, int history, cons
 void esp_model_free(esp_model *model) {
     if (!model) return;
     free(model->frame.a);
+    free(model->edges);
+    esp_graph_free(model->graph);
     esp_net_free(model->net);
     free(model);
+}
+
+/* ---- graphs ---- */
+
+/* Takes the graph. */
+static esp_code make_graph(esp_graph *graph, int n, const double *y, esp_model **ret_model, esp_error *reterr) {
+    const esp_graph_layout *l = &graph->layout;
+    int ny = esp_graph_ny(l, n);
+    size_t most = (size_t)n * (size_t)(n - 1);
+    esp_model *model = calloc(1, sizeof *model);
+    esp_edge *edges = malloc((most + 1) * sizeof *edges);
+    esp_code code = model && edges ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "a model of %d objects", n);
+    if (code == ESP_OK && ny + l->nu > ESP_MAX_WIDTH)
+        code = esp_fail(reterr, ESP_INVALID, "ny + nu is %d; at most %d", ny + l->nu, ESP_MAX_WIDTH);
+    if (code != ESP_OK) {
+        free(model);
+        free(edges);
+        esp_graph_free(graph);
+        return code;
+    }
+    *model = (esp_model){.kind = ESP_MODEL_DYNAMICS, .ny = ny, .nu = l->nu, .history = 1, .graph = graph, .edges = edges, .n_objects = n};
+    model->n_edges = esp_graph_edges(l, n, y, edges);
+    *ret_model = model;
+    return ESP_OK;
+}
+
+esp_code esp_model_create_graph(esp_graph *graph, esp_model **ret_model, esp_error *reterr) {
+    return make_graph(graph, graph->layout.objects, NULL, ret_model, reterr);
+}
+
+esp_code esp_model_bind(const esp_model *model, int ny, const double *y, esp_model **ret_model, esp_error *reterr) {
+    const esp_graph_layout *l = &model->graph->layout;
+    esp_graph *graph = NULL;
+    int n = esp_graph_objects(l, ny);
+    if (n == 0)
+        return esp_fail(reterr, ESP_UNPROCESSABLE, "%d observed numbers are not those of 1 to %d objects of %d, and %d shared ones", ny,
+                        ESP_MAX_OBJECTS, l->size, l->n_shared);
+    esp_code code = esp_graph_copy(model->graph, &graph, reterr);
+    return code == ESP_OK ? make_graph(graph, n, y, ret_model, reterr) : code;
+}
+
+int64_t esp_model_relus(const esp_model *model) {
+    return model->graph ? esp_graph_relus(model->graph, model->n_objects, model->n_edges) : esp_net_relus(model->net);
+}
+
+int64_t esp_model_parameters(const esp_model *model) {
+    return model->graph ? esp_graph_parameters(model->graph) : esp_net_parameters(model->net);
+}
+
+int64_t esp_model_nonzero(const esp_model *model) {
+    return model->graph ? esp_graph_nonzero(model->graph) : esp_net_nonzero(model->net);
 }

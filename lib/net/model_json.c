@@ -3,11 +3,11 @@
  *
  * w is n_out x n_in. Without "activation" the last layer is identity and the others ReLU. For dynamics, ny is the
  * network's outputs (with a linear frame: the rows of "a") and nu defaults to 0; for a policy ny and nu are the
- * network's own sizes. */
+ * network's own sizes. Graph networks have a form of their own: graph_json.c. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/model.h"
+#include "net/net_json.h"
 
 static const char *const model_fields[] = {"layers", "history", "nu", "frame", NULL};
 static const char *const layer_fields[] = {"w", "b", "activation", NULL};
@@ -60,7 +60,7 @@ static esp_code read_layer(const esp_reader *reader, esp_layer *layer, esp_error
     return code;
 }
 
-static esp_code read_net(const esp_reader *layers, esp_net **ret_net, esp_error *reterr) {
+esp_code esp_net_parse_json(const esp_reader *layers, esp_net **ret_net, esp_error *reterr) {
     int widths[ESP_MAX_LAYERS + 1] = {0};
     esp_net *net = NULL;
     size_t n = 0;
@@ -130,11 +130,16 @@ static esp_code read_policy(const esp_reader *root, const esp_net *net, surround
 esp_code esp_model_parse_json(const esp_reader *reader, esp_model_kind kind, esp_model **ret_model, esp_error *reterr) {
     surroundings shape = {.history = 1};
     esp_net *net = NULL;
+    if (esp_reader_kind(reader) == ESP_JSON_OBJECT && esp_read_member(reader, "graph").value) {
+        if (kind == ESP_MODEL_DYNAMICS) return esp_graph_parse_json(reader, ret_model, reterr);
+        esp_reader graph = esp_read_member(reader, "graph");
+        return esp_refuse(&graph, reterr, "a policy is a plain network");
+    }
     esp_arena *arena = esp_arena_create(0);
     esp_code code = arena ? esp_read_object(reader, model_fields, reterr) : esp_fail(reterr, ESP_NOMEM, "a model");
     esp_reader layers = {0}, history = esp_read_member(reader, "history");
     if (code == ESP_OK) code = esp_read_required(reader, "layers", &layers, reterr);
-    if (code == ESP_OK) code = read_net(&layers, &net, reterr);
+    if (code == ESP_OK) code = esp_net_parse_json(&layers, &net, reterr);
     if (code == ESP_OK) code = esp_read_int(&history, 1, ESP_MAX_HISTORY, &shape.history, reterr);
     if (code == ESP_OK)
         code = kind == ESP_MODEL_POLICY ? read_policy(reader, net, &shape, reterr) : read_dynamics(reader, &layers, net, arena, &shape, reterr);
@@ -174,11 +179,10 @@ static void put_frame(esp_jsonw *w, const esp_model *model) {
     esp_jsonw_object_end(w);
 }
 
-void esp_model_format_json(const esp_model *model, esp_jsonw *w) {
-    esp_jsonw_object(w, NULL);
-    esp_jsonw_array(w, "layers");
-    for (int l = 0; l < model->net->n_layers; l++) {
-        const esp_layer *layer = &model->net->layers[l];
+void esp_net_format_json(const esp_net *net, const char *key, esp_jsonw *w) {
+    esp_jsonw_array(w, key);
+    for (int l = 0; l < net->n_layers; l++) {
+        const esp_layer *layer = &net->layers[l];
         esp_jsonw_object(w, NULL);
         esp_jsonw_matrix(w, "w", layer->w, (size_t)layer->n_out, (size_t)layer->n_in);
         esp_jsonw_vector(w, "b", layer->b, (size_t)layer->n_out);
@@ -186,6 +190,15 @@ void esp_model_format_json(const esp_model *model, esp_jsonw *w) {
         esp_jsonw_object_end(w);
     }
     esp_jsonw_array_end(w);
+}
+
+void esp_model_format_json(const esp_model *model, esp_jsonw *w) {
+    if (model->graph) {
+        esp_graph_format_json(model, w);
+        return;
+    }
+    esp_jsonw_object(w, NULL);
+    esp_net_format_json(model->net, "layers", w);
     esp_jsonw_integer(w, "history", model->history);
     esp_jsonw_integer(w, "nu", model->nu);
     put_frame(w, model);

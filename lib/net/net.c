@@ -102,18 +102,22 @@ static double apply(uint8_t act, double p) {
     return act == ESP_ACT_RELU && p < 0 ? 0 : p;
 }
 
+void esp_layer_forward(const esp_layer *layer, const double *in, const double *residual, double *out) {
+    for (int i = 0; i < layer->n_out; i++) {
+        const double *w = layer->w + (size_t)i * (size_t)layer->n_in;
+        double p = layer->b[i];
+        for (int j = 0; j < layer->n_in; j++) p += w[j] * in[j];
+        out[i] = apply(layer->act[i], residual ? p + residual[i] : p);
+    }
+}
+
 void esp_net_forward(const esp_net *net, const double *x, double *y, double *work) {
     double *const half[2] = {work, work + esp_net_widest(net)};
     const double *in = x;
     for (int l = 0; l < net->n_layers; l++) {
         const esp_layer *layer = &net->layers[l];
         double *out = l == net->n_layers - 1 ? y : half[l % 2];
-        for (int i = 0; i < layer->n_out; i++) {
-            const double *w = layer->w + (size_t)i * (size_t)layer->n_in;
-            double p = layer->b[i];
-            for (int j = 0; j < layer->n_in; j++) p += w[j] * in[j];
-            out[i] = apply(layer->act[i], p);
-        }
+        esp_layer_forward(layer, in, NULL, out);
         in = out;
     }
 }

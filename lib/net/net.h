@@ -48,6 +48,8 @@ int esp_net_relus(const esp_net *net); /* neurons that are ReLU */
 int64_t esp_net_parameters(const esp_net *net); /* weights and biases */
 int64_t esp_net_nonzero(const esp_net *net); /* those that are not exactly 0 */
 
+/* out (n_out) of in (n_in); `residual` (n_out, or NULL) is added before the activation. */
+void esp_layer_forward(const esp_layer *layer, const double *in, const double *residual, double *out);
 /* y (n_out) of x (n_in), layer by layer in double: the reference that the program is checked against.
  * work has room for 2 * esp_net_widest doubles. */
 void esp_net_forward(const esp_net *net, const double *x, double *y, double *work);

@@ -39,6 +39,11 @@ void esp_program_free(esp_program *program);
  * also one that can be seen never to fire. Errors: UNPROCESSABLE over ESP_MAX_RELUS, NOMEM. */
 ESP_MUST_CHECK esp_code esp_program_lower(const esp_model *model, esp_program **ret_program, esp_error *reterr);
 
+/* The program of a graph network for n objects with these edges, in the order of esp_graph_edges: x = [y, u]. ReLUs stand layer
+ * by layer, within one object by object or edge by edge. Errors: UNPROCESSABLE over ESP_MAX_RELUS, NOMEM. */
+ESP_MUST_CHECK esp_code esp_graph_lower(const esp_graph *graph, int n, const esp_edge *edges, int n_edges, esp_program **ret_program,
+                                        esp_error *reterr);
+
 /* The horizon unrolled: x' = [u(0), ..., u(H-1)] (H * nu), y' = [y(1), ..., y(H)] (H * ny), for a given present.
  * `step` is the lowered dynamics; y_past is history x ny, oldest first, the present last; u_past is (history-1) x nu,
  * oldest first. ReLUs are ordered by time: step t owns t * step->n_r .. (t+1) * step->n_r - 1.
