@@ -30,7 +30,7 @@ typedef struct tally {
 
 /* All arrays and plain values of the state, in the order of the file. */
 static size_t list_fields(esp_trainer *t, tally *sums, field *ret) {
-    size_t params = t->mlp.n_params * sizeof(float), logits = ESP_CLASSES * t->mlp.n_neurons * sizeof(float);
+    size_t params = t->n_params * sizeof(float), logits = ESP_CLASSES * t->n_neurons * sizeof(float);
     const field fields[] = {{sums, sizeof *sums},
                             {&t->place, sizeof t->place},
                             {&t->schedule, sizeof t->schedule},
@@ -42,7 +42,7 @@ static size_t list_fields(esp_trainer *t, tally *sums, field *ret) {
                             {t->adam.m, params},
                             {t->adam.v, params},
                             {t->best, t->n_best * sizeof *t->best},
-                            {t->ladder->state, t->mlp.n_neurons * sizeof *t->ladder->state},
+                            {t->ladder->state, t->n_neurons * sizeof *t->ladder->state},
                             {t->ladder->logits, logits},
                             {t->logit_adam.m, logits},
                             {t->logit_adam.v, logits}};
@@ -115,7 +115,7 @@ static void add_start(esp_hash *hash, const esp_trainer *t) {
 
 static esp_code identify(const esp_trainer *t, char ret_hex[ESP_HASH_HEX], esp_error *reterr) {
     const esp_windows *w = t->windows;
-    const size_t sizes[] = {w->n_rows, w->n_train_rows, w->n_starts, t->mlp.n_params, t->mlp.n_neurons, (size_t)t->dataset->nu};
+    const size_t sizes[] = {w->n_rows, w->n_train_rows, w->n_starts, t->n_params, t->n_neurons, (size_t)t->dataset->nu};
     const char *key = t->checkpoints->key ? t->checkpoints->key : "";
     esp_hash *hash = esp_hash_create();
     esp_buf opts = {0};
@@ -213,7 +213,7 @@ static bool are_masks(const esp_ladder *ladder) {
 
 static bool is_place(const esp_trainer *t) {
     const esp_place *p = &t->place;
-    int64_t batches = (int64_t)(t->windows->n_starts / (size_t)t->opts->batch), neurons = (int64_t)t->mlp.n_neurons, n_rungs = t->opts->n_rungs;
+    int64_t batches = (int64_t)(t->windows->n_starts / (size_t)t->opts->batch), neurons = (int64_t)t->n_neurons, n_rungs = t->opts->n_rungs;
     bool inside = p->rung >= (t->opts->start ? 0 : -1) && p->rung <= n_rungs && p->epoch >= 0 && p->epoch <= t->total_epochs && p->batch >= 0 &&
                   p->batch <= batches;
     bool flags = (p->settling | p->begun | p->shuffled) >> 1 == 0;
@@ -227,7 +227,7 @@ static esp_code check(const esp_trainer *t, const tally *sums, esp_error *reterr
     bool sane =
         sums->seconds >= 0 && sums->seconds < 1e9 && sums->samples >= 0 && sums->loss_count >= 0 && sums->fraction >= 0 && sums->fraction <= 1;
     const esp_schedule *s = &t->schedule;
-    bool finite = are_finite(t->params, t->mlp.n_params) && are_finite(t->adam.m, t->mlp.n_params) && are_finite(t->adam.v, t->mlp.n_params) &&
+    bool finite = are_finite(t->params, t->n_params) && are_finite(t->adam.m, t->n_params) && are_finite(t->adam.v, t->n_params) &&
                   are_finite(t->best, t->n_best);
     sane &= s->best >= 0 && s->share >= 0 && s->share <= 1 && s->waited >= 0 && s->patience >= 0;
     if (!sane || !finite || !is_place(t) || !are_masks(t->ladder) || !is_order(t->windows, t->starts))

@@ -12,19 +12,19 @@ static void copy_layer(const esp_mlp *mlp, const float *params, int l, esp_layer
     for (size_t i = 0; i < n_out; i++) ret_layer->b[i] = (double)params[mlp->bias[l] + i];
 }
 
-static void fold_inputs(const esp_scales *scales, esp_layer *layer) {
+void esp_emit_inputs(const double *mean, const double *scale, esp_layer *layer) {
     for (int i = 0; i < layer->n_out; i++)
         for (int j = 0; j < layer->n_in; j++) {
             double *w = &layer->w[(size_t)i * (size_t)layer->n_in + (size_t)j];
-            *w /= scales->in_scale[j];
-            layer->b[i] -= *w * scales->in_mean[j];
+            *w /= scale[j];
+            layer->b[i] -= *w * mean[j];
         }
 }
 
-static void fold_outputs(const esp_scales *scales, esp_layer *layer) {
+void esp_emit_outputs(const double *mean, const double *scale, esp_layer *layer) {
     for (int i = 0; i < layer->n_out; i++) {
-        for (int j = 0; j < layer->n_in; j++) layer->w[(size_t)i * (size_t)layer->n_in + (size_t)j] *= scales->out_scale[i];
-        layer->b[i] = layer->b[i] * scales->out_scale[i] + scales->out_mean[i];
+        for (int j = 0; j < layer->n_in; j++) layer->w[(size_t)i * (size_t)layer->n_in + (size_t)j] *= scale[i];
+        layer->b[i] = layer->b[i] * scale[i] + mean[i];
     }
 }
 
@@ -54,8 +54,8 @@ esp_code esp_emit_net(const esp_mlp *mlp, const float *params, const esp_scales 
     esp_code code = esp_net_create(mlp->n_layers, mlp->width, &net, reterr);
     if (code != ESP_OK) return code;
     for (int l = 0; l < mlp->n_layers; l++) copy_layer(mlp, params, l, &net->layers[l]);
-    fold_inputs(scales, &net->layers[0]);
-    fold_outputs(scales, &net->layers[net->n_layers - 1]);
+    esp_emit_inputs(scales->in_mean, scales->in_scale, &net->layers[0]);
+    esp_emit_outputs(scales->out_mean, scales->out_scale, &net->layers[net->n_layers - 1]);
     *ret_net = net;
     return ESP_OK;
 }
@@ -82,9 +82,24 @@ typedef struct evaluation {
     const esp_windows *windows;
     double *x, *v, *f, *work, *memory;
     double *predicted; /* ESP_EMIT_STEPS x ny */
+    esp_edge *edges; /* of a graph, at the state at hand */
 } evaluation;
 
+/* A graph is predicted with as many objects as it was trained with. */
+static esp_code prepare_graph(evaluation *e, esp_error *reterr) {
+    const esp_graph *graph = e->model->graph;
+    size_t n = (size_t)graph->layout.objects, ny = (size_t)e->model->ny, n_x = (size_t)esp_model_n_x(e->model);
+    e->memory = calloc(n_x + ESP_EMIT_STEPS * ny + esp_graph_work(graph, (int)n, (int)(n * (n - 1))), sizeof *e->memory);
+    e->edges = calloc(n * n, sizeof *e->edges);
+    if (!e->memory || !e->edges) return esp_fail(reterr, ESP_NOMEM, "validation");
+    e->x = e->memory;
+    e->predicted = e->x + n_x;
+    e->work = e->predicted + ESP_EMIT_STEPS * ny;
+    return ESP_OK;
+}
+
 static esp_code prepare(evaluation *e, esp_error *reterr) {
+    if (e->model->graph) return prepare_graph(e, reterr);
     size_t n_x = (size_t)esp_model_n_x(e->model), n_in = (size_t)esp_net_inputs(e->model->net), n_out = (size_t)esp_net_outputs(e->model->net);
     size_t work = 2 * (size_t)esp_net_widest(e->model->net), ny = (size_t)e->model->ny;
     e->memory = calloc(n_x + n_in + n_out + work + ESP_EMIT_STEPS * ny, sizeof *e->memory);
@@ -97,9 +112,19 @@ static esp_code prepare(evaluation *e, esp_error *reterr) {
     return ESP_OK;
 }
 
+static void predict_graph(evaluation *e, double *ret_y) {
+    const esp_graph *graph = e->model->graph;
+    int n_edges = esp_graph_edges(&graph->layout, e->model->n_objects, e->x, e->edges);
+    esp_graph_forward(graph, e->model->n_objects, e->edges, n_edges, e->x, ret_y, e->work);
+}
+
 /* y(t+1) of e->x; ret (ny). */
 static void predict(evaluation *e, double *ret_y) {
     const esp_model *m = e->model;
+    if (m->graph) {
+        predict_graph(e, ret_y);
+        return;
+    }
     int n_in = esp_net_inputs(m->net), n_out = esp_net_outputs(m->net);
     esp_frame_input(&m->frame, m->ny, m->nu, m->history, n_in, e->x, e->v);
     esp_net_forward(m->net, e->v, e->f, e->work);
@@ -181,5 +206,6 @@ esp_code esp_emit_errors(const esp_model *model, const esp_dataset *dataset, con
         *ret_rollout = open_loop;
     }
     free(e.memory);
+    free(e.edges);
     return code;
 }

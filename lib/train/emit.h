@@ -20,6 +20,10 @@ typedef struct esp_scales {
  * Errors: INVALID, NOMEM. */
 ESP_MUST_CHECK esp_code esp_emit_net(const esp_mlp *mlp, const float *params, const esp_scales *scales, esp_net **ret_net, esp_error *reterr);
 
+/* The same of one layer: its inputs' scales, its outputs'. */
+void esp_emit_inputs(const double *mean, const double *scale, esp_layer *layer);
+void esp_emit_outputs(const double *mean, const double *scale, esp_layer *layer);
+
 /* Undecided neurons become ReLU. Errors: NOMEM, NUMERIC when a weight is not finite. */
 ESP_MUST_CHECK esp_code esp_emit_model(const esp_mlp *mlp, const float *params, const esp_ladder *ladder, const esp_windows *windows,
                                        const esp_frame *frame, int nu, esp_model **ret_model, esp_error *reterr);

@@ -29,45 +29,6 @@ void esp_train_opts_init(esp_train_opts *opts) {
 
 const char *const esp_train_fields[] = {"dataset", "name", "model", "frame", "history", ESP_RUN_FIELDS, NULL};
 
-static esp_code parse_model(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
-    static const char *const fields[] = {"type", "hidden", NULL}, *const types[] = {"mlp", "graph", NULL};
-    esp_reader model, type, hidden;
-    int kind = 0;
-    size_t n;
-    esp_code code = esp_read_required(spec, "model", &model, reterr);
-    if (code == ESP_OK) code = esp_read_object(&model, fields, reterr);
-    if (code == ESP_OK) code = esp_read_required(&model, "type", &type, reterr);
-    if (code == ESP_OK) code = esp_read_choice(&type, types, &kind, reterr);
-    if (code != ESP_OK) return code;
-    if (kind != 0) {
-        (void)esp_refuse(&type, reterr, "graph networks are not trained by this version; \"mlp\" is");
-        if (reterr) reterr->code = ESP_UNPROCESSABLE;
-        return ESP_UNPROCESSABLE;
-    }
-    code = esp_read_required(&model, "hidden", &hidden, reterr);
-    if (code == ESP_OK) code = esp_read_array(&hidden, 0, ESP_MAX_HIDDEN, &n, reterr);
-    if (code != ESP_OK) return code;
-    opts->n_hidden = (int)n;
-    for (size_t i = 0; i < n && code == ESP_OK; i++) {
-        esp_reader width = esp_read_element(&hidden, i);
-        code = esp_read_int(&width, 1, ESP_MAX_WIDTH, &opts->hidden[i], reterr);
-    }
-    return code;
-}
-
-/* The network's size, now that its ends are known. */
-static esp_code check_size(const esp_reader *spec, const esp_train_opts *opts, int f_in, int f_out, esp_error *reterr) {
-    int64_t parameters = 0, in = f_in;
-    for (int i = 0; i <= opts->n_hidden; i++) {
-        int64_t out = i < opts->n_hidden ? opts->hidden[i] : f_out;
-        parameters += (in + 1) * out;
-        in = out;
-    }
-    if (parameters <= ESP_MAX_PARAMETERS) return ESP_OK;
-    esp_reader model = esp_read_member(spec, "model"), hidden = esp_read_member(&model, "hidden");
-    return esp_refuse(&hidden, reterr, "makes %lld parameters, more than %d", (long long)parameters, ESP_MAX_PARAMETERS);
-}
-
 /* {"validation_rmse"} or {"plan_ms", "task"}; that the task is there is the caller's to check. */
 static esp_code parse_target(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
     static const char *const fields[] = {"validation_rmse", "plan_ms", "task", NULL};
@@ -110,9 +71,7 @@ esp_code esp_ladder_parse(const esp_reader *spec, int above, const char *what, e
 
 /* The rungs lie below the number of hidden neurons. */
 static esp_code parse_ladder(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
-    int total = 0;
-    for (int i = 0; i < opts->n_hidden; i++) total += opts->hidden[i];
-    return esp_ladder_parse(spec, total, "the number of hidden neurons", opts, reterr);
+    return esp_ladder_parse(spec, esp_model_opts_neurons(opts), "the number of hidden neurons", opts, reterr);
 }
 
 typedef struct number_field {
@@ -195,20 +154,15 @@ esp_code esp_train_opts_parse(const esp_reader *spec, int ny, int nu, esp_arena 
     esp_reader member;
     esp_train_opts_init(&opts);
     esp_code code = esp_read_object(spec, esp_train_fields, reterr);
-    if (code == ESP_OK) code = parse_model(spec, &opts, reterr);
+    if (code == ESP_OK) code = esp_model_opts_parse(spec, ny, nu, &opts, reterr);
     if (code == ESP_OK) code = esp_numbers_parse(spec, &opts, reterr);
     if (code == ESP_OK) code = parse_ladder(spec, &opts, reterr);
     member = esp_read_member(spec, "frame");
     if (code == ESP_OK) code = esp_frame_parse(&member, ny, nu, opts.history, arena, &opts.frame, &opts.f_in, &opts.f_out, reterr);
-    if (code == ESP_OK) code = check_size(spec, &opts, opts.f_in, opts.f_out, reterr);
+    if (code == ESP_OK) code = esp_model_opts_frame(spec, &opts, reterr);
+    if (code == ESP_OK) code = esp_model_opts_check(spec, &opts, reterr);
     if (code == ESP_OK) *ret_opts = opts;
     return code;
-}
-
-static void format_integers(esp_jsonw *w, const char *key, const int *values, int n) {
-    esp_jsonw_array(w, key);
-    for (int i = 0; i < n; i++) esp_jsonw_integer(w, NULL, values[i]);
-    esp_jsonw_array_end(w);
 }
 
 void esp_numbers_format(const esp_train_opts *opts, esp_jsonw *w) {
@@ -234,15 +188,12 @@ void esp_numbers_format(const esp_train_opts *opts, esp_jsonw *w) {
     }
     if (opts->n_step_weights) esp_jsonw_vector(w, "step_weights", opts->step_weights, (size_t)opts->n_step_weights);
     if (masks) esp_jsonw_bool(w, "straight_through", opts->straight_through);
-    format_integers(w, "ladder", opts->ladder, opts->n_rungs);
+    esp_integers_format(w, "ladder", opts->ladder, opts->n_rungs);
 }
 
 void esp_train_opts_format(const esp_train_opts *opts, esp_jsonw *w) {
     esp_jsonw_object(w, NULL);
-    esp_jsonw_object(w, "model");
-    esp_jsonw_string(w, "type", "mlp");
-    format_integers(w, "hidden", opts->hidden, opts->n_hidden);
-    esp_jsonw_object_end(w);
+    esp_model_opts_format(opts, w);
     esp_numbers_format(opts, w);
     esp_jsonw_object_end(w);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the options of a `train` and of a `sparsify` job share. Private to opts.c and sparsify_opts.c. */
+ * What the options of a `train` and of a `sparsify` job share. Private to opts.c, model_opts.c and sparsify_opts.c. */
 #ifndef ESP_TRAIN_OPTS_PARTS_H
 #define ESP_TRAIN_OPTS_PARTS_H
 
@@ -18,5 +18,16 @@ void esp_numbers_format(const esp_train_opts *opts, esp_jsonw *w);
 /* `ladder`, falling, its first rung below `above`, which is `what`; with a target and without a ladder, one that falls by a quarter
  * a rung. */
 ESP_MUST_CHECK esp_code esp_ladder_parse(const esp_reader *spec, int above, const char *what, esp_train_opts *opts, esp_error *reterr);
+
+/* `model` of a train job's spec, for ny and nu. */
+ESP_MUST_CHECK esp_code esp_model_opts_parse(const esp_reader *spec, int ny, int nu, esp_train_opts *opts, esp_error *reterr);
+/* Neurons that a ladder decides about. */
+int esp_model_opts_neurons(const esp_train_opts *opts);
+/* What a graph network asks of the frame and the history, which are known. */
+ESP_MUST_CHECK esp_code esp_model_opts_frame(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr);
+/* The network's size, now that its ends are known. */
+ESP_MUST_CHECK esp_code esp_model_opts_check(const esp_reader *spec, const esp_train_opts *opts, esp_error *reterr);
+void esp_model_opts_format(const esp_train_opts *opts, esp_jsonw *w);
+void esp_integers_format(esp_jsonw *w, const char *key, const int *values, int n);
 
 #endif

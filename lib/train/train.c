@@ -37,12 +37,13 @@
 
 static esp_code emit(esp_trainer *t, esp_error *reterr) {
     esp_train_model out = {0};
-    esp_code code = esp_emit_model(&t->mlp, t->params, t->ladder, t->windows, &t->opts->frame, t->dataset->nu, &out.model, reterr);
+    esp_code code = t->graph_loss ? esp_graph_net_emit(&t->graph, t->params, t->ladder, t->graph_data, &out.model, reterr)
+                                  : esp_emit_model(&t->mlp, t->params, t->ladder, t->windows, &t->opts->frame, t->dataset->nu, &out.model, reterr);
     if (code == ESP_OK && t->hooks && t->hooks->refine) code = t->hooks->refine(t->hooks->user, &out.model, reterr);
     if (code == ESP_OK)
         code = esp_emit_errors(out.model, t->dataset, t->windows, esp_trainer_pulse, t, &out.validation_rmse, &out.rollout_rmse, reterr);
     if (code == ESP_OK && t->hooks && t->hooks->model) {
-        out.relu = esp_net_relus(out.model->net);
+        out.relu = (int)esp_model_relus(out.model);
         code = t->hooks->model(t->hooks->user, &out, reterr);
     }
     esp_model_free(out.model);
@@ -143,7 +144,7 @@ static int automatic_epochs(const esp_trainer *t) {
 /* What the options left open. */
 static void settle_lengths(esp_trainer *t) {
     const esp_train_opts *opts = t->opts;
-    int widest = esp_mlp_widest(&t->mlp);
+    int widest = t->graph_loss ? esp_graph_net_widest(&t->graph) : esp_mlp_widest(&t->mlp);
     t->epochs = opts->epochs > 0 ? opts->epochs : automatic_epochs(t);
     t->rung_epochs = opts->rung_epochs > 0 ? opts->rung_epochs : automatic_epochs(t);
     if (t->rung_epochs < 2) t->rung_epochs = 2; /* one to search, one to settle */

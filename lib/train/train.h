@@ -30,10 +30,21 @@ extern const char *const esp_sparsify_method_names[]; /* "gumbel", "channel", NU
 typedef enum esp_schedule_kind { ESP_SCHEDULE_COSINE, ESP_SCHEDULE_PLATEAU } esp_schedule_kind;
 extern const char *const esp_schedule_names[]; /* "cosine", "plateau", NULL */
 
+/* A graph network's sizes (net/graph.h): the hidden layers of both encoders and of the outputs; `width` is that of what they
+ * and the messages say. */
+typedef struct esp_graph_opts {
+    esp_graph_layout layout;
+    int width; /* 64; 0: not a graph network */
+    int n_node, node[ESP_MAX_HIDDEN]; /* 64 */
+    int n_edge, edge[ESP_MAX_HIDDEN]; /* 64 */
+    int n_output, output[ESP_MAX_HIDDEN]; /* 64 */
+} esp_graph_opts;
+
 /* Every field of a `train` job's spec but the dataset and the name. Defaults: esp_train_opts_init. */
 typedef struct esp_train_opts {
     int n_hidden;
     int hidden[ESP_MAX_HIDDEN];
+    esp_graph_opts graph; /* instead of `hidden`, when its width is not 0; the frame is RESIDUAL then */
     int history; /* 1 */
     int rollout; /* 1: steps of the rollout loss */
     int n_step_weights; /* rollout; or 0, the default: all steps weigh the same */

@@ -35,7 +35,7 @@ static void weigh_steps(esp_trainer *t) {
 }
 
 static esp_code allocate(esp_trainer *t, esp_error *reterr) {
-    size_t n = t->mlp.n_params, neurons = t->mlp.n_neurons, logits = ESP_CLASSES * neurons;
+    size_t n = t->n_params, neurons = t->n_neurons, logits = ESP_CLASSES * neurons;
     t->n_best = t->opts->early_stop > 0 ? n : 0;
     t->memory = calloc(4 * n + 2 * neurons + 2 * logits + t->n_best, sizeof *t->memory);
     t->starts = malloc(t->windows->n_starts * sizeof *t->starts);
@@ -61,8 +61,33 @@ static void seed(esp_trainer *t) {
     esp_rng_init(&t->shuffle_rng, t->opts->seed, STREAM_SHUFFLE);
     esp_rng_init(&t->mask_rng, t->opts->seed, STREAM_MASKS);
     esp_rng_init(&t->noise_rng, t->opts->seed, STREAM_NOISE);
-    esp_mlp_seed(&t->mlp, t->windows->live, &weights, t->params);
+    if (t->graph_loss)
+        esp_graph_net_seed(&t->graph, t->graph_data, &weights, t->params);
+    else
+        esp_mlp_seed(&t->mlp, t->windows->live, &weights, t->params);
     t->place.rung = -1;
+}
+
+static esp_code make_mlp(esp_trainer *t, esp_error *reterr) {
+    esp_mlp_init(&t->mlp, t->windows->n_in, t->opts->hidden, t->opts->n_hidden, t->windows->n_out);
+    t->n_params = t->mlp.n_params;
+    t->n_weights = t->mlp.n_weights;
+    t->n_neurons = t->mlp.n_neurons;
+    return esp_rollout_create(&t->mlp, t->windows, t->opts->rollout, &t->rollout, reterr);
+}
+
+static esp_code make_graph(esp_trainer *t, esp_error *reterr) {
+    esp_graph_net_init(&t->graph, &t->opts->graph);
+    t->n_params = t->graph.n_params;
+    t->n_weights = t->graph.n_weights;
+    t->n_neurons = t->graph.n_neurons;
+    esp_code code = esp_graph_data_create(t->dataset, t->windows, &t->graph.layout, &t->graph_data, reterr);
+    return code == ESP_OK ? esp_graph_loss_create(&t->graph, t->graph_data, t->windows, t->opts->rollout, &t->graph_loss, reterr) : code;
+}
+
+/* The loss of the network at hand, whichever it is. */
+static double loss_of(esp_trainer *t, const esp_rollout_call *call, double *ret_squares) {
+    return t->graph_loss ? esp_graph_loss_run(t->graph_loss, call, ret_squares) : esp_rollout_loss(t->rollout, call, ret_squares);
 }
 
 esp_code esp_trainer_create(const esp_dataset *dataset, const esp_train_opts *opts, const esp_train_hooks *hooks, const esp_stop *stop,
@@ -77,9 +102,8 @@ esp_code esp_trainer_create(const esp_dataset *dataset, const esp_train_opts *op
     t->begin_ns = t->told_ns = t->kept_ns = esp_clock_now_ns();
     t->progress = (esp_train_progress){.stage = "data", .loss = NAN, .validation_loss = NAN, .validation_rmse = NAN, .eta_s = NAN};
     esp_code code = esp_windows_create(dataset, opts, &t->windows, reterr);
-    if (code == ESP_OK) esp_mlp_init(&t->mlp, t->windows->n_in, opts->hidden, opts->n_hidden, t->windows->n_out);
-    if (code == ESP_OK) code = esp_rollout_create(&t->mlp, t->windows, opts->rollout, &t->rollout, reterr);
-    if (code == ESP_OK) code = esp_ladder_create(t->mlp.n_neurons, &masks, &t->ladder, reterr);
+    if (code == ESP_OK) code = opts->graph.width ? make_graph(t, reterr) : make_mlp(t, reterr);
+    if (code == ESP_OK) code = esp_ladder_create(t->n_neurons, &masks, &t->ladder, reterr);
     if (code == ESP_OK) code = allocate(t, reterr);
     if (code != ESP_OK) {
         esp_trainer_free(t);
@@ -100,6 +124,8 @@ void esp_trainer_free(esp_trainer *t) {
     esp_proof_free(t->proof);
     esp_ladder_free(t->ladder);
     esp_rollout_free(t->rollout);
+    esp_graph_loss_free(t->graph_loss);
+    esp_graph_data_free(t->graph_data);
     esp_windows_free(t->windows);
     free(t->validation);
     free(t->step_weights);
@@ -176,8 +202,8 @@ static esp_code validate(esp_trainer *t, esp_error *reterr) {
     double squares[ESP_MAX_WIDTH_Y], sum = 0;
     esp_ladder_relu(t->ladder);
     const esp_rollout_call one_step = call_of(t, t->validation, t->n_validation, 1), whole = call_of(t, t->checks, t->n_checks, t->opts->rollout);
-    double loss = esp_rollout_loss(t->rollout, &one_step, squares);
-    if (t->opts->rollout > 1 && !t->stopped.code) loss = esp_rollout_loss(t->rollout, &whole, NULL);
+    double loss = loss_of(t, &one_step, squares);
+    if (t->opts->rollout > 1 && !t->stopped.code) loss = loss_of(t, &whole, NULL);
     esp_code code = stopped(t, reterr);
     if (code != ESP_OK) return code;
     for (int i = 0; i < t->windows->ny; i++) sum += squares[i] * t->windows->y_scale[i] * t->windows->y_scale[i];
@@ -189,7 +215,7 @@ static esp_code validate(esp_trainer *t, esp_error *reterr) {
 /* A rollout that explodes although each step of it is fine wants another cure than weights that have run away. */
 static esp_code diverged(esp_trainer *t, const esp_phase *phase, size_t batch, esp_error *reterr) {
     esp_rollout_call one_step = batch_call(t, batch, 1);
-    bool explodes = t->opts->rollout > 1 && isfinite(esp_rollout_loss(t->rollout, &one_step, NULL));
+    bool explodes = t->opts->rollout > 1 && isfinite(loss_of(t, &one_step, NULL));
     const char *clip = t->opts->clip > 0 ? "lower /clip" : "set /clip to 1";
     int64_t epoch = phase->stage_begin + t->place.epoch + 1;
     if (explodes)
@@ -204,9 +230,9 @@ static esp_code diverged(esp_trainer *t, const esp_phase *phase, size_t batch, e
 
 /* Gradient of one minibatch into grads and, in a search, the ladder's. Returns the loss without the penalty. */
 static double gradient(esp_trainer *t, const esp_phase *phase, size_t batch) {
-    memset(t->grads, 0, t->mlp.n_params * sizeof *t->grads);
+    memset(t->grads, 0, t->n_params * sizeof *t->grads);
     if (phase->search) {
-        memset(t->slopes.positive, 0, 2 * t->mlp.n_neurons * sizeof *t->slopes.positive);
+        memset(t->slopes.positive, 0, 2 * t->n_neurons * sizeof *t->slopes.positive);
         esp_ladder_sample(t->ladder, &t->mask_rng);
     }
     esp_rollout_call call = batch_call(t, batch, t->opts->rollout);
@@ -214,7 +240,7 @@ static double gradient(esp_trainer *t, const esp_phase *phase, size_t batch) {
     call.rng = &t->noise_rng;
     call.grads = t->grads;
     call.slopes = phase->search ? &t->slopes : NULL;
-    double loss = esp_rollout_loss(t->rollout, &call, NULL);
+    double loss = loss_of(t, &call, NULL);
     if (phase->search && !t->stopped.code) (void)esp_ladder_backward(t->ladder, t->slopes.positive, t->slopes.negative);
     if (t->proof && !t->stopped.code) (void)esp_proof_add(t->proof, call.starts, call.n, t->opts->proof_weight, t->params, t->grads);
     return loss;
@@ -222,9 +248,9 @@ static double gradient(esp_trainer *t, const esp_phase *phase, size_t batch) {
 
 static void update(esp_trainer *t, const esp_phase *phase, double share) {
     double rate = phase->rate * esp_schedule_rate(&t->schedule, t->opts, share), norm = 0;
-    if (t->opts->clip > 0) norm = esp_block_norm(t->grads, t->mlp.n_params);
-    if (norm > t->opts->clip) esp_block_scale(t->grads, t->mlp.n_params, (float)(t->opts->clip / norm));
-    esp_adam_step(&t->adam, rate, t->opts->weight_decay, t->mlp.n_weights, t->grads, t->params);
+    if (t->opts->clip > 0) norm = esp_block_norm(t->grads, t->n_params);
+    if (norm > t->opts->clip) esp_block_scale(t->grads, t->n_params, (float)(t->opts->clip / norm));
+    esp_adam_step(&t->adam, rate, t->opts->weight_decay, t->n_weights, t->grads, t->params);
     if (t->proof) esp_proof_hold(t->proof, t->params);
     /* logits keep their rate: the last draws are worth as much as the first */
     if (phase->search) esp_adam_step(&t->logit_adam, phase->logit_rate, 0, 0, t->ladder->grads, t->ladder->logits);

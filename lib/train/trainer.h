@@ -9,6 +9,7 @@
 
 #include "sparsify/ladder.h"
 #include "train/adam.h"
+#include "train/graph_loss.h"
 #include "train/mlp.h"
 #include "train/proof.h"
 #include "train/rollout.h"
@@ -34,8 +35,12 @@ typedef struct esp_trainer {
     const esp_stop *stop;
 
     esp_windows *windows;
-    esp_mlp mlp;
+    esp_mlp mlp; /* the network of a plain model, with its loss */
     esp_rollout *rollout;
+    esp_graph_net graph; /* and that of a graph */
+    esp_graph_data *graph_data;
+    esp_graph_loss *graph_loss; /* NULL unless it is one */
+    size_t n_params, n_weights, n_neurons; /* of whichever it is */
     esp_ladder *ladder;
     size_t *starts; /* the training windows in this epoch's order */
     size_t *validation; /* n_validation one-step rows, a sample, for progress */

@@ -108,8 +108,8 @@ START_TEST(model_file__strange_bytes_are_named) {
     bytes.data[0] = 'X';
     refuse(&bytes, ESP_INVALID, "not a model file");
     bytes.data[0] = 'E';
-    put_word(&bytes, 1, 2);
-    refuse(&bytes, ESP_INVALID, "version 2");
+    put_word(&bytes, 1, 3);
+    refuse(&bytes, ESP_INVALID, "version 3");
     put_word(&bytes, 1, 1);
     bytes.data[60] ^= 1;
     refuse(&bytes, ESP_CORRUPT, "checksum");

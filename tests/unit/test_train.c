@@ -441,7 +441,7 @@ static const struct refusal {
     esp_code code;
 } refusals[] = {
     {"{}", "/model", ESP_INVALID},
-    {"{\"model\":{\"type\":\"graph\",\"hidden\":[8]}}", "/model/type", ESP_UNPROCESSABLE},
+    {"{\"model\":{\"type\":\"tree\",\"hidden\":[8]}}", "/model/type", ESP_INVALID},
     {"{\"model\":{\"type\":\"tree\",\"hidden\":[8]}}", "/model/type", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\"}}", "/model/hidden", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8,0]}}", "/model/hidden/1", ESP_INVALID},

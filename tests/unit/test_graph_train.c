@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Training of graph networks: the gradient against central differences, what is learnt of two objects and said of more, the
+ * ladder's shared choices, same seed same model, and what is refused. */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "support/graphs.h"
+#include "train/graph_loss.h"
+#include "train/train.h"
+
+enum { STEPS = 4, NY = 7, NU = 2, OBJECTS = 2 };
+
+static double apart(const double *a, const double *b) {
+    return hypot(a[0] - b[0], a[1] - b[1]);
+}
+
+/* What an object at `at` does about something at `other`: it goes away, the nearer the faster. */
+static void flee(const double *at, const double *other, double reach, double *move) {
+    double d = fmax(apart(at, other), 1e-3), push = 0.3 * fmax(0, reach - d) / d;
+    move[0] += push * (at[0] - other[0]);
+    move[1] += push * (at[1] - other[1]);
+}
+
+/* n objects of two numbers, between the shared ones: a constant first, then a finger that moves as it is told. */
+static void world(int n, const double *y, const double *u, double *next) {
+    const double *finger = y + 1 + 2 * n;
+    next[0] = y[0];
+    for (int i = 0; i < n; i++) {
+        const double *at = y + 1 + 2 * i;
+        double move[2] = {0, 0};
+        flee(at, finger, 0.8, move);
+        for (int j = 0; j < n; j++)
+            if (j != i) flee(at, y + 1 + 2 * j, 0.6, move);
+        for (int d = 0; d < 2; d++) next[1 + 2 * i + d] = at[d] + move[d];
+    }
+    for (int d = 0; d < 2; d++) next[1 + 2 * n + d] = finger[d] + 0.5 * u[d];
+}
+
+static esp_dataset *drive(size_t n) {
+    esp_dataset *data = calloc(1, sizeof *data);
+    esp_rng rng;
+    esp_rng_init(&rng, 3, 1);
+    *data = (esp_dataset){.ny = NY, .nu = NU, .n_trajectories = n, .n_transitions = n * STEPS, .n_rows = n * (STEPS + 1)};
+    data->start = malloc((n + 1) * sizeof *data->start);
+    data->y = malloc(data->n_rows * NY * sizeof *data->y);
+    data->u = calloc(data->n_rows * NU, sizeof *data->u);
+    for (size_t i = 0; i <= n; i++) data->start[i] = (STEPS + 1) * i;
+    for (size_t r = 0; r < data->n_rows; r++) {
+        double *y = data->y + r * NY, *u = data->u + r * NU;
+        bool first = r % (STEPS + 1) == 0;
+        for (int k = 0; first && k < NY; k++) y[k] = k == 0 ? 0.25 : 5 + esp_rng_range(&rng, -1.1, 1.1);
+        if (!first) world(OBJECTS, y - NY, u - NU, y);
+        for (int k = 0; r % (STEPS + 1) != STEPS && k < NU; k++) u[k] = esp_rng_range(&rng, -0.6, 0.6);
+    }
+    return data;
+}
+
+static esp_train_opts opts_of(double radius) {
+    esp_train_opts opts;
+    esp_train_opts_init(&opts);
+    esp_graph_layout l = {.objects = OBJECTS, .first = 1, .size = 2, .n_shared = 3, .nu = NU, .n_position = 2, .position = {0, 1}};
+    l.n_points = 1;
+    l.points[0] = (esp_point){false, {1, 2}};
+    l.radius = radius;
+    l.rounds = 2;
+    opts.graph = (esp_graph_opts){.layout = l, .width = 10, .n_node = 1, .node = {12}, .n_edge = 1, .edge = {9}, .n_output = 1, .output = {8}};
+    opts.n_hidden = 0;
+    opts.frame.kind = ESP_FRAME_RESIDUAL;
+    opts.epochs = 25;
+    opts.rung_epochs = 12;
+    opts.batch = 64;
+    opts.seed = 5;
+    return opts;
+}
+
+/* ---- the gradient ---- */
+
+typedef struct setup {
+    esp_dataset *data;
+    esp_train_opts opts;
+    esp_windows *windows;
+    esp_graph_net net;
+    esp_graph_data *graph;
+    esp_graph_loss *loss;
+    float *params, *grads, *pos, *neg;
+    esp_slope_grads slopes;
+    size_t starts[150];
+} setup;
+
+static void set_up(setup *s, double radius, int steps) {
+    esp_error error = {0};
+    esp_rng rng;
+    *s = (setup){.data = drive(90), .opts = opts_of(radius)};
+    s->opts.rollout = steps;
+    ck_assert_msg(esp_windows_create(s->data, &s->opts, &s->windows, &error) == ESP_OK, "%s", error.message);
+    esp_graph_net_init(&s->net, &s->opts.graph);
+    ck_assert_msg(esp_graph_data_create(s->data, s->windows, &s->net.layout, &s->graph, &error) == ESP_OK, "%s", error.message);
+    ck_assert(esp_graph_loss_create(&s->net, s->graph, s->windows, steps, &s->loss, &error) == ESP_OK);
+    size_t n = s->net.n_params, neurons = s->net.n_neurons;
+    s->params = calloc(2 * n + 4 * neurons, sizeof *s->params);
+    s->grads = s->params + n;
+    s->pos = s->grads + n;
+    s->neg = s->pos + neurons;
+    s->slopes = (esp_slope_grads){s->neg + neurons, s->neg + 2 * neurons};
+    esp_rng_init(&rng, 5, 1);
+    esp_graph_net_seed(&s->net, s->graph, &rng, s->params);
+    for (size_t i = 0; i < neurons; i++) { /* ReLU, identity, zero, and between, as in a search */
+        s->pos[i] = i % 4 == 3 ? 0 : 1;
+        s->neg[i] = i % 4 == 1 ? 1 : i % 4 == 2 ? 0.3f : 0;
+    }
+    for (size_t i = 0; i < 150; i++) s->starts[i] = s->windows->starts[(i * 2) % s->windows->n_starts];
+}
+
+static void tear_down(setup *s) {
+    free(s->params);
+    esp_graph_loss_free(s->loss);
+    esp_graph_data_free(s->graph);
+    esp_windows_free(s->windows);
+    esp_dataset_free(s->data);
+}
+
+static double loss_at(setup *s, bool grads) {
+    const double weights[3] = {0.5, 1, 1.5};
+    esp_rollout_call call = {.params = s->params, .pos = s->pos, .neg = s->neg, .starts = s->starts, .n = 150, .steps = s->opts.rollout};
+    call.weights = s->opts.rollout > 1 ? weights : NULL;
+    call.grads = grads ? s->grads : NULL;
+    call.slopes = grads ? &s->slopes : NULL;
+    return esp_graph_loss_run(s->loss, &call, NULL);
+}
+
+/* Between the differences to the left and to the right, which are one where there is no kink. */
+static void compare(setup *s, float *at, double got, const char *what, size_t i, int *compared, int *kinks) {
+    const float h = 2e-4f, keep = *at;
+    double middle = loss_at(s, false);
+    *at = keep + h;
+    double right = (loss_at(s, false) - middle) / (double)h;
+    *at = keep - h;
+    double left = (middle - loss_at(s, false)) / (double)h;
+    *at = keep;
+    double tolerance = 2e-3 + 0.01 * fabs(got);
+    ++*compared;
+    *kinks += fabs(left - right) > 5 * tolerance;
+    ck_assert_msg(got >= fmin(left, right) - tolerance && got <= fmax(left, right) + tolerance, "%s %zu: gradient %g, differences %g and %g", what, i,
+                  got, left, right);
+}
+
+/* Cases: all edges or near ones; one step or three. */
+START_TEST(graph_train__gradient_is_the_central_difference) {
+    int compared = 0, kinks = 0;
+    setup s;
+    set_up(&s, _i % 2 ? 0.7 : INFINITY, _i < 2 ? 1 : 3);
+    (void)loss_at(&s, true);
+    for (size_t i = 0; i < s.net.n_params; i += 7) compare(&s, &s.params[i], (double)s.grads[i], "parameter", i, &compared, &kinks);
+    for (size_t i = 0; i < s.net.n_neurons; i += 2) {
+        compare(&s, &s.pos[i], (double)s.slopes.positive[i], "slope above", i, &compared, &kinks);
+        compare(&s, &s.neg[i], (double)s.slopes.negative[i], "slope below", i, &compared, &kinks);
+    }
+    ck_assert_int_gt(compared, 150);
+    ck_assert_int_lt(10 * kinks, compared);
+    tear_down(&s);
+}
+END_TEST
+
+/* What is shared is exact in the data, so it is in the model. */
+START_TEST(graph_train__shared_numbers_are_fitted) {
+    setup s;
+    set_up(&s, INFINITY, 1);
+    const double a[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1}, b[6] = {0, 0, 0.5, 0, 0, 0.5}, c[3] = {0};
+    ck_assert_mem_eq(s.graph->shared, a, sizeof a);
+    for (int i = 0; i < 6; i++) ck_assert_double_eq(s.graph->shared[9 + i], b[i]);
+    for (int i = 0; i < 3; i++) ck_assert_double_eq_tol(s.graph->shared[15 + i], c[i], 1e-9);
+    tear_down(&s);
+}
+END_TEST
+
+/* ---- runs ---- */
+
+typedef struct outcome {
+    int n;
+    double rmse[4];
+    esp_model *model[4];
+    esp_buf bytes[4];
+} outcome;
+
+static esp_code receive(void *user, const esp_train_model *trained, esp_error *reterr) {
+    outcome *out = user;
+    esp_buf *bytes = &out->bytes[out->n];
+    out->rmse[out->n] = trained->validation_rmse;
+    ck_assert_int_eq(trained->relu, (int)esp_model_relus(trained->model));
+    esp_code code = esp_model_encode(trained->model, bytes, reterr);
+    if (code == ESP_OK) code = esp_model_decode(bytes->data, bytes->len, &out->model[out->n++], reterr);
+    return code;
+}
+
+static void train(const esp_dataset *data, const esp_train_opts *opts, outcome *ret) {
+    esp_error error = {0};
+    *ret = (outcome){0};
+    const esp_train_hooks hooks = {.user = ret, .model = receive};
+    ck_assert_msg(esp_train_run(data, opts, &hooks, NULL, &error) == ESP_OK, "%s", error.message);
+}
+
+static void done(outcome *out) {
+    for (int k = 0; k < out->n; k++) {
+        esp_model_free(out->model[k]);
+        esp_buf_done(&out->bytes[k]);
+    }
+}
+
+/* Root mean square error of one step of the world with n objects, where the data has them; NULL: of standing still. */
+static double error_with(const esp_model *graph, int n) {
+    double sum = 0;
+    esp_rng rng;
+    esp_rng_init(&rng, 6, 1);
+    enum { POINTS = 200 };
+    for (int k = 0; k < POINTS; k++) {
+        double x[32], want[32], y[32];
+        esp_model *m = NULL;
+        int ny = 3 + 2 * n;
+        x[0] = 0.25;
+        for (int i = 1; i < ny; i++) x[i] = 5 + esp_rng_range(&rng, -1.1, 1.1);
+        for (int i = 0; i < NU; i++) x[ny + i] = esp_rng_range(&rng, -0.6, 0.6);
+        world(n, x, x + ny, want);
+        memcpy(y, x, sizeof y);
+        if (graph) {
+            ck_assert(esp_model_bind(graph, ny, x, &m, NULL) == ESP_OK);
+            graph_oracle(m, x, y);
+        }
+        for (int i = 1; i <= 2 * n; i++) sum += (y[i] - want[i]) * (y[i] - want[i]) / (2 * n);
+        esp_model_free(m);
+    }
+    return sqrt(sum / POINTS);
+}
+
+static int neurons_that_are_relu(const esp_model *m) {
+    int n = 0;
+    for (int b = 0; b < ESP_BLOCKS; b++) n += esp_net_relus(m->graph->block[b]);
+    return n;
+}
+
+/* Trained with two objects it knows what four do; standing still, as a guess, is off by more than twice as much. */
+START_TEST(graph_train__two_objects_teach_what_four_do) {
+    esp_dataset *data = drive(2000);
+    esp_train_opts opts = opts_of(0.7);
+    outcome out;
+    opts.graph.width = opts.graph.node[0] = 16;
+    opts.epochs = 40;
+    opts.rung_epochs = 15;
+    opts.n_rungs = 2;
+    opts.ladder[0] = 20;
+    opts.ladder[1] = 6;
+    train(data, &opts, &out);
+    ck_assert_int_eq(out.n, 3);
+    const int relus[3] = {4 * 16 + 16 + 9 + 8, 20, 6}; /* four times the width and three hidden layers; then the rungs */
+    for (int k = 0; k < 3; k++) {
+        const esp_graph *g = out.model[k]->graph;
+        int copies[ESP_BLOCKS] = {OBJECTS, 2, 2 * 2, OBJECTS * 2, OBJECTS}, all = 0;
+        for (int b = 0; b < ESP_BLOCKS; b++) all += copies[b] * esp_net_relus(g->block[b]);
+        ck_assert_int_eq(neurons_that_are_relu(out.model[k]), relus[k]);
+        ck_assert_int_eq(all, (int)esp_model_relus(out.model[k])); /* one choice for all copies */
+    }
+    double two = error_with(out.model[0], 2), four = error_with(out.model[0], 4), still = error_with(NULL, 4);
+    ck_assert_msg(3 * two < error_with(NULL, 2) && 2 * four < still, "two %g, four %g, standing still %g", two, four, still);
+    done(&out);
+    esp_dataset_free(data);
+}
+END_TEST
+
+START_TEST(graph_train__same_seed_same_model) {
+    esp_dataset *data = drive(90);
+    esp_train_opts opts = opts_of(INFINITY);
+    outcome one, two, other;
+    opts.epochs = 3;
+    opts.rung_epochs = 3;
+    opts.rollout = 2;
+    opts.n_rungs = 1;
+    opts.ladder[0] = 12;
+    opts.input_noise = 0.01;
+    train(data, &opts, &one);
+    train(data, &opts, &two);
+    opts.seed++;
+    train(data, &opts, &other);
+    for (int k = 0; k < 2; k++) {
+        ck_assert_uint_eq(one.bytes[k].len, two.bytes[k].len);
+        ck_assert_mem_eq(one.bytes[k].data, two.bytes[k].data, one.bytes[k].len);
+        ck_assert_mem_ne(one.bytes[k].data, other.bytes[k].data, one.bytes[k].len);
+    }
+    done(&one);
+    done(&two);
+    done(&other);
+    esp_dataset_free(data);
+}
+END_TEST
+
+/* Stopped after a few minibatches, again and again, it ends with the same models. */
+typedef struct pieces {
+    outcome out;
+    esp_buf kept;
+    int looks;
+} pieces;
+
+static bool look(void *user) {
+    return ++((pieces *)user)->looks > 40;
+}
+
+static void keep(void *user, const esp_buf *bytes, double fraction) {
+    pieces *p = user;
+    (void)fraction;
+    esp_buf_clear(&p->kept);
+    esp_buf_put(&p->kept, bytes->data, bytes->len);
+}
+
+static esp_code take_piece(void *user, const esp_train_model *trained, esp_error *reterr) {
+    return receive(&((pieces *)user)->out, trained, reterr);
+}
+
+START_TEST(graph_train__goes_on_from_its_checkpoints) {
+    esp_dataset *data = drive(90);
+    esp_train_opts opts = opts_of(INFINITY);
+    outcome whole;
+    pieces p = {0};
+    esp_code code = ESP_CANCELLED;
+    int turns = 0;
+    opts.epochs = 4;
+    opts.rung_epochs = 3;
+    opts.n_rungs = 1;
+    opts.ladder[0] = 12;
+    train(data, &opts, &whole);
+    for (; code == ESP_CANCELLED && turns < 500; turns++) {
+        esp_buf from = p.kept;
+        esp_error error = {0};
+        p.kept = (esp_buf){0};
+        p.looks = 0;
+        const esp_train_hooks hooks = {.user = &p, .model = take_piece};
+        const esp_train_checkpoints checkpoints = {.user = &p, .resume = from.len ? from.data : NULL, .resume_len = from.len, .take = keep};
+        const esp_stop stop = {ESP_NEVER, look, &p};
+        code = esp_train_resume(data, &opts, &hooks, &checkpoints, &stop, &error);
+        ck_assert_msg(code == ESP_OK || code == ESP_CANCELLED, "%s", error.message);
+        esp_buf_done(&from);
+    }
+    ck_assert_int_eq(code, ESP_OK);
+    ck_assert_int_eq(p.out.n, 2);
+    for (int k = 0; k < 2; k++) {
+        ck_assert_uint_eq(p.out.bytes[k].len, whole.bytes[k].len);
+        ck_assert_mem_eq(p.out.bytes[k].data, whole.bytes[k].data, whole.bytes[k].len);
+    }
+    esp_buf_done(&p.kept);
+    done(&p.out);
+    done(&whole);
+    esp_dataset_free(data);
+}
+END_TEST
+
+/* ---- what is refused ---- */
+
+#define Z  "[0,0,0,0,0,0,0]"
+#define Z2 "[0,0]"
+static const struct {
+    const char *model, *rest, *pointer;
+} refusals[] = {
+    {"", "", "/model/objects"},
+    {"'objects':{'count':2}", "", "/model/objects/size"},
+    {"'objects':{'count':4,'size':2}", "", "/model/objects"},
+    {"'objects':{'count':2,'size':2,'first':5}", "", "/model/objects/first"},
+    {"'objects':{'count':2,'size':2,'position':[0,2]}", "", "/model/objects/position/1"},
+    {"'objects':{'count':2,'size':2,'position':[1,1]}", "", "/model/objects/position"},
+    {"'objects':{'count':2,'size':2,'first':1,'position':[0,1]},'points':[{'on':'y','index':[2,5]}]", "", "/model/points/0/index"},
+    {"'objects':{'count':2,'size':2,'first':1,'position':[0,1]},'points':[{'on':'u','index':[0,2]}]", "", "/model/points/0/index/1"},
+    {"'objects':{'count':2,'size':2},'radius':1", "", "/model/radius"},
+    {"'objects':{'count':2,'size':2,'position':[0,1]},'radius':0", "", "/model/radius"},
+    {"'objects':{'count':2,'size':2},'rounds':0", "", "/model/rounds"},
+    {"'objects':{'count':2,'size':2},'width':0", "", "/model/width"},
+    {"'objects':{'count':2,'size':2},'node':[0]", "", "/model/node/0"},
+    {"'objects':{'count':2,'size':2},'hidden':[8]", "", "/model/hidden"},
+    {"'objects':{'count':2,'size':2}", ",'history':2", "/history"},
+    {"'objects':{'count':2,'size':2}",
+     ",'frame':{'a':[" Z "," Z "," Z "," Z "," Z "," Z "," Z "],'b':[" Z2 "," Z2 "," Z2 "," Z2 "," Z2 "," Z2 "," Z2 "],'c':[" Z "],'d':[" Z2
+     "],'g':[[1],[0],[0],[0],[0],[0],[0]]}",
+     "/frame"},
+    {"'objects':{'count':2,'size':2},'width':4,'node':[],'edge':[],'output':[3]", ",'ladder':[19]", "/ladder/0"},
+};
+
+static esp_code parse(const char *model, const char *rest, esp_train_opts *ret, esp_error *reterr) {
+    esp_buf text = {0};
+    esp_json *json = NULL;
+    esp_arena *arena = esp_arena_create(0);
+    esp_buf_printf(&text, "{'model':{'type':'graph'%s%s}%s}", *model ? "," : "", model, rest);
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] == '\'') text.data[i] = '"';
+    ck_assert(esp_json_parse(text.data, text.len, &json, NULL) == ESP_OK);
+    esp_reader root = esp_reader_root(json);
+    esp_code code = esp_train_opts_parse(&root, NY, NU, arena, ret, reterr);
+    esp_json_free(json);
+    esp_arena_free(arena);
+    esp_buf_done(&text);
+    return code;
+}
+
+START_TEST(graph_train__specs_that_are_refused) {
+    esp_train_opts opts;
+    esp_error error = {0};
+    ck_assert_int_eq(parse(refusals[_i].model, refusals[_i].rest, &opts, &error), ESP_INVALID);
+    ck_assert_msg(strcmp(error.pointer, refusals[_i].pointer) == 0, "%s: \"%s\" (%s) is blamed", refusals[_i].model, error.pointer, error.message);
+}
+END_TEST
+
+START_TEST(graph_train__specs_are_read_and_written) {
+    esp_train_opts opts;
+    esp_error error = {0};
+    esp_buf text = {0};
+    esp_jsonw w = esp_jsonw_on(&text);
+    ck_assert_msg(parse("'objects':{'count':2,'size':2,'first':1,'position':[0,1]},'points':[{'on':'y','index':[5,6]},{'on':'u','index':[0,1]}],"
+                        "'radius':0.5,'node':[16,8],'output':[]",
+                        ",'frame':'residual','ladder':[250]", &opts, &error) == ESP_OK,
+                  "%s %s", error.pointer, error.message);
+    esp_train_opts_format(&opts, &w);
+    static const char want[] = "\"model\":{\"type\":\"graph\",\"objects\":{\"count\":2,\"size\":2,\"first\":1,\"position\":[0,1]},\"points\":[{\"on\":\"y\","
+                               "\"index\":[5,6]},{\"on\":\"u\",\"index\":[0,1]}],\"radius\":0.5,\"rounds\":2,\"node\":[16,8],\"edge\":[64],\"width\":64,"
+                               "\"output\":[]}";
+    ck_assert_msg(strstr(esp_buf_text(&text), want) != NULL, "%s", esp_buf_text(&text));
+    ck_assert_int_eq(esp_graph_node_inputs(&opts.graph.layout), 2 + 2 + 1); /* from the finger, from u, the constant */
+    esp_buf_done(&text);
+}
+END_TEST
+
+START_TEST(graph_train__objects_that_never_meet_are_refused) {
+    esp_dataset *data = drive(90);
+    esp_train_opts opts = opts_of(1e-6);
+    esp_error error = {0};
+    ck_assert_int_eq(esp_train_run(data, &opts, NULL, NULL, &error), ESP_INVALID);
+    ck_assert_str_eq(error.pointer, "/model/radius");
+    esp_dataset_free(data);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("graph_train");
+    TCase *tc = tcase_create("graph_train");
+    tcase_set_timeout(tc, 60);
+    tcase_add_loop_test(tc, graph_train__gradient_is_the_central_difference, 0, 4);
+    tcase_add_test(tc, graph_train__shared_numbers_are_fitted);
+    tcase_add_test(tc, graph_train__two_objects_teach_what_four_do);
+    tcase_add_test(tc, graph_train__same_seed_same_model);
+    tcase_add_test(tc, graph_train__goes_on_from_its_checkpoints);
+    tcase_add_loop_test(tc, graph_train__specs_that_are_refused, 0, sizeof refusals / sizeof *refusals);
+    tcase_add_test(tc, graph_train__specs_are_read_and_written);
+    tcase_add_test(tc, graph_train__objects_that_never_meet_are_refused);
+    suite_add_tcase(suite, tc);
+    return run_suite(suite);
+}
