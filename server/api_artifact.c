@@ -2,7 +2,8 @@
  * GET /v1/models/{ref}/artifact: the model in the form asked for.
  *
  * Its own form is the stored file; JSON and ONNX are written here from it; C is written by a worker, which lowers the
- * model, evaluates it and bounds its rounding, with the certificates that the registry holds at that moment. */
+ * model, evaluates it and bounds its rounding, with the certificates that the registry holds at that moment.
+ * With ?y=, an observation, a graph network's plain form is given: for as many objects, with the edges that they have there. */
 #include "api.h"
 
 #include <stdio.h>
@@ -28,6 +29,7 @@ typedef struct artifact_wish {
     artifact_form form;
     const char *precision, *layout; /* C only, never NULL */
     const char *domain; /* C only; JSON text, or NULL */
+    const char *y; /* a graph network's state; JSON text, or NULL */
 } artifact_wish;
 
 /* ---- the query ------------------------------------------------------------------------------------------------------- */
@@ -44,7 +46,7 @@ static esp_code choose(const esp_call *call, const char *name, const char *point
 }
 
 static esp_code read_wish(const esp_call *call, artifact_wish *ret, esp_error *reterr) {
-    static const char *const known[] = {"format", "precision", "layout", "domain", NULL};
+    static const char *const known[] = {"format", "precision", "layout", "domain", "y", NULL};
     static const char *const precisions[] = {"double", "float", NULL}, *const layouts[] = {"auto", "sparse", "dense", NULL};
     static const char *const of_c[] = {"precision", "layout", "domain"}, *const pointers[] = {"?precision", "?layout", "?domain"};
     int chosen = FORM_ESPALIER, precision = 0, layout = 0;
@@ -55,17 +57,49 @@ static esp_code read_wish(const esp_call *call, artifact_wish *ret, esp_error *r
     if (!code) code = choose(call, "precision", "?precision", precisions, "double or float", &precision, reterr);
     if (!code) code = choose(call, "layout", "?layout", layouts, "auto, sparse or dense", &layout, reterr);
     if (code) return code;
-    *ret = (artifact_wish){(artifact_form)chosen, precisions[precision], layouts[layout], esp_call_query(call, "domain")};
+    *ret = (artifact_wish){(artifact_form)chosen, precisions[precision], layouts[layout], esp_call_query(call, "domain"), esp_call_query(call, "y")};
+    return ESP_OK;
+}
+
+/* The observation asked for; the caller's. */
+static esp_code read_y(const char *text, const esp_model_row *row, double **ret_y, int *ret_ny, esp_error *reterr) {
+    esp_json *json = NULL;
+    size_t n = 0;
+    double *y = NULL;
+    esp_code code = esp_json_parse(text, strlen(text), &json, reterr);
+    esp_reader root = esp_reader_root(json);
+    if (!code) code = esp_read_array(&root, 1, ESP_MAX_WIDTH, &n, reterr);
+    if (!code && !esp_model_row_takes(row, (int64_t)n)) code = esp_fail(reterr, ESP_INVALID, "%zu numbers are not those of whole objects", n);
+    if (!code) {
+        y = malloc(n * sizeof *y);
+        code = y ? esp_read_vector(&root, n, y, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a state");
+    }
+    esp_json_free(json);
+    if (!code) {
+        *ret_y = y;
+        *ret_ny = (int)n;
+        return ESP_OK;
+    }
+    free(y);
+    if (reterr) esp_error_prefix_pointer(reterr, "?y");
+    return code;
+}
+
+/* ONNX and C are plain networks; a state is a graph network's. */
+static esp_code check_y(const artifact_wish *wish, const esp_model_row *row, esp_error *reterr) {
+    if (wish->y && !row->object_size) return esp_fail_at(reterr, ESP_INVALID, "?y", "only graph networks have a plain form for a state");
+    if (!wish->y && row->object_size && wish->form >= FORM_ONNX)
+        return esp_fail_at(reterr, ESP_UNPROCESSABLE, "?y", "a graph network has this form for one state only: give y, an observation");
     return ESP_OK;
 }
 
 /* ---- C --------------------------------------------------------------------------------------------------------------- */
 
 /* The box asked for, checked against the model's inputs, as a member. */
-static esp_code put_domain(esp_jsonw *w, const char *text, const esp_model_row *row, esp_error *reterr) {
+static esp_code put_domain(esp_jsonw *w, const char *text, const esp_model_row *row, int64_t ny, esp_error *reterr) {
     esp_json *json = NULL;
     esp_box box = {0};
-    int64_t n_x = strcmp(row->kind, "policy") == 0 ? row->ny : row->history * (row->ny + row->nu);
+    int64_t n_x = strcmp(row->kind, "policy") == 0 ? row->ny : row->history * (ny + row->nu);
     esp_arena *arena = esp_arena_create(0);
     esp_code code = arena ? esp_json_parse(text, strlen(text), &json, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a domain");
     esp_reader root = esp_reader_root(json);
@@ -109,14 +143,19 @@ static esp_code put_certificates(esp_jsonw *w, esp_db *db, const char *id, esp_e
 static esp_code put_request(const artifact_wish *wish, const esp_model_row *row, esp_db *db, esp_buf *request, esp_error *reterr) {
     esp_jsonw w = esp_jsonw_on(request);
     char title[512];
+    double *y = NULL;
+    int ny = (int)row->ny;
     snprintf(title, sizeof title, "%s/%lld (%s), SHA-256 %s, by espalier " ESP_VERSION, row->name, (long long)row->version, row->id, row->sha256);
     esp_jsonw_object(&w, NULL);
     esp_jsonw_string(&w, "name", row->name);
     esp_jsonw_string(&w, "title", title);
     esp_jsonw_string(&w, "precision", wish->precision);
     esp_jsonw_string(&w, "layout", wish->layout);
-    esp_code code = wish->domain ? put_domain(&w, wish->domain, row, reterr) : ESP_OK;
-    if (!code) code = put_certificates(&w, db, row->id, reterr);
+    esp_code code = wish->y ? read_y(wish->y, row, &y, &ny, reterr) : ESP_OK;
+    if (!code && y) esp_jsonw_vector(&w, "y", y, (size_t)ny);
+    if (!code && wish->domain) code = put_domain(&w, wish->domain, row, ny, reterr);
+    if (!code) code = put_certificates(&w, db, y ? "" : row->id, reterr); /* those of a graph network may be for other objects */
+    free(y);
     esp_jsonw_object_end(&w);
     return !code && request->failed ? esp_fail(reterr, ESP_NOMEM, "no memory for the request") : code;
 }
@@ -141,12 +180,31 @@ static void reply_c(esp_server *server, esp_call *call, const artifact_wish *wis
 
 /* ---- the other forms ------------------------------------------------------------------------------------------------- */
 
-static void reply_written(esp_call *call, artifact_form form, const char *path) {
+/* The plain form of a graph network in its place. */
+static esp_code flatten(const char *text, const esp_model_row *row, esp_model **model, esp_error *reterr) {
+    double *y = NULL;
+    int ny = 0;
+    esp_model *bound = NULL, *flat = NULL;
+    esp_code code = read_y(text, row, &y, &ny, reterr);
+    if (!code) code = esp_model_bind(*model, ny, y, &bound, reterr);
+    if (!code) code = esp_model_flatten(bound, &flat, reterr);
+    free(y);
+    esp_model_free(bound);
+    if (code) return code;
+    esp_model_free(*model);
+    *model = flat;
+    return ESP_OK;
+}
+
+static void reply_written(esp_call *call, const artifact_wish *wish, const esp_model_row *row, const char *path) {
     esp_error error = {0};
     esp_model *model = NULL;
     esp_buf out = {0};
     esp_jsonw w = esp_jsonw_on(&out);
+    artifact_form form = wish->form;
     esp_code code = esp_model_load(path, &model, &error);
+    if (!code && wish->y) code = flatten(wish->y, row, &model, &error);
+    if (!code && form == FORM_ESPALIER) code = esp_model_encode(model, &out, &error);
     if (!code && form == FORM_ONNX) code = esp_onnx_format(model, &out, &error);
     if (!code && form == FORM_JSON) esp_model_format_json(model, &w);
     if (code)
@@ -154,20 +212,21 @@ static void reply_written(esp_call *call, artifact_form form, const char *path) 
     else if (form == FORM_JSON)
         esp_call_reply_json(call, 200, &out);
     else
-        esp_call_reply(call, 200, ONNX_TYPE, &out);
+        esp_call_reply(call, 200, form == FORM_ONNX ? ONNX_TYPE : MODEL_TYPE, &out);
     esp_model_free(model);
     esp_buf_done(&out);
 }
 
-static void reply_stored(esp_server *server, esp_call *call, artifact_form form, const esp_model_row *row) {
-    char path[4096], etag[ESP_HASH_HEX + 16];
+static void reply_stored(esp_server *server, esp_call *call, const artifact_wish *wish, const esp_model_row *row) {
+    char path[4096], state[ESP_HASH_HEX] = "", etag[2 * ESP_HASH_HEX + 16];
     esp_blob_path(server->registry, row->sha256, path);
-    snprintf(etag, sizeof etag, "\"%s-%s\"", row->sha256, form_names[form]);
+    if (wish->y) esp_hash_bytes(wish->y, strlen(wish->y), state);
+    snprintf(etag, sizeof etag, "\"%s-%s%s\"", row->sha256, form_names[wish->form], state);
     if (esp_call_not_modified(call, etag)) return;
-    if (form == FORM_ESPALIER)
+    if (wish->form == FORM_ESPALIER && !wish->y)
         esp_call_reply_file(call, MODEL_TYPE, path);
     else
-        reply_written(call, form, path);
+        reply_written(call, wish, row, path);
 }
 
 void esp_api_models_artifact(struct esp_server *server, esp_call *call) {
@@ -178,11 +237,12 @@ void esp_api_models_artifact(struct esp_server *server, esp_call *call) {
     esp_code code = read_wish(call, &wish, &error);
     if (!code) code = esp_registry_read_begin(server->registry, &db, &error);
     if (!code) code = esp_model_find(db, esp_call_path(call, "ref"), &row, &error);
+    if (!code) code = check_y(&wish, &row, &error);
     if (code)
         esp_call_reply_error(call, &error);
     else if (wish.form == FORM_C)
         reply_c(server, call, &wish, &row, db);
     if (db) esp_registry_read_end(server->registry, db);
-    if (!code && wish.form != FORM_C) reply_stored(server, call, wish.form, &row);
+    if (!code && wish.form != FORM_C) reply_stored(server, call, &wish, &row);
     esp_model_row_done(&row);
 }

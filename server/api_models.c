@@ -14,6 +14,7 @@
 
 #define MODEL_TYPE "application/vnd.espalier.model"
 #define ONNX_TYPE  "application/onnx"
+_Static_assert(ESP_OBJECTS_MAX == ESP_MAX_OBJECTS, "one limit in the registry and in the library");
 enum { BOTH = ESP_COL_FILTER | ESP_COL_SORT };
 
 static const esp_column columns[] = {
@@ -35,6 +36,7 @@ static const esp_column columns[] = {
     {"job", "m.job", ESP_COL_TEXT, BOTH},
     {"spec", "m.spec", ESP_COL_JSON, 0},
     {"metrics", "m.metrics", ESP_COL_JSON, 0},
+    {"graph", "m.graph", ESP_COL_JSON, 0},
     {"validation_rmse", "json_extract(m.metrics, '$.validation_rmse')", ESP_COL_REAL, BOTH},
     {"sha256", "m.sha256", ESP_COL_TEXT, BOTH},
     {"created_at", "m.created_ms", ESP_COL_TIME, BOTH | ESP_COL_AGE},
@@ -105,14 +107,20 @@ static esp_code parse_model(esp_call *call, int kind, int history, esp_model **r
     return esp_model_parse_json(&root, (esp_model_kind)kind, ret_model, reterr);
 }
 
-static void fill_row(const esp_model *model, esp_model_row *row) {
+static esp_code fill_row(const esp_model *model, esp_model_row *row, esp_error *reterr) {
     strcpy(row->kind, esp_model_kind_names[model->kind]);
     row->ny = model->ny;
     row->nu = model->nu;
     row->history = model->history;
-    row->relu = esp_net_relus(model->net);
-    row->parameters = esp_net_parameters(model->net);
-    row->nonzero = esp_net_nonzero(model->net);
+    row->relu = esp_model_relus(model);
+    row->parameters = esp_model_parameters(model);
+    row->nonzero = esp_model_nonzero(model);
+    if (!model->graph) return ESP_OK;
+    esp_buf text = {0};
+    esp_jsonw w = esp_jsonw_on(&text);
+    esp_graph_format_summary(model->graph, NULL, &w);
+    row->graph = esp_buf_take(&text, NULL);
+    return row->graph ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "no memory for a row");
 }
 
 static esp_code model_json(esp_db *db, const char *id, esp_jsonw *w, esp_error *reterr) {
@@ -154,10 +162,10 @@ void esp_api_models_create(struct esp_server *server, esp_call *call) {
     if (!code) code = check_history(call, &history, &error);
     if (!code) code = parse_model(call, kind, history, &model, &error);
     if (!code) code = store_blob(server, model, row.sha256, &error);
+    if (!code) code = fill_row(model, &row, &error);
     if (code) {
         esp_call_reply_error(call, &error);
     } else {
-        fill_row(model, &row);
         esp_create_reply(server, call, &(esp_creating){.status = 201, .insert = insert, .user = &row});
     }
     esp_model_row_done(&row);

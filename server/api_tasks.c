@@ -8,6 +8,7 @@
 #include "create.h"
 #include "list.h"
 #include "plan/task.h"
+#include "plans.h"
 #include "registry/query.h"
 #include "rfc3339.h"
 #include "server.h"
@@ -84,9 +85,11 @@ static esp_code check_task(const esp_reader *root, const esp_model_row *model, e
     if (strcmp(model->kind, "dynamics") != 0)
         return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/model", "a task needs a dynamics model, this one is a %s", model->kind);
     esp_task *task = NULL;
+    int64_t ny = 0;
     esp_arena *arena = esp_arena_create(TASK_ARENA);
     if (!arena) return esp_fail(reterr, ESP_NOMEM, "no memory for a task");
-    esp_code code = esp_task_parse(root, (int)model->ny, (int)model->nu, arena, &task, reterr);
+    esp_code code = esp_task_ny(root, model, &ny, reterr);
+    if (!code) code = esp_task_parse(root, (int)ny, (int)model->nu, arena, &task, reterr);
     esp_arena_free(arena);
     return code;
 }

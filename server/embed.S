@@ -18,5 +18,6 @@
         embed   esp_embed_db_0002, "schema/db/0002_service.sql"
         embed   esp_embed_db_0003, "schema/db/0003_lists.sql"
         embed   esp_embed_db_0004, "schema/db/0004_jobs.sql"
+        embed   esp_embed_db_0005, "schema/db/0005_graphs.sql"
 
         .section .note.GNU-stack, "", %progbits

@@ -10,6 +10,7 @@ extern const char esp_embed_db_0001[], esp_embed_db_0001_end[]; /* schema/db/000
 extern const char esp_embed_db_0002[], esp_embed_db_0002_end[]; /* schema/db/0002_service.sql */
 extern const char esp_embed_db_0003[], esp_embed_db_0003_end[]; /* schema/db/0003_lists.sql */
 extern const char esp_embed_db_0004[], esp_embed_db_0004_end[]; /* schema/db/0004_jobs.sql */
+extern const char esp_embed_db_0005[], esp_embed_db_0005_end[]; /* schema/db/0005_graphs.sql */
 
 #define esp_embed_len(name) ((size_t)(name##_end - name))
 

@@ -124,7 +124,7 @@ static void check_model(audit *a, esp_stmt *s) {
     if (code) {
         problem(a, "model %s: its blob %s: %s", id, sha256, error.message);
     } else {
-        const long long is[] = {model->ny, model->nu, model->history, esp_net_relus(model->net)};
+        const long long is[] = {model->ny, model->nu, model->history, esp_model_relus(model)};
         static const char *const names[] = {"ny", "nu", "history", "relu"};
         for (int i = 0; i < 4; i++) {
             if (is[i] != esp_stmt_int(s, 2 + i))

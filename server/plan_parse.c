@@ -4,6 +4,8 @@
 #include "plans.h"
 #include "resolved.h"
 
+#include "net/graph.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +19,7 @@ typedef struct parsing {
     esp_json *stored, *merged; /* the task's body; the task with its overrides */
     esp_reader task; /* of the request, of `stored`, or of `merged` */
     esp_model_row model;
+    int64_t ny; /* the model's, or what a graph network's is for the objects at hand */
     esp_json *metrics;
     esp_plan_job *plan;
 } parsing;
@@ -76,13 +79,34 @@ static esp_code lay_overrides(parsing *p, esp_error *reterr) {
     return code;
 }
 
+esp_code esp_task_ny(const esp_reader *task, const esp_model_row *model, int64_t *ret_ny, esp_error *reterr) {
+    esp_reader member = esp_read_member(task, "objects");
+    int64_t objects = model->objects;
+    if (member.value && !model->object_size) return esp_refuse(&member, reterr, "only a graph network's task has a number of objects");
+    esp_code code = esp_read_integer(&member, 1, ESP_MAX_OBJECTS, &objects, reterr);
+    if (!code) *ret_ny = model->ny + (objects - model->objects) * model->object_size;
+    return code;
+}
+
+/* Objects that the task names, else those of y, when y holds a whole number. */
+static esp_code find_ny(parsing *p, esp_error *reterr) {
+    esp_reader y = esp_read_member(p->root, "y"), row = esp_read_element(&y, 0);
+    size_t n = 0;
+    esp_code code = esp_task_ny(&p->task, &p->model, &p->ny, reterr);
+    if (code || !p->model.object_size || esp_read_member(&p->task, "objects").value) return code;
+    if (esp_reader_kind(&y) == ESP_JSON_ARRAY && !esp_read_array(&row, 1, ESP_MAX_WIDTH, &n, NULL) && esp_model_row_takes(&p->model, (int64_t)n))
+        p->ny = (int64_t)n;
+    return ESP_OK;
+}
+
 /* A fault in a stored or merged task has a pointer from the task's own root. */
 static esp_code parse_task(parsing *p, esp_error *reterr) {
     esp_plan_job *plan = p->plan;
     bool own_root = p->stored || p->merged;
     plan->arena = esp_arena_create(PLAN_ARENA);
     if (!plan->arena) return esp_fail(reterr, ESP_NOMEM, "no memory for a task");
-    esp_code code = esp_task_parse(&p->task, (int)p->model.ny, (int)p->model.nu, plan->arena, &plan->task, reterr);
+    esp_code code = find_ny(p, reterr);
+    if (!code) code = esp_task_parse(&p->task, (int)p->ny, (int)p->model.nu, plan->arena, &plan->task, reterr);
     if (code && own_root) esp_error_prefix_pointer(reterr, "/task");
     if (code) return code;
     code = esp_resolved_check(&p->model, plan->task, plan->arena, reterr);
@@ -112,7 +136,7 @@ static esp_code check_goal(const parsing *p, esp_error *reterr) {
 /* y has `history` rows; u the history - 1 before the present, or one more when its last is the input applied last. */
 static esp_code check_present(const parsing *p, esp_error *reterr) {
     esp_reader y, u = esp_read_member(p->root, "u");
-    size_t history = (size_t)p->model.history, ny = (size_t)p->model.ny, nu = (size_t)p->model.nu;
+    size_t history = (size_t)p->model.history, ny = (size_t)p->ny, nu = (size_t)p->model.nu;
     esp_code code = esp_read_required(p->root, "y", &y, reterr);
     if (!code) code = check_rows(&y, history, history, ny, p->plan->arena, reterr);
     if (!code && !u.value && history > 1)

@@ -48,4 +48,7 @@ void esp_plan_job_free(esp_plan_job *plan);
 /* The deadline counts from arrived_ns. On failure no answer comes and the plan is still the caller's. */
 ESP_MUST_CHECK esp_code esp_plan_job_submit(esp_plan_job *plan, int64_t arrived_ns, esp_error *reterr);
 
+/* ny of a task: the model's, or with `objects` that of a graph network with so many. The error names the field. */
+ESP_MUST_CHECK esp_code esp_task_ny(const esp_reader *task, const esp_model_row *model, int64_t *ret_ny, esp_error *reterr);
+
 #endif

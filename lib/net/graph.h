@@ -90,6 +90,10 @@ typedef struct esp_edge {
 /* The edges of n objects at y, in the order of (to, from); all when y is NULL. ret has room for n (n - 1). */
 int esp_graph_edges(const esp_graph_layout *layout, int n, const double *y, esp_edge *ret);
 
+/* The same for all y of a box. Errors: UNPROCESSABLE when two objects are near in part of it only. */
+ESP_MUST_CHECK esp_code esp_graph_edges_box(const esp_graph_layout *layout, int n, const double *lower, const double *upper, esp_edge *ret,
+                                            int *ret_n, esp_error *reterr);
+
 /* A feature: x[plus], less x[minus] unless that is -1. */
 typedef struct esp_pick {
     int plus, minus;
@@ -125,5 +129,7 @@ extern const char *const esp_graph_layout_fields[]; /* "objects", "points", "rad
 ESP_MUST_CHECK esp_code esp_graph_layout_parse(const esp_reader *reader, int ny, int nu, esp_graph_layout *ret_layout, esp_error *reterr);
 /* Its members, into the open object. */
 void esp_graph_layout_format(const esp_graph_layout *layout, esp_jsonw *w);
+/* What a list says of a graph network, its ReLUs counted per object and per edge. */
+void esp_graph_format_summary(const esp_graph *graph, const char *key, esp_jsonw *w);
 
 #endif

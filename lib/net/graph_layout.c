@@ -16,8 +16,7 @@ static esp_code check_position(const esp_graph_layout *l, esp_error *reterr) {
                 return esp_fail_at(reterr, ESP_INVALID, "/objects/position", "column %d stands twice", l->position[d]);
     }
     if (l->n_position == 0 && l->n_points > 0) return esp_fail_at(reterr, ESP_INVALID, "/points", "objects without a position are seen from none");
-    if (l->n_position == 0 && isfinite(l->radius))
-        return esp_fail_at(reterr, ESP_INVALID, "/radius", "objects without a position are near to none");
+    if (l->n_position == 0 && isfinite(l->radius)) return esp_fail_at(reterr, ESP_INVALID, "/radius", "objects without a position are near to none");
     return ESP_OK;
 }
 
@@ -80,6 +79,33 @@ int esp_graph_edges(const esp_graph_layout *l, int n, const double *y, esp_edge 
         for (int j = 0; j < n; j++)
             if (i != j && near(l, y, i, j)) ret[n_edges++] = (esp_edge){i, j};
     return n_edges;
+}
+
+/* Least and largest square of a difference of two intervals, a little wider than it is. */
+static void difference(double a_low, double a_high, double b_low, double b_high, double *least, double *most) {
+    double low = a_low - b_high, high = a_high - b_low, far = fmax(fabs(low), fabs(high)), close = low > 0 ? low : high < 0 ? -high : 0;
+    *least += close * close * (1 - 1e-12);
+    *most += far * far * (1 + 1e-12);
+}
+
+esp_code esp_graph_edges_box(const esp_graph_layout *l, int n, const double *lower, const double *upper, esp_edge *ret, int *ret_n,
+                             esp_error *reterr) {
+    int n_edges = 0;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) {
+            double least = 0, most = 0;
+            for (int d = 0; d < l->n_position; d++) {
+                int a = object_column(l, i, l->position[d]), b = object_column(l, j, l->position[d]);
+                difference(lower[a], upper[a], lower[b], upper[b], &least, &most);
+            }
+            bool always = isinf(l->radius) || most < l->radius * l->radius, never = !always && least >= l->radius * l->radius;
+            if (i == j || never) continue;
+            if (!always)
+                return esp_fail(reterr, ESP_UNPROCESSABLE, "objects %d and %d are within the radius in part of the domain only: narrow it", i, j);
+            ret[n_edges++] = (esp_edge){i, j};
+        }
+    *ret_n = n_edges;
+    return ESP_OK;
 }
 
 static bool is_position(const esp_graph_layout *l, int k) {
@@ -186,8 +212,7 @@ static esp_code read_point(const esp_reader *reader, int ny, const esp_graph_lay
     if (code != ESP_OK) return code;
     ret->on_u = place == 1;
     for (int d = 0; !ret->on_u && d < l->n_position; d++) {
-        if (ret->index[d] >= l->first && ret->index[d] < behind)
-            return esp_refuse(&index, reterr, "column %d belongs to an object", ret->index[d]);
+        if (ret->index[d] >= l->first && ret->index[d] < behind) return esp_refuse(&index, reterr, "column %d belongs to an object", ret->index[d]);
         if (ret->index[d] >= behind) ret->index[d] -= l->objects * l->size;
     }
     return ESP_OK;

@@ -219,8 +219,7 @@ static void finish_shared(lowering *low) {
     for (int r = 0; r < l->n_shared; r++) {
         double *row = low->base.row;
         esp_lowering_begin(&low->base, low->graph->c[r]);
-        for (int k = 0; k < l->n_shared; k++)
-            row[1 + esp_graph_shared(l, low->n, k)] = low->graph->a[(size_t)r * (size_t)l->n_shared + (size_t)k];
+        for (int k = 0; k < l->n_shared; k++) row[1 + esp_graph_shared(l, low->n, k)] = low->graph->a[(size_t)r * (size_t)l->n_shared + (size_t)k];
         for (int k = 0; k < l->nu; k++) row[1 + ny + k] = low->graph->b[(size_t)r * (size_t)l->nu + (size_t)k];
         esp_lowering_output(&low->base, (size_t)esp_graph_shared(l, low->n, r));
     }

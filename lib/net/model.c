@@ -98,8 +98,7 @@ static esp_code make_graph(esp_graph *graph, int n, const double *y, esp_model *
     esp_model *model = calloc(1, sizeof *model);
     esp_edge *edges = malloc((most + 1) * sizeof *edges);
     esp_code code = model && edges ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "a model of %d objects", n);
-    if (code == ESP_OK && ny + l->nu > ESP_MAX_WIDTH)
-        code = esp_fail(reterr, ESP_INVALID, "ny + nu is %d; at most %d", ny + l->nu, ESP_MAX_WIDTH);
+    if (code == ESP_OK && ny + l->nu > ESP_MAX_WIDTH) code = esp_fail(reterr, ESP_INVALID, "ny + nu is %d; at most %d", ny + l->nu, ESP_MAX_WIDTH);
     if (code != ESP_OK) {
         free(model);
         free(edges);
@@ -125,6 +124,20 @@ esp_code esp_model_bind(const esp_model *model, int ny, const double *y, esp_mod
                         ESP_MAX_OBJECTS, l->size, l->n_shared);
     esp_code code = esp_graph_copy(model->graph, &graph, reterr);
     return code == ESP_OK ? make_graph(graph, n, y, ret_model, reterr) : code;
+}
+
+esp_code esp_model_bind_box(const esp_model *model, int ny, const double *lower, const double *upper, esp_model **ret_model, esp_error *reterr) {
+    esp_model *bound = NULL;
+    int n_edges = 0;
+    esp_code code = esp_model_bind(model, ny, NULL, &bound, reterr);
+    if (code == ESP_OK) code = esp_graph_edges_box(&bound->graph->layout, bound->n_objects, lower, upper, bound->edges, &n_edges, reterr);
+    if (code != ESP_OK) {
+        esp_model_free(bound);
+        return code;
+    }
+    bound->n_edges = n_edges;
+    *ret_model = bound;
+    return ESP_OK;
 }
 
 int64_t esp_model_relus(const esp_model *model) {

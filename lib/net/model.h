@@ -65,6 +65,10 @@ ESP_MUST_CHECK esp_code esp_model_create_graph(esp_graph *graph, esp_model **ret
 /* The graph model with the objects that an observation of ny numbers has, and the edges that they have at y (NULL: all).
  * Errors: UNPROCESSABLE when ny is no whole number of objects, NOMEM. */
 ESP_MUST_CHECK esp_code esp_model_bind(const esp_model *model, int ny, const double *y, esp_model **ret_model, esp_error *reterr);
+/* The same for all observations of a box (ny numbers each side): its objects are joined in all of it or in none.
+ * Errors: UNPROCESSABLE when two of them are within the radius in part of it only. */
+ESP_MUST_CHECK esp_code esp_model_bind_box(const esp_model *model, int ny, const double *lower, const double *upper, esp_model **ret_model,
+                                           esp_error *reterr);
 /* A graph model as plain dynamics without a frame, whose program is that of the graph to the bit: a layer for each of its
  * levels, and neurons that carry on what a later one needs. Errors: UNPROCESSABLE when it is too large for a network, NOMEM. */
 ESP_MUST_CHECK esp_code esp_model_flatten(const esp_model *model, esp_model **ret_model, esp_error *reterr);

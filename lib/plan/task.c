@@ -8,7 +8,7 @@
 
 const char *const esp_method_names[] = {"mip", "mppi", "cem", "gradient", NULL};
 const char *const esp_engine_names[] = {"auto", "tree", "cbc", NULL};
-const char *const esp_task_fields[] = {"name", "model", "horizon", "cost", "input", "state", "trust_region", "planner", NULL};
+const char *const esp_task_fields[] = {"name", "model", "objects", "horizon", "cost", "input", "state", "trust_region", "planner", NULL};
 
 #define MAX_VALUES 1024
 #define MAX_SHAPES 64

@@ -72,8 +72,8 @@ typedef struct esp_task {
     uint64_t seed;
 } esp_task;
 
-extern const char *const esp_task_fields[]; /* every member a task may have, "name" and "model" included */
-/* All but `name` and `model` (the caller's), for a model of ny, nu. Everything lives in the arena. */
+extern const char *const esp_task_fields[]; /* every member a task may have, "name", "model" and "objects" included */
+/* All but `name`, `model` and `objects` (the caller's), for a model of ny, nu. Everything lives in the arena. */
 ESP_MUST_CHECK esp_code esp_task_parse(const esp_reader *reader, int ny, int nu, esp_arena *arena, esp_task **ret_task, esp_error *reterr);
 /* Plans keep the inputs [Y, U] of a model in the box lower, upper (history * (ny + nu)), but for a present that is outside already: the
  * trust region is `data` without a margin or a box within it, and the inputs' limits are within it. UNPROCESSABLE names the

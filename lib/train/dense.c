@@ -26,8 +26,8 @@ void esp_dense_pack(const esp_dense *layer, const float *params, const float *po
     pad(layer->w, neg + layer->neuron, padded, ends + 2 * padded);
 }
 
-static void activate(size_t n, size_t padded, const float *restrict pos, const float *restrict neg, const float *restrict residual,
-                     float *restrict p, float *restrict h) {
+static void activate(size_t n, size_t padded, const float *restrict pos, const float *restrict neg, const float *restrict residual, float *restrict p,
+                     float *restrict h) {
     for (size_t i = 0; i < n; i++, p += padded, h += padded, residual += padded)
         for (size_t j = 0; j < padded; j++) {
             p[j] += residual[j];

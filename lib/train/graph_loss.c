@@ -84,8 +84,8 @@ static bool allocate_blocks(esp_graph_loss *g) {
     return true;
 }
 
-esp_code esp_graph_loss_create(const esp_graph_net *net, const esp_graph_data *data, const esp_windows *windows, int steps,
-                               esp_graph_loss **ret_loss, esp_error *reterr) {
+esp_code esp_graph_loss_create(const esp_graph_net *net, const esp_graph_data *data, const esp_windows *windows, int steps, esp_graph_loss **ret_loss,
+                               esp_error *reterr) {
     assert(steps >= 1);
     esp_graph_loss *g = calloc(1, sizeof *g);
     if (!g) return esp_fail(reterr, ESP_NOMEM, "a graph network's loss");
@@ -146,8 +146,7 @@ static void fill_features(esp_graph_loss *g, const esp_rollout_call *call, step 
     const esp_graph_data *d = g->data;
     esp_graph_tape *t = &s->tape;
     size_t n = (size_t)g->n, n_x = (size_t)g->n_x, n_v = (size_t)d->n_v, n_w = (size_t)d->n_w;
-    for (size_t i = 0; i < t->n_v; i++)
-        see(g->v_picks + i % n * n_v, d->n_v, s->x + i / n * n_x, d->v_mean, d->v_scale, t->v + i * esp_padded(n_v));
+    for (size_t i = 0; i < t->n_v; i++) see(g->v_picks + i % n * n_v, d->n_v, s->x + i / n * n_x, d->v_mean, d->v_scale, t->v + i * esp_padded(n_v));
     for (size_t e = 0; e < t->n_e; e++)
         see(g->w_picks + (size_t)s->pair[e] * n_w, d->n_w, s->x + (size_t)t->to[e] / n * n_x, d->w_mean, d->w_scale, t->w + e * esp_padded(n_w));
     add_noise(g, call, t->n_v, n_v, d->v_live, t->v);

@@ -97,10 +97,8 @@ static const struct {
     int reader, at; /* `at` in widths */
 } readers[ESP_BLOCKS][2] = {
     [ESP_NODE] = {{ESP_UPDATE, 0}, {ESP_OUTPUT, 0}}, /* and messages, whose g is the update's after the first round */
-    [ESP_EDGE] = {{ESP_MESSAGE, 0}, {-1, 0}},
-    [ESP_MESSAGE] = {{ESP_UPDATE, 1}, {-1, 0}},
-    [ESP_UPDATE] = {{ESP_OUTPUT, 1}, {-1, 0}},
-    [ESP_OUTPUT] = {{-1, 0}, {-1, 0}},
+    [ESP_EDGE] = {{ESP_MESSAGE, 0}, {-1, 0}},        [ESP_MESSAGE] = {{ESP_UPDATE, 1}, {-1, 0}},
+    [ESP_UPDATE] = {{ESP_OUTPUT, 1}, {-1, 0}},       [ESP_OUTPUT] = {{-1, 0}, {-1, 0}},
 };
 
 static void clear_column(esp_layer *layer, int column) {
@@ -138,7 +136,8 @@ esp_code esp_graph_net_emit(const esp_graph_net *net, const float *params, const
         clear_zeros((int)net->layer[net->begin[ESP_MESSAGE]].w, blocks);
     }
     for (int b = 0; code == ESP_OK && b < ESP_BLOCKS; b++)
-        if (esp_net_check(blocks[b], NULL) != ESP_OK) code = esp_fail(reterr, ESP_NUMERIC, "a weight of the network %s is not finite", esp_block_names[b]);
+        if (esp_net_check(blocks[b], NULL) != ESP_OK)
+            code = esp_fail(reterr, ESP_NUMERIC, "a weight of the network %s is not finite", esp_block_names[b]);
     if (code != ESP_OK) {
         for (int b = 0; b < ESP_BLOCKS; b++) esp_net_free(blocks[b]);
         return code;

@@ -23,7 +23,7 @@ ESP_MUST_CHECK esp_code esp_ladder_parse(const esp_reader *spec, int above, cons
 ESP_MUST_CHECK esp_code esp_model_opts_parse(const esp_reader *spec, int ny, int nu, esp_train_opts *opts, esp_error *reterr);
 /* Neurons that a ladder decides about. */
 int esp_model_opts_neurons(const esp_train_opts *opts);
-/* What a graph network asks of the frame and the history, which are known. */
+/* What a graph network asks of the frame and the other options, which are known. */
 ESP_MUST_CHECK esp_code esp_model_opts_frame(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr);
 /* The network's size, now that its ends are known. */
 ESP_MUST_CHECK esp_code esp_model_opts_check(const esp_reader *spec, const esp_train_opts *opts, esp_error *reterr);

@@ -51,6 +51,7 @@ static esp_code read_model(const esp_reader *root, const job_run *run, esp_model
     if (!code) code = copy_integer(root, "nonzero", &row->nonzero, reterr);
     if (!code) code = copy_json(root, "spec", &row->spec, reterr);
     if (!code) code = copy_json(root, "metrics", &row->metrics, reterr);
+    if (!code && esp_read_member(root, "graph").value) code = copy_json(root, "graph", &row->graph, reterr);
     return code;
 }
 

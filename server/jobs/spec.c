@@ -41,6 +41,13 @@ esp_code spec_find_model(const esp_reader *object, const char *key, esp_db *db, 
     return code;
 }
 
+esp_code spec_find_plain(const esp_reader *object, const char *key, esp_db *db, esp_model_row *ret, esp_error *reterr) {
+    esp_reader member = esp_read_member(object, key);
+    esp_code code = spec_find_model(object, key, db, ret, reterr);
+    if (code || !ret->object_size) return code;
+    return spec_unprocessable(&member, reterr, "is a graph network; this job takes plain ones: upload its plain form for a state, artifact?y=");
+}
+
 int spec_n_x(const esp_model_row *row) {
     bool policy = strcmp(row->kind, "policy") == 0;
     return (int)(policy ? row->ny : row->history * (row->ny + row->nu));
@@ -96,6 +103,14 @@ static esp_code check_methods(const esp_reader *spec, const esp_model_row *model
     return code;
 }
 
+/* The numbers that a domain must have: for a graph network as many as make up objects, those of its own otherwise. */
+static int n_x_of_box(const esp_reader *domain, const esp_model_row *model) {
+    esp_reader lower = esp_read_member(domain, "lower");
+    size_t n = 0;
+    bool fits = model->object_size && !esp_read_array(&lower, 1, ESP_MAX_WIDTH, &n, NULL) && esp_model_row_takes(model, (int64_t)n - model->nu);
+    return fits ? (int)n : spec_n_x(model);
+}
+
 esp_code spec_check_domain(const esp_reader *spec, const esp_model_row *model, esp_db *db, refs *ret, esp_error *reterr) {
     static const char *const fields[] = {"dataset", "margin", NULL};
     esp_reader domain;
@@ -104,7 +119,8 @@ esp_code spec_check_domain(const esp_reader *spec, const esp_model_row *model, e
     if (code) return code;
     if (!esp_read_member(&domain, "dataset").value) {
         esp_arena *arena = esp_arena_create(0);
-        code = arena ? esp_box_parse(&domain, spec_n_x(model), arena, &box, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory to check a domain");
+        code = arena ? esp_box_parse(&domain, n_x_of_box(&domain, model), arena, &box, reterr)
+                     : esp_fail(reterr, ESP_NOMEM, "no memory to check a domain");
         esp_arena_free(arena);
         return code;
     }
@@ -115,7 +131,7 @@ esp_code spec_check_domain(const esp_reader *spec, const esp_model_row *model, e
     if (!code) code = esp_read_number(&member, 0, 1e6, &margin, reterr);
     if (!code) code = spec_find_dataset(&domain, "dataset", db, &dataset, reterr);
     if (code) return code;
-    if (dataset.ny != model->ny || dataset.nu != model->nu || strcmp(model->kind, "dynamics") != 0) {
+    if (!esp_model_row_takes(model, dataset.ny) || dataset.nu != model->nu || strcmp(model->kind, "dynamics") != 0) {
         member = esp_read_member(&domain, "dataset");
         code = esp_refuse(&member, reterr, "the dataset's sizes (ny %d, nu %d) are not the model's", (int)dataset.ny, (int)dataset.nu);
         if (reterr) reterr->code = ESP_UNPROCESSABLE;
@@ -131,8 +147,8 @@ static esp_code check_reference(const esp_reader *spec, const esp_model_row *mod
     if (!member.value) return ESP_OK;
     esp_code code = spec_find_model(spec, "reference", db, &reference, reterr);
     if (code) return code;
-    bool alike =
-        strcmp(reference.kind, model->kind) == 0 && reference.ny == model->ny && reference.nu == model->nu && reference.history == model->history;
+    bool alike = strcmp(reference.kind, model->kind) == 0 && reference.ny == model->ny && reference.nu == model->nu &&
+                 reference.history == model->history && reference.object_size == model->object_size;
     if (!alike) {
         esp_refuse(&member, reterr, "the reference has other inputs or outputs than the model");
         if (reterr) reterr->code = ESP_UNPROCESSABLE;
@@ -175,7 +191,7 @@ static esp_code check_evaluate(const esp_reader *spec, esp_db *db, refs *ret, es
     if (!code) code = esp_read_required(spec, "horizon", &member, reterr);
     if (!code) code = esp_read_int(&member, 1, HORIZON_MAX, &horizon, reterr);
     if (code) return code;
-    if (strcmp(model.kind, "dynamics") != 0 || dataset.ny != model.ny || dataset.nu != model.nu) {
+    if (strcmp(model.kind, "dynamics") != 0 || !esp_model_row_takes(&model, dataset.ny) || dataset.nu != model.nu) {
         member = esp_read_member(spec, "dataset");
         esp_refuse(&member, reterr, "the dataset's sizes (ny %d, nu %d) are not those of a dynamics model", (int)dataset.ny, (int)dataset.nu);
         if (reterr) reterr->code = ESP_UNPROCESSABLE;

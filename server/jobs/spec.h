@@ -15,6 +15,8 @@ typedef struct refs {
 /* The member `key` of the object, a ref that must lead somewhere; the error names the member. A model's texts are given back. */
 ESP_MUST_CHECK esp_code spec_find_dataset(const esp_reader *object, const char *key, esp_db *db, esp_dataset_row *ret, esp_error *reterr);
 ESP_MUST_CHECK esp_code spec_find_model(const esp_reader *object, const char *key, esp_db *db, esp_model_row *ret, esp_error *reterr);
+/* The same for what graph networks are not in: UNPROCESSABLE when it is one. */
+ESP_MUST_CHECK esp_code spec_find_plain(const esp_reader *object, const char *key, esp_db *db, esp_model_row *ret, esp_error *reterr);
 /* A ref that leads nowhere is a fault of the field that holds it. */
 esp_code spec_blame(const esp_reader *reader, esp_code code, esp_error *reterr);
 /* 422 for the member. */

@@ -49,7 +49,7 @@ static esp_code find_policy(const esp_reader *spec, const char *key, esp_db *db,
                             esp_error *reterr) {
     esp_model_row row;
     esp_reader member = esp_read_member(spec, key);
-    esp_code code = spec_find_model(spec, key, db, &row, reterr);
+    esp_code code = spec_find_plain(spec, key, db, &row, reterr);
     if (code) return code;
     if (is_dynamics(&row) || row.ny != dynamics->ny || row.nu != dynamics->nu)
         return spec_unprocessable(&member, reterr, "must be a policy from %d observed to %d actuated numbers, as the dynamics have",
@@ -64,7 +64,7 @@ static esp_code check_closed_loop(const esp_reader *spec, esp_db *db, refs *ret,
     esp_reader member = esp_read_member(spec, "dynamics");
     int steps = 0;
     esp_code code = esp_read_object(spec, fields, reterr);
-    if (!code) code = spec_find_model(spec, "dynamics", db, &dynamics, reterr);
+    if (!code) code = spec_find_plain(spec, "dynamics", db, &dynamics, reterr);
     if (!code && !is_dynamics(&dynamics)) code = spec_unprocessable(&member, reterr, "must be a dynamics model");
     if (!code) code = find_policy(spec, "policy", db, &dynamics, ret->model, reterr);
     if (!code) code = find_policy(spec, "reference", db, &dynamics, ret->reference, reterr);
@@ -162,8 +162,8 @@ static esp_code check_planning_loss(const esp_reader *spec, esp_db *db, refs *re
     esp_model_row model, reference;
     esp_reader member;
     esp_code code = esp_read_object(spec, fields, reterr);
-    if (!code) code = spec_find_model(spec, "model", db, &model, reterr);
-    if (!code) code = spec_find_model(spec, "reference", db, &reference, reterr);
+    if (!code) code = spec_find_plain(spec, "model", db, &model, reterr);
+    if (!code) code = spec_find_plain(spec, "reference", db, &reference, reterr);
     if (code) return code;
     member = esp_read_member(spec, "model");
     if (!is_dynamics(&model)) return spec_unprocessable(&member, reterr, "must be a dynamics model");
@@ -219,7 +219,7 @@ static esp_code check_conformal(const esp_reader *spec, esp_db *db, refs *ret, e
     esp_reader member;
     int horizon = 1;
     esp_code code = esp_read_object(spec, fields, reterr);
-    if (!code) code = spec_find_model(spec, "model", db, &model, reterr);
+    if (!code) code = spec_find_plain(spec, "model", db, &model, reterr);
     if (!code) code = spec_find_dataset(spec, "dataset", db, &dataset, reterr);
     if (!code && (!is_dynamics(&model) || dataset.ny != model.ny || dataset.nu != model.nu)) {
         member = esp_read_member(spec, "dataset");

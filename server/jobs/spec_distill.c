@@ -17,7 +17,9 @@ static esp_code find_task(const esp_reader *spec, esp_db *db, esp_task_row *ret_
     esp_code code = esp_read_required(spec, "task", &member, reterr);
     if (!code) code = esp_read_string(&member, REF_MAX, &ref, reterr);
     if (!code) code = spec_blame(&member, esp_task_find(db, ref, ret_task, reterr), reterr);
-    return code ? code : esp_model_find(db, ret_task->model, ret_model, reterr);
+    if (!code) code = esp_model_find(db, ret_task->model, ret_model, reterr);
+    if (code || !ret_model->object_size) return code;
+    return spec_unprocessable(&member, reterr, "plans on a graph network; a policy has a fixed number of inputs: upload the plain form for a state");
 }
 
 /* A network's answer is any number: from a few allowed values another kind of model would have to choose. */

@@ -39,7 +39,7 @@ esp_code spec_check_prune(const esp_reader *spec, esp_db *db, refs *ret, esp_err
     esp_model_row model;
     int norm = 0;
     esp_reader domain = esp_read_member(spec, "domain"), member = esp_read_member(spec, "norm");
-    esp_code code = spec_find_model(spec, "model", db, &model, reterr);
+    esp_code code = spec_find_plain(spec, "model", db, &model, reterr);
     if (!code) code = check_fields(spec, &model, reterr);
     if (!code && domain.value) code = spec_check_domain(spec, &model, db, ret, reterr);
     if (!code) code = check_dataset(spec, &model, db, ret, reterr);

@@ -14,6 +14,7 @@ static const struct migration {
     {"0002_service", esp_embed_db_0002},
     {"0003_lists", esp_embed_db_0003},
     {"0004_jobs", esp_embed_db_0004},
+    {"0005_graphs", esp_embed_db_0005},
 };
 enum { NEWEST = sizeof migrations / sizeof migrations[0] };
 

@@ -5,15 +5,36 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "registry/rows.h"
 
-#define COLUMNS "id, name, version, sha256, kind, parent, dataset, job, ny, nu, history, relu, parameters, nonzero, created_ms, spec, metrics"
+#define COLUMNS "id, name, version, sha256, kind, parent, dataset, job, ny, nu, history, relu, parameters, nonzero, created_ms, spec, metrics, graph"
 
 void esp_model_row_done(esp_model_row *row) {
     if (!row) return;
     free(row->spec);
     free(row->metrics);
-    row->spec = row->metrics = NULL;
+    free(row->graph);
+    row->spec = row->metrics = row->graph = NULL;
+}
+
+/* The two numbers that sizes are checked by. */
+static esp_code read_graph(esp_model_row *row, esp_error *reterr) {
+    esp_json *json = NULL;
+    if (!row->graph) return ESP_OK;
+    esp_code code = esp_json_parse(row->graph, strlen(row->graph), &json, reterr);
+    if (code) return code;
+    esp_reader root = esp_reader_root(json), objects = esp_read_member(&root, "objects"), size = esp_read_member(&root, "size");
+    code = esp_read_integer(&objects, 1, ESP_OBJECTS_MAX, &row->objects, reterr);
+    if (!code) code = esp_read_integer(&size, 1, INT32_MAX, &row->object_size, reterr);
+    esp_json_free(json);
+    return code;
+}
+
+bool esp_model_row_takes(const esp_model_row *row, int64_t ny) {
+    if (!row->object_size) return ny == row->ny;
+    int64_t more = ny - row->ny, n = row->objects + more / row->object_size;
+    return more % row->object_size == 0 && n >= 1 && n <= ESP_OBJECTS_MAX;
 }
 
 static esp_code read_row(esp_stmt *s, esp_model_row *ret_row, esp_error *reterr) {
@@ -30,6 +51,8 @@ static esp_code read_row(esp_stmt *s, esp_model_row *ret_row, esp_error *reterr)
     for (int i = 0; i < 7; i++) *numbers[i] = esp_stmt_int(s, 8 + i);
     esp_code code = esp_stmt_dup(s, 15, &row.spec, reterr);
     if (!code) code = esp_stmt_dup(s, 16, &row.metrics, reterr);
+    if (!code) code = esp_stmt_dup(s, 17, &row.graph, reterr);
+    if (!code) code = read_graph(&row, reterr);
     if (code) {
         esp_model_row_done(&row);
         return code;
@@ -43,9 +66,9 @@ static esp_code insert_new(esp_db *db, esp_model_row *row, esp_error *reterr) {
     if (code) return code;
     esp_id_make("mdl", row->id);
     row->created_ms = esp_clock_wall_ms();
-    return esp_db_run(db, reterr, "INSERT INTO model (" COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "ttitteeeiiiiiiitt",
-                      row->id, row->name, row->version, row->sha256, row->kind, row->parent, row->dataset, row->job, row->ny, row->nu, row->history,
-                      row->relu, row->parameters, row->nonzero, row->created_ms, row->spec, row->metrics);
+    return esp_db_run(db, reterr, "INSERT INTO model (" COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                      "ttitteeeiiiiiiittt", row->id, row->name, row->version, row->sha256, row->kind, row->parent, row->dataset, row->job, row->ny,
+                      row->nu, row->history, row->relu, row->parameters, row->nonzero, row->created_ms, row->spec, row->metrics, row->graph);
 }
 
 esp_code esp_model_insert(esp_db *db, esp_model_row *row, esp_error *reterr) {

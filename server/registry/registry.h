@@ -69,12 +69,17 @@ ESP_MUST_CHECK esp_code esp_dataset_insert(esp_db *db, esp_dataset_row *row, esp
 /* ref: id, name, name/version. NOT_FOUND otherwise. */
 ESP_MUST_CHECK esp_code esp_dataset_find(esp_db *db, const char *ref, esp_dataset_row *ret_row, esp_error *reterr);
 
+enum { ESP_OBJECTS_MAX = 64 }; /* that an observation of a graph network has */
+
 typedef struct esp_model_row {
     char id[ESP_ID_MAX], name[ESP_NAME_MAX + 1], sha256[ESP_HASH_HEX], kind[12];
     char parent[ESP_ID_MAX], dataset[ESP_ID_MAX], job[ESP_ID_MAX]; /* "" for none */
     int64_t version, ny, nu, history, relu, parameters, nonzero, created_ms;
-    char *spec, *metrics; /* JSON texts, owned: esp_model_row_done; NULL for none */
+    int64_t objects, object_size; /* of a graph network: what ny is for; 0 for a plain one */
+    char *spec, *metrics, *graph; /* JSON texts, owned: esp_model_row_done; NULL for none */
 } esp_model_row;
+/* May observations of a model have ny numbers? A graph network takes any whole number of objects. */
+bool esp_model_row_takes(const esp_model_row *row, int64_t ny);
 void esp_model_row_done(esp_model_row *row);
 /* A model version is unique by (name, sha256, parent, dataset, spec): inserting an equal one again returns it, so that a job that runs twice registers once. */
 ESP_MUST_CHECK esp_code esp_model_insert(esp_db *db, esp_model_row *row, esp_error *reterr);

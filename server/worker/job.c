@@ -89,7 +89,8 @@ void worker_put_model(const esp_model *model, const char *sha256, esp_jsonw *jso
     esp_jsonw_integer(json, "ny", model->ny);
     esp_jsonw_integer(json, "nu", model->nu);
     esp_jsonw_integer(json, "history", model->history);
-    esp_jsonw_integer(json, "relu", esp_net_relus(model->net));
-    esp_jsonw_integer(json, "parameters", esp_net_parameters(model->net));
-    esp_jsonw_integer(json, "nonzero", esp_net_nonzero(model->net));
+    esp_jsonw_integer(json, "relu", esp_model_relus(model));
+    esp_jsonw_integer(json, "parameters", esp_model_parameters(model));
+    esp_jsonw_integer(json, "nonzero", esp_model_nonzero(model));
+    if (model->graph) esp_graph_format_summary(model->graph, "graph", json);
 }

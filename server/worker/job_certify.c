@@ -55,12 +55,15 @@ typedef struct certifying {
 static esp_code box_from_dataset(certifying *c, const esp_reader *domain, const esp_reader *dataset, esp_error *reterr) {
     esp_dataset *data = NULL;
     double margin = 0;
-    int n = esp_model_n_x(c->model->model);
-    c->box = (esp_box){n, ESP_NEW(c->arena, double, n), ESP_NEW(c->arena, double, n)};
-    if (!c->box.lower || !c->box.upper) return esp_fail(reterr, ESP_NOMEM, "no memory for the domain");
+    int n = 0;
     esp_reader member = esp_read_member(domain, "margin");
     esp_code code = esp_read_number(&member, 0, 1e6, &margin, reterr);
     if (!code) code = worker_dataset_load(c->w, dataset, &data, reterr);
+    if (!code) {
+        n = c->model->model->history * (data->ny + data->nu);
+        c->box = (esp_box){n, ESP_NEW(c->arena, double, n), ESP_NEW(c->arena, double, n)};
+        if (!c->box.lower || !c->box.upper) code = esp_fail(reterr, ESP_NOMEM, "no memory for the domain");
+    }
     if (!code) code = esp_dataset_box(data, c->model->model->history, c->box.lower, c->box.upper, reterr);
     for (int i = 0; !code && i < n; i++) {
         double more = margin * (c->box.upper[i] - c->box.lower[i]);
@@ -68,6 +71,25 @@ static esp_code box_from_dataset(certifying *c, const esp_reader *domain, const 
         c->box.upper[i] += more;
     }
     esp_dataset_free(data);
+    return code;
+}
+
+/* Numbers of the domain that is given; the daemon has checked that a graph network takes them. */
+static int n_of(const certifying *c, const esp_reader *domain) {
+    esp_reader lower = esp_read_member(domain, "lower");
+    size_t n = 0;
+    bool any = c->model->model->graph && !esp_read_array(&lower, 1, ESP_MAX_WIDTH, &n, NULL);
+    return any ? (int)n : esp_model_n_x(c->model->model);
+}
+
+/* Graph networks become what they are all over the box. */
+static esp_code bind_models(certifying *c, esp_error *reterr) {
+    const esp_model *model = c->model->model;
+    const worker_state at = {.ny = c->box.n - model->nu, .lower = c->box.lower, .upper = c->box.upper, .plain = true};
+    esp_code code = ESP_OK;
+    if (model->graph) code = worker_model_at(c->w, c->model, &at, &c->model, reterr);
+    if (!code && c->reference && c->reference->model->graph) code = worker_model_at(c->w, c->reference, &at, &c->reference, reterr);
+    if (code && reterr && !*reterr->pointer) esp_error_prefix_pointer(reterr, "/spec/domain");
     return code;
 }
 
@@ -96,7 +118,8 @@ static esp_code read_spec(certifying *c, const esp_reader *payload, esp_error *r
     if (!code && reference.value) code = worker_model_get(c->w, &reference, &c->reference, reterr);
     if (!code && reference.value) code = worker_text(&reference, "sha256", &c->reference_sha256, reterr);
     if (!code && dataset.value) code = box_from_dataset(c, &domain, &dataset, reterr);
-    if (!code && !dataset.value) code = esp_box_parse(&domain, esp_model_n_x(c->model->model), c->arena, &c->box, reterr);
+    if (!code && !dataset.value) code = esp_box_parse(&domain, n_of(c, &domain), c->arena, &c->box, reterr);
+    if (!code) code = bind_models(c, reterr);
     esp_reader member = esp_read_member(&spec, "norm");
     if (!code) code = esp_read_choice(&member, esp_norm_names, &norm, reterr);
     member = esp_read_member(&spec, "time_limit_s");

@@ -21,7 +21,28 @@ typedef struct evaluation {
     size_t *window; /* n_windows: row of the present */
     double *error; /* horizon x n_windows */
     double *x, *y, *work, *past; /* n_x, ny, n_r, history x ny */
+    esp_edge *edges; /* of a graph network, which has no program here: its edges are those of each state */
+    int objects;
 } evaluation;
+
+/* y of x. */
+static void step(evaluation *e) {
+    const esp_graph *graph = e->model->graph;
+    if (graph) {
+        int n_edges = esp_graph_edges(&graph->layout, e->objects, e->x, e->edges);
+        esp_graph_forward(graph, e->objects, e->edges, n_edges, e->x, e->y, e->work);
+    } else {
+        esp_program_forward(e->program, e->x, e->y, NULL, NULL, e->work);
+    }
+}
+
+/* What a step takes: a graph network's for the objects of the data. */
+static size_t work_of(evaluation *e) {
+    const esp_graph *graph = e->model->graph;
+    if (!graph) return (size_t)e->program->n_r + 1;
+    e->objects = esp_graph_objects(&graph->layout, e->data->ny);
+    return esp_graph_work(graph, e->objects, e->objects * e->objects);
+}
 
 /* Rows that have `history` observations up to them and `horizon` steps after; every `horizon`-th of each trajectory. */
 static size_t find_windows(const esp_dataset *data, size_t history, size_t horizon, size_t *ret_rows) {
@@ -41,7 +62,8 @@ static void thin(evaluation *e) {
 }
 
 static esp_code prepare(evaluation *e, esp_arena *arena, esp_error *reterr) {
-    size_t history = (size_t)e->model->history, ny = (size_t)e->model->ny;
+    size_t history = (size_t)e->model->history, ny = (size_t)e->data->ny;
+    size_t work = work_of(e), most = (size_t)e->objects * (size_t)e->objects;
     e->n_windows = find_windows(e->data, history, e->horizon, NULL);
     if (!e->n_windows)
         return esp_fail_at(reterr, ESP_UNPROCESSABLE, "/spec/horizon", "no trajectory is as long as the history and the horizon together");
@@ -50,22 +72,23 @@ static esp_code prepare(evaluation *e, esp_arena *arena, esp_error *reterr) {
     find_windows(e->data, history, e->horizon, e->window);
     thin(e);
     e->error = ESP_NEW(arena, double, e->horizon * e->n_windows);
-    e->x = ESP_NEW(arena, double, e->program->n_x);
+    e->x = ESP_NEW(arena, double, history *(ny + (size_t)e->data->nu));
     e->y = ESP_NEW(arena, double, ny);
     e->past = ESP_NEW(arena, double, history *ny);
-    e->work = ESP_NEW(arena, double, e->program->n_r + 1);
-    bool made = e->error && e->x && e->y && e->past && e->work;
+    e->work = ESP_NEW(arena, double, work);
+    e->edges = ESP_NEW(arena, esp_edge, most);
+    bool made = e->error && e->x && e->y && e->past && e->work && e->edges;
     return made ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "no memory for %zu windows", e->n_windows);
 }
 
 /* One window from its true past on: x = [Y, U], both oldest first, u(t) last. */
 static void run_window(evaluation *e, size_t index) {
-    size_t history = (size_t)e->model->history, ny = (size_t)e->model->ny, nu = (size_t)e->model->nu, row = e->window[index];
+    size_t history = (size_t)e->model->history, ny = (size_t)e->data->ny, nu = (size_t)e->data->nu, row = e->window[index];
     memcpy(e->past, e->data->y + (row + 1 - history) * ny, history * ny * sizeof *e->past);
     for (size_t k = 0; k < e->horizon; k++) {
         memcpy(e->x, e->past, history * ny * sizeof *e->x);
         if (nu) memcpy(e->x + history * ny, e->data->u + (row + k + 1 - history) * nu, history * nu * sizeof *e->x);
-        esp_program_forward(e->program, e->x, e->y, NULL, NULL, e->work);
+        step(e);
         memmove(e->past, e->past + ny, (history - 1) * ny * sizeof *e->past);
         memcpy(e->past + (history - 1) * ny, e->y, ny * sizeof *e->past);
         double sum = 0;
@@ -124,7 +147,7 @@ esp_code worker_job_evaluate(worker *w, const esp_reader *payload, esp_error *re
     esp_arena *arena = esp_arena_create(0);
     esp_code code = arena ? esp_read_integer(&member, 1, 1000, &horizon, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a job");
     if (!code) code = worker_model_get(w, &model, &m, reterr);
-    if (!code) code = worker_model_program(m, &e.program, reterr);
+    if (!code && !m->model->graph) code = worker_model_program(m, &e.program, reterr);
     if (!code) code = worker_dataset_load(w, &dataset, &data, reterr);
     e.model = m ? m->model : NULL;
     e.data = data;

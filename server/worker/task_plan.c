@@ -96,23 +96,25 @@ static void send_result(worker *w, const esp_plan_result *result, esp_buf *text)
 }
 
 /* Rows of a matrix that the daemon has checked already; 0 when it is absent. */
-static esp_code read_rows(const esp_reader *payload, const char *key, esp_arena *arena, double **ret, size_t *ret_rows, esp_error *reterr) {
+static esp_code read_rows(const esp_reader *payload, const char *key, esp_arena *arena, double **ret, size_t *ret_rows, size_t *ret_cols,
+                          esp_error *reterr) {
     esp_reader member = esp_read_member(payload, key);
-    size_t cols = 0;
     *ret = NULL;
-    *ret_rows = 0;
-    return member.value ? esp_read_matrix_any(&member, 4096, 4096, arena, ret, ret_rows, &cols, reterr) : ESP_OK;
+    *ret_rows = *ret_cols = 0;
+    return member.value ? esp_read_matrix_any(&member, 4096, 4096, arena, ret, ret_rows, ret_cols, reterr) : ESP_OK;
 }
 
-static esp_code read_request(const esp_reader *payload, esp_arena *arena, esp_plan_request *ret, esp_error *reterr) {
+/* *ret_ny: numbers of an observation. */
+static esp_code read_request(const esp_reader *payload, esp_arena *arena, esp_plan_request *ret, int *ret_ny, esp_error *reterr) {
     double *y = NULL, *u = NULL, *start = NULL, *goal = NULL;
-    size_t y_rows = 0, u_rows = 0, start_rows = 0, n_goal = 0;
+    size_t y_rows = 0, u_rows = 0, start_rows = 0, n_goal = 0, ny = 0, nu = 0;
     esp_reader member = esp_read_member(payload, "goal");
-    esp_code code = read_rows(payload, "y", arena, &y, &y_rows, reterr);
-    if (!code) code = read_rows(payload, "u", arena, &u, &u_rows, reterr);
-    if (!code) code = read_rows(payload, "start", arena, &start, &start_rows, reterr);
+    esp_code code = read_rows(payload, "y", arena, &y, &y_rows, &ny, reterr);
+    if (!code) code = read_rows(payload, "u", arena, &u, &u_rows, &nu, reterr);
+    if (!code) code = read_rows(payload, "start", arena, &start, &start_rows, &nu, reterr);
     if (!code && member.value) code = esp_read_vector_any(&member, 4096, arena, &goal, &n_goal, reterr);
     if (!code) *ret = (esp_plan_request){.y = y, .u = u, .n_u = (int)u_rows, .goal = goal, .start = start};
+    if (!code) *ret_ny = (int)ny;
     return code;
 }
 
@@ -150,14 +152,16 @@ static void plan_task_done(plan_task *t) {
 /* `t` stays where it is. */
 static esp_code plan_task_init(worker *w, const esp_reader *payload, plan_task *t, esp_error *reterr) {
     worker_model *m = NULL;
+    int ny = 0;
     esp_reader model = esp_read_member(payload, "model"), member = esp_read_member(payload, "task");
     *t = (plan_task){.s = {.w = w, .best = NAN, .bound = -INFINITY}, .stop = {ESP_NEVER, worker_cancelled, w}};
     t->arena = esp_arena_create(0);
     esp_code code = t->arena ? read_deadline(payload, &t->stop.deadline_ns, reterr) : esp_fail(reterr, ESP_NOMEM, "no memory for a plan");
     if (!code) code = worker_model_get(w, &model, &m, reterr);
+    if (!code) code = read_request(payload, t->arena, &t->request, &ny, reterr);
+    if (!code) code = worker_model_at(w, m, &(worker_state){.ny = ny, .y = t->request.y}, &m, reterr);
     if (!code) code = worker_model_planner(m, &t->planner, reterr);
     if (!code) code = esp_task_parse(&member, m->model->ny, m->model->nu, t->arena, &t->task, reterr);
-    if (!code) code = read_request(payload, t->arena, &t->request, reterr);
     if (code) return code;
     t->share = (worker_share){.w = w, .horizon = t->task->horizon, .nu = t->task->nu, .deadline_ns = t->stop.deadline_ns};
     t->tree = (esp_tree_hooks){&t->share, worker_share_look, worker_share_wait};

@@ -26,8 +26,8 @@ enum { WORKER_FD = 3, CACHE_CAP = 16 };
 
 /* A model and what was made of it so far; made when first asked for. */
 typedef struct worker_model {
-    char key[2 * ESP_HASH_HEX]; /* sha256 and the hash of the data box: a planner depends on both */
-    esp_model *model;
+    char key[2 * ESP_HASH_HEX]; /* sha256 and the hash of the data box, and of a graph's objects and edges: a planner depends on them */
+    esp_model *model; /* of a graph network: as it is stored, or for one state (worker_model_at) */
     double *x_lower, *x_upper; /* n_x each, or NULL */
     esp_planner *planner;
     esp_program *program;
@@ -73,6 +73,14 @@ ESP_MUST_CHECK esp_code worker_receive_nodes(worker *w, esp_buf *ret, esp_error 
 /* --- cache.c --- */
 /* The model that {"path","sha256","data_box"?} names; borrowed until the next get. */
 ESP_MUST_CHECK esp_code worker_model_get(worker *w, const esp_reader *reader, worker_model **ret_model, esp_error *reterr);
+/* What a graph network is for observations of ny numbers: with the edges at y, or in all of a box, or all that there can be (both
+ * NULL); `plain`: as layers, for what needs them. Another model is itself when its ny is this one. Borrowed like the first. */
+typedef struct worker_state {
+    int ny;
+    const double *y, *lower, *upper;
+    bool plain;
+} worker_state;
+ESP_MUST_CHECK esp_code worker_model_at(worker *w, worker_model *m, const worker_state *at, worker_model **ret_model, esp_error *reterr);
 ESP_MUST_CHECK esp_code worker_model_program(worker_model *m, const esp_program **ret_program, esp_error *reterr);
 ESP_MUST_CHECK esp_code worker_model_planner(worker_model *m, esp_planner **ret_planner, esp_error *reterr);
 ESP_MUST_CHECK esp_code worker_model_form(worker_model *m, const esp_closed_form **ret_form, esp_error *reterr);

@@ -129,8 +129,7 @@ START_TEST(graph__numbering_and_place_do_not_matter) {
         esp_model *m = random_state(&rng, graph, n, &x);
         esp_rng_shuffle(&rng, order, (size_t)n);
         memcpy(moved, x, (size_t)esp_model_n_x(m) * sizeof *x);
-        for (int i = 0; i < n; i++)
-            memcpy(moved + l->first + i * l->size, x + l->first + (int)order[i] * l->size, (size_t)l->size * sizeof *x);
+        for (int i = 0; i < n; i++) memcpy(moved + l->first + i * l->size, x + l->first + (int)order[i] * l->size, (size_t)l->size * sizeof *x);
         ck_assert(esp_model_bind(graph, m->ny, moved, &other, NULL) == ESP_OK);
         ck_assert_int_eq(other->n_edges, m->n_edges);
         forward(m, x, y);
@@ -145,8 +144,7 @@ START_TEST(graph__numbering_and_place_do_not_matter) {
             for (int p = 0; p < l->n_points; p++) {
                 int k = l->points[p].index[d], at = l->points[p].on_u ? m->ny + k : esp_graph_shared(l, n, k);
                 for (int q = 0; q < l->n_points; q++)
-                    for (int e = 0; e < l->n_position; e++)
-                        clash |= e != d && l->points[q].on_u == l->points[p].on_u && l->points[q].index[e] == k;
+                    for (int e = 0; e < l->n_position; e++) clash |= e != d && l->points[q].on_u == l->points[p].on_u && l->points[q].index[e] == k;
                 moved[at] = x[at] + step;
             }
             if (clash) continue;

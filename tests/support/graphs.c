@@ -146,8 +146,7 @@ static void node_features(const oracle *o, int i, long double *ret) {
 
 static void edge_features(const oracle *o, int to, int from, long double *ret) {
     int n = 0;
-    for (int d = 0; d < o->l->n_position; d++)
-        ret[n++] = (long double)state(o, from, o->l->position[d]) - state(o, to, o->l->position[d]);
+    for (int d = 0; d < o->l->n_position; d++) ret[n++] = (long double)state(o, from, o->l->position[d]) - state(o, to, o->l->position[d]);
     n += rest(o, to, ret + n);
     (void)rest(o, from, ret + n);
 }

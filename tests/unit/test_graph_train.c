@@ -375,6 +375,7 @@ static const struct {
     {"'objects':{'count':2,'size':2},'node':[0]", "", "/model/node/0"},
     {"'objects':{'count':2,'size':2},'hidden':[8]", "", "/model/hidden"},
     {"'objects':{'count':2,'size':2}", ",'history':2", "/history"},
+    {"'objects':{'count':2,'size':2}", ",'proof_weight':0.1", "/proof_weight"},
     {"'objects':{'count':2,'size':2}",
      ",'frame':{'a':[" Z "," Z "," Z "," Z "," Z "," Z "," Z "],'b':[" Z2 "," Z2 "," Z2 "," Z2 "," Z2 "," Z2 "," Z2 "],'c':[" Z "],'d':[" Z2
      "],'g':[[1],[0],[0],[0],[0],[0],[0]]}",
@@ -416,9 +417,10 @@ START_TEST(graph_train__specs_are_read_and_written) {
                         ",'frame':'residual','ladder':[250]", &opts, &error) == ESP_OK,
                   "%s %s", error.pointer, error.message);
     esp_train_opts_format(&opts, &w);
-    static const char want[] = "\"model\":{\"type\":\"graph\",\"objects\":{\"count\":2,\"size\":2,\"first\":1,\"position\":[0,1]},\"points\":[{\"on\":\"y\","
-                               "\"index\":[5,6]},{\"on\":\"u\",\"index\":[0,1]}],\"radius\":0.5,\"rounds\":2,\"node\":[16,8],\"edge\":[64],\"width\":64,"
-                               "\"output\":[]}";
+    static const char want[] =
+        "\"model\":{\"type\":\"graph\",\"objects\":{\"count\":2,\"size\":2,\"first\":1,\"position\":[0,1]},\"points\":[{\"on\":\"y\","
+        "\"index\":[5,6]},{\"on\":\"u\",\"index\":[0,1]}],\"radius\":0.5,\"rounds\":2,\"node\":[16,8],\"edge\":[64],\"width\":64,"
+        "\"output\":[]}";
     ck_assert_msg(strstr(esp_buf_text(&text), want) != NULL, "%s", esp_buf_text(&text));
     ck_assert_int_eq(esp_graph_node_inputs(&opts.graph.layout), 2 + 2 + 1); /* from the finger, from u, the constant */
     esp_buf_done(&text);
