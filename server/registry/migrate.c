@@ -10,11 +10,8 @@
 static const struct migration {
     const char *name, *sql;
 } migrations[] = {
-    {"0001_init", esp_embed_db_0001},
-    {"0002_service", esp_embed_db_0002},
-    {"0003_lists", esp_embed_db_0003},
-    {"0004_jobs", esp_embed_db_0004},
-    {"0005_graphs", esp_embed_db_0005},
+    {"0001_init", esp_embed_db_0001}, {"0002_service", esp_embed_db_0002}, {"0003_lists", esp_embed_db_0003},
+    {"0004_jobs", esp_embed_db_0004}, {"0005_graphs", esp_embed_db_0005},
 };
 enum { NEWEST = sizeof migrations / sizeof migrations[0] };
 

@@ -56,16 +56,16 @@ static int find_domain(artifact *a, const esp_reader *reader) {
 }
 
 /* A graph network as what it is at `y`. */
-static esp_code bind(artifact *a, const esp_reader *payload, worker_model **m, esp_error *reterr) {
+static esp_code bind(worker *w, artifact *a, const esp_reader *payload, worker_model **m, esp_error *reterr) {
     esp_reader member = esp_read_member(payload, "y");
     double *y = NULL;
     size_t n = 0;
     if (!(*m)->model->graph) return ESP_OK;
     esp_code code = esp_read_vector_any(&member, ESP_MAX_WIDTH, a->arena, &y, &n, reterr);
-    return code ? code : worker_model_at(a->w, *m, &(worker_state){.ny = (int)n, .y = y, .plain = true}, m, reterr);
+    return code ? code : worker_model_at(w, *m, &(worker_state){.ny = (int)n, .y = y, .plain = true}, m, reterr);
 }
 
-static esp_code read_request(artifact *a, worker_model *m, const esp_reader *payload, esp_error *reterr) {
+static esp_code read_request(worker *w, artifact *a, worker_model *m, const esp_reader *payload, esp_error *reterr) {
     static const char *const precisions[] = {"double", "float", NULL};
     int precision = 0;
     esp_reader asked = esp_read_member(payload, "domain");
@@ -74,7 +74,7 @@ static esp_code read_request(artifact *a, worker_model *m, const esp_reader *pay
     if (!code) code = worker_text(payload, "title", &a->title, reterr);
     if (!code) code = esp_read_choice(&member, precisions, &precision, reterr);
     if (!code) code = esp_read_choice(&layout, esp_emit_layout_names, &a->layout, reterr);
-    if (!code) code = bind(a, payload, &m, reterr);
+    if (!code) code = bind(w, a, payload, &m, reterr);
     if (!code && esp_net_relus(m->model->net) > ESP_EMIT_MAX_RELUS)
         code = esp_fail(reterr, ESP_UNPROCESSABLE, "%d ReLUs; a C file holds at most %d", esp_net_relus(m->model->net), ESP_EMIT_MAX_RELUS);
     if (!code) code = worker_model_program(m, &a->program, reterr);
@@ -261,9 +261,8 @@ static esp_code make_text(artifact *a, const esp_reader *payload, esp_buf *ret_t
 }
 
 esp_code worker_artifact(worker *w, const worker_about *about, const esp_reader *request, esp_buf *ret_answer, esp_error *reterr) {
-    (void)w;
     artifact a = {.arena = esp_arena_create(0)};
-    esp_code code = a.arena ? read_request(&a, about->model, request, reterr) : no_memory(reterr);
+    esp_code code = a.arena ? read_request(w, &a, about->model, request, reterr) : no_memory(reterr);
     if (!code) code = make_text(&a, request, ret_answer, reterr);
     esp_buf_done(&a.head);
     esp_arena_free(a.arena);

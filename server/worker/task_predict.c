@@ -142,7 +142,8 @@ static esp_code put_states(worker *w, const query *q, const double *x, size_t n,
 /* The constants are of layers. */
 static esp_code check_plain(const worker_model *m, const char *pointer, esp_error *reterr) {
     if (!m || !m->model->graph) return ESP_OK;
-    return esp_fail_at(reterr, ESP_UNPROCESSABLE, pointer, "is a graph network; the constants are those of a plain one: upload its plain form for a state");
+    return esp_fail_at(reterr, ESP_UNPROCESSABLE, pointer,
+                       "is a graph network; the constants are those of a plain one: upload its plain form for a state");
 }
 
 static esp_code read_query(const worker_about *about, const esp_reader *request, esp_arena *arena, query *ret, esp_error *reterr) {
