@@ -274,7 +274,7 @@ bench-train: $(B)/tests/bench/train/bench_train ## training against PyTorch, aft
 policy-to-c: all $(B)/tests/bench/ladder/draw ## a policy distilled, pruned, certified, as C, and the picture of what pruning costs; a minute: [LADDER_OUT=build/ladder]
 	@tests/bench/ladder/run $(B) $(LADDER_OUT)
 
-paper: ## the sparse-dynamics paper's tasks as tables and pictures; half an hour of CPU: [PAPER=quick] [PAPER_OUT=build/paper] [ROBOTS="pushing rope ..."] [SEEDS="1 2 3"]
+paper: ## the sparse-dynamics paper's tasks as tables and pictures; tens of minutes: [PAPER=quick] [PAPER_OUT=build/paper] [ROBOTS="pushing rope ..."] [SEEDS="1 2"]
 	@deploy/install-dependencies dependencies dependencies-paper
 	@$(MAKE) --no-print-directory -j$(JOBS) all $(B)/tests/paper/piecewise $(B)/tests/paper/draw
 	@ROBOTS="$(ROBOTS)" SEEDS="$(SEEDS)" tests/paper/run $(B) $(or $(PAPER_OUT),build/paper) $(PAPER)

@@ -64,6 +64,12 @@ static int band_of(double value, double low, double high) {
     return band < 0 ? 0 : band >= BANDS ? BANDS - 1 : band;
 }
 
+/* Another region begins to the right of this cell or below it. */
+static bool on_a_line(const field *f, int i, int j) {
+    int k = i * CELLS + j;
+    return (j + 1 < CELLS && f->signature[k] != f->signature[k + 1]) || (i + 1 < CELLS && f->signature[k] != f->signature[k + CELLS]);
+}
+
 static void draw_panel(esp_svg *svg, const field *f, double x, double y, double low, double high) {
     const double cell = (double)SIDE / CELLS;
     for (int i = 0; i < CELLS; i++)
@@ -75,11 +81,13 @@ static void draw_panel(esp_svg *svg, const field *f, double x, double y, double 
             colour(band, fill);
             esp_svg_rect(svg, x + j * cell, y + i * cell, (end - j) * cell, cell + 0.2, (esp_style){.fill = fill});
         }
-    for (int k = 0; k < CELLS * CELLS; k++) {
-        int i = k / CELLS, j = k % CELLS;
-        bool right = j + 1 < CELLS && f->signature[k] != f->signature[k + 1], below = i + 1 < CELLS && f->signature[k] != f->signature[k + CELLS];
-        if (right || below) esp_svg_rect(svg, x + j * cell, y + i * cell, cell, cell, (esp_style){.fill = "#222222"});
-    }
+    for (int i = 0; i < CELLS; i++)
+        for (int j = 0, end; j < CELLS; j = end) {
+            for (end = j; end < CELLS && on_a_line(f, i, end); end++) {
+            }
+            if (end > j) esp_svg_rect(svg, x + j * cell, y + i * cell, (end - j) * cell, cell, (esp_style){.fill = "#222222"});
+            if (end == j) end++;
+        }
     esp_svg_rect(svg, x, y, SIDE, SIDE, (esp_style){.stroke = "#333333"});
 }
 
