@@ -6,7 +6,7 @@
 #include "base/rng.h"
 #include "net/model.h"
 
-/* The seeds of a property: 1 .. n, or only ESP_SEED when the environment has it. */
+/* The seeds of a property: 1 .. n, or only ESP_SEED when the environment has it, or ESP_TIMES as many. */
 typedef struct seed_range {
     uint64_t first, last;
 } seed_range;
