@@ -29,6 +29,9 @@ static void set_number(Cbc_Model *model, const char *name, double value) {
     Cbc_setParameter(model, name, text);
 }
 
+/* What a solution must be better by than the last one; nothing better is looked for. Left to itself CBC takes 1e-5. */
+#define INCREMENT 1e-9
+
 /* Off what is slow to start or wrong under a time limit; the relaxation is already tight when CBC sees it. */
 static void configure(Cbc_Model *model, const esp_cbc_options *options) {
     Cbc_setLogLevel(model, 0);
@@ -38,6 +41,7 @@ static void configure(Cbc_Model *model, const esp_cbc_options *options) {
     Cbc_setParameter(model, "cuts", options->second_look ? "on" : "off");
     Cbc_setParameter(model, "heuristics", options->second_look ? "on" : "off");
     if (options->second_look) Cbc_setParameter(model, "cost", "priorities");
+    set_number(model, "increment", INCREMENT);
     set_number(model, "ratioGap", options->gap);
     set_number(model, "allowableGap", fmax(options->absolute_gap, 1e-10));
     if (isfinite(options->cutoff)) Cbc_setCutoff(model, options->cutoff);
@@ -82,7 +86,7 @@ static double claimed_bound(Cbc_Model *model, const esp_cbc_options *options, co
     if (result->status == ESP_CBC_INFEASIBLE) return options->cutoff;
     if (!isfinite(bound) || fabs(bound) > 1e40) return -(double)INFINITY;
     if (result->status == ESP_CBC_COMPLETE)
-        bound = fmin(bound, result->objective - fmax(options->absolute_gap, options->gap * fabs(result->objective)));
+        bound = fmin(bound, result->objective - fmax(fmax(options->absolute_gap, INCREMENT), options->gap * fabs(result->objective)));
     return fmin(bound, options->cutoff);
 }
 

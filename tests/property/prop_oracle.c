@@ -228,6 +228,12 @@ START_TEST(oracle__cbc_bears_narrow_columns) {
 }
 END_TEST
 
+/* A bound 1.5e-6 above a plan: what CBC asks a solution to be better by (812). */
+START_TEST(oracle__cbc_looks_for_the_last_digits) {
+    cbc_one(812);
+}
+END_TEST
+
 /* ---- the tree, bare and dressed ---------------------------------------------------------------------------------- */
 
 typedef struct dress {
@@ -318,6 +324,7 @@ int main(void) {
     tcase_add_test(tc, oracle__planner_keeps_right_what_was_wrong_once);
     tcase_add_test(tc, oracle__cbc_has_one_optimum_under_two_settings);
     tcase_add_test(tc, oracle__cbc_bears_narrow_columns);
+    tcase_add_test(tc, oracle__cbc_looks_for_the_last_digits);
     tcase_add_test(tc, oracle__tree_needs_none_of_its_helpers);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
