@@ -186,7 +186,10 @@ static enum MHD_Result on_body(esp_call *call, const char *bytes, size_t len) {
         esp_buf_put(&call->body, bytes, len);
         if (call->body.failed) refuse(call, ESP_NOMEM, "no memory for the body");
     }
-    if (!call->refused && call->upload && call->body.len >= ESP_PIECE) hand_over_piece(call);
+    if (!call->refused && call->upload && call->body.len >= ESP_PIECE) {
+        hand_over_piece(call);
+        return MHD_YES; /* the call is the other thread's now */
+    }
     if (!call->refused) return MHD_YES;
     bool enough = call->received > discard_max(call) || esp_clock_now_ns() - call->arrived_ns > ESP_DISCARD_NS;
     return enough ? MHD_NO : MHD_YES;
