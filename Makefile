@@ -47,7 +47,7 @@ CLIENT_SRC := $(sort $(wildcard clients/c/*.c))
 # MuJoCo is for two robots only, and may be missing: then they have no world.
 MUJOCO := $(wildcard /usr/include/mujoco/mujoco.h)
 ROBOT_SRC := $(sort $(filter-out %/without_mujoco.c,$(wildcard clients/robots/*.c)) \
-	$(filter-out %/main.c,$(foreach d,pushing rope figures $(if $(MUJOCO),mujoco),$(wildcard clients/robots/$(d)/*.c))) \
+	$(filter-out %/main.c,$(foreach d,pushing rope sorting figures $(if $(MUJOCO),mujoco),$(wildcard clients/robots/$(d)/*.c))) \
 	$(if $(MUJOCO),,clients/robots/without_mujoco.c))
 LIBS_ROBOT := -lchipmunk $(if $(MUJOCO),-lmujoco)
 CHECK_SRC := $(sort $(wildcard clients/check/*.c))

@@ -14,8 +14,8 @@
 
 #define ESP_ROBOT_Y_MAX    16
 #define ESP_ROBOT_U_MAX    4
-#define ESP_ROBOT_IN_MAX   16
-#define ESP_ROBOT_GOAL_MAX 8
+#define ESP_ROBOT_IN_MAX   20
+#define ESP_ROBOT_GOAL_MAX 16
 
 typedef struct esp_robot {
     const char *name;
@@ -48,7 +48,8 @@ typedef struct esp_robot {
 const esp_robot *esp_robot_find(const char *name);
 extern const esp_robot *const esp_robots[];
 
-extern const esp_robot esp_robot_pushing, esp_robot_rope, esp_robot_cartpole, esp_robot_reacher;
+extern const esp_robot esp_robot_pushing, esp_robot_rope, esp_robot_cartpole, esp_robot_reacher, esp_robot_sorting2, esp_robot_sorting3,
+    esp_robot_sorting4, esp_robot_sorting8;
 
 /* Entries of A and others that several robots share. */
 static inline double esp_robot_identity(int i, int j) {

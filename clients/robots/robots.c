@@ -4,7 +4,9 @@
 
 #include "robots/robot.h"
 
-const esp_robot *const esp_robots[] = {&esp_robot_pushing, &esp_robot_rope, &esp_robot_cartpole, &esp_robot_reacher, NULL};
+const esp_robot *const esp_robots[] = {&esp_robot_pushing,  &esp_robot_rope,     &esp_robot_cartpole,
+                                       &esp_robot_reacher,  &esp_robot_sorting2, &esp_robot_sorting3,
+                                       &esp_robot_sorting4, &esp_robot_sorting8, NULL};
 
 const esp_robot *esp_robot_find(const char *name) {
     for (int i = 0; esp_robots[i] != NULL; i++)
