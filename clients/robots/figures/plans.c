@@ -33,7 +33,9 @@ static json_t *task_json(const esp_figures *f, const char *model, const char *na
 
 bool esp_figures_task(const esp_figures *f, const char *model, const char *name, const char *method, char *ret_id, size_t cap,
                       esp_client_error *reterr) {
-    return esp_service_task(f->client, task_json(f, model, name, method), ret_id, cap, reterr);
+    json_t *task = task_json(f, model, name, method);
+    if (f->robot->objects > 0) json_object_set_new(task, "objects", json_integer(f->robot->objects));
+    return esp_service_task(f->client, task, ret_id, cap, reterr);
 }
 
 bool esp_figures_ask(const esp_figures *f, const char *task, const double *y, const double *goal, const char *session, json_t **ret_reply,

@@ -98,6 +98,7 @@ static double input_d(int i, int j, int n) {
                                             .n_goal = 2 * N,                                                                                         \
                                             .goal_index = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},                                    \
                                             .horizon = 2,                                                                                            \
+                                            .objects = N,                                                                                            \
                                             .step = step,                                                                                            \
                                             .observe = observe,                                                                                      \
                                             .free = release,                                                                                         \
