@@ -75,7 +75,7 @@ ROBOTS_BIN := $(B)/espalier-robots
 CHECK := $(B)/espalier-check
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-sparsify bench-deadline bench-http bench-share bench-certify bench-session policy-to-c bench-train c-size kill-soak paper
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-sparsify bench-stability bench-deadline bench-http bench-share bench-certify bench-session policy-to-c bench-train c-size kill-soak paper
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) $(ROBOTS_BIN) $(CHECK) ## build the daemon, the worker, the simulated robots and the checker of certificates
@@ -263,6 +263,9 @@ bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, err
 
 bench-sparsify: $(B)/tests/bench/sparsify/bench_sparsify ## the Gumbel ladder against L1 channel pruning on the pushing data, some minutes: [SPARSIFY="--rung-epochs 20 --seed 2 ..."]
 	@OPENBLAS_NUM_THREADS=1 $< $(SPARSIFY)
+
+bench-stability: $(B)/tests/bench/sparsify/bench_sparsify ## error against the time of a proof, with and without training for the planner; many minutes: [STABILITY="--seeds 1 --proofs 2 --seconds 2 ..."]
+	@OPENBLAS_NUM_THREADS=1 $< --proofs 4 $(STABILITY)
 
 bench-rollouts: $(B)/tests/bench/rollouts/bench_rollouts ## sampled plans a second against PyTorch, after bench-peers: [ROLLOUT_NETWORKS="dense push24-1"] [ROLLOUT_HORIZONS="5 10 20"] [ROLLOUT_SAMPLES="150 1000 4000"]
 	@OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BENCH_PYTHON) tests/bench/rollouts/rollouts.py $< $(if $(ROLLOUT_NETWORKS),--networks "$(ROLLOUT_NETWORKS)") \
