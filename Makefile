@@ -75,7 +75,7 @@ ROBOTS_BIN := $(B)/espalier-robots
 CHECK := $(B)/espalier-check
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
 
-.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-sparsify bench-stability bench-deadline bench-http bench-share bench-certify bench-session policy-to-c bench-train c-size kill-soak paper
+.PHONY: all lib demo run test check t asan tsan lint format tidy deps help clean bench-plan bench-rollouts bench-loop bench-peers bench-prune bench-sparsify bench-stability bench-deadline bench-http bench-share bench-certify bench-session policy-to-c bench-train bench-threads c-size kill-soak paper
 .DEFAULT_GOAL := all
 
 all: $(DAEMON) $(WORKER) $(PUSHING) $(ROBOTS_BIN) $(CHECK) ## build the daemon, the worker, the simulated robots and the checker of certificates
@@ -189,7 +189,7 @@ $(B)/tests/bench/session/bench_session: $(call obj,$(SESSION_BENCH_SRC) $(filter
 
 # More, each one file beside the shared ones: rollouts/bench_rollouts, loop/bench_loop, share/bench_share, sparsify/bench_sparsify, ladder/draw.
 BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c tests/bench/share/*.c tests/bench/sparsify/*.c tests/bench/ladder/*.c tests/bench/train/*.c)
-$(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC) $(ROBOT_SRC)) $(LIB)
+$(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC) $(ROBOT_SRC) server/worker/helpers.c) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
@@ -270,6 +270,11 @@ bench-stability: $(B)/tests/bench/sparsify/bench_sparsify ## error against the t
 bench-rollouts: $(B)/tests/bench/rollouts/bench_rollouts ## sampled plans a second against PyTorch, after bench-peers: [ROLLOUT_NETWORKS="dense push24-1"] [ROLLOUT_HORIZONS="5 10 20"] [ROLLOUT_SAMPLES="150 1000 4000"]
 	@OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BENCH_PYTHON) tests/bench/rollouts/rollouts.py $< $(if $(ROLLOUT_NETWORKS),--networks "$(ROLLOUT_NETWORKS)") \
 		$(if $(ROLLOUT_HORIZONS),--horizons "$(ROLLOUT_HORIZONS)") $(if $(ROLLOUT_SAMPLES),--samples "$(ROLLOUT_SAMPLES)")
+
+bench-threads: $(B)/tests/bench/train/bench_train ## training on one thread and on two, half a minute
+	@data=$$(mktemp) && $< data $$data 20000 && \
+		echo "| network | Gumbel | best, 1 thread | 2 | x | median, 1 thread | 2 | x |" && echo "|:--|:--|--:|--:|--:|--:|--:|--:|" && \
+		for n in 64-64 96-192-192-96; do OPENBLAS_NUM_THREADS=1 $< threads $$data $$n; done; rm -f "$$data"
 
 # OpenBLAS of Debian does not know the newest processors; told what they are like, it is the peak that it should be.
 bench-train: $(B)/tests/bench/train/bench_train ## training against PyTorch, after bench-peers; minutes: [TRAIN_NETWORKS="64-64 96-192-192-96"] [TRAIN_EPOCHS=8]

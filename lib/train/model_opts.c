@@ -94,7 +94,8 @@ esp_code esp_model_opts_check(const esp_reader *spec, const esp_train_opts *opts
     return esp_refuse(member.value ? &member : &model, reterr, "makes %lld parameters, more than %d", (long long)parameters, ESP_MAX_PARAMETERS);
 }
 
-/* A graph network has its own frame, and sees one observation; gaps are taken of plain networks (train/proof.h). */
+/* A graph network has its own frame, and sees one observation; gaps are taken and minibatches shared
+ * by threads of plain networks (train/proof.h, train/rollout.h). */
 esp_code esp_model_opts_frame(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
     esp_reader frame = esp_read_member(spec, "frame"), history = esp_read_member(spec, "history");
     if (!opts->graph.width) return ESP_OK;
@@ -102,6 +103,8 @@ esp_code esp_model_opts_frame(const esp_reader *spec, esp_train_opts *opts, esp_
     if (opts->history != 1) return esp_refuse(&history, reterr, "a graph network sees one observation: put speeds into the objects' numbers");
     frame = esp_read_member(spec, "proof_weight");
     if (opts->proof_weight > 0) return esp_refuse(&frame, reterr, "is for plain networks only");
+    frame = esp_read_member(spec, "threads");
+    if (opts->threads > 1) return esp_refuse(&frame, reterr, "is for plain networks only");
     opts->frame = (esp_frame){.kind = ESP_FRAME_RESIDUAL};
     return ESP_OK;
 }

@@ -7,7 +7,7 @@
 
 /* How a run trains, whatever it begins with. */
 #define ESP_RUN_FIELDS                                                                                                                               \
-    "rollout", "step_weights", "epochs", "rung_epochs", "batch", "learning_rate", "schedule", "plateau_factor", "plateau_patience",                  \
+    "threads", "rollout", "step_weights", "epochs", "rung_epochs", "batch", "learning_rate", "schedule", "plateau_factor", "plateau_patience",       \
         "plateau_threshold", "early_stop", "input_noise", "weight_decay", "clip", "validation", "seed", "ladder", "lambda", "lambda_id", "tau",      \
         "logit_rate", "straight_through", "proof_weight", "reach", "target"
 

@@ -8,18 +8,21 @@
  * Backwards, de_{k+1} is 2 w_k e_{k+1} / count plus what later steps sent; do_k = g' de_{k+1}; the network turns do_k into
  * dx_k and parameter gradients; E_k, that is the errors it stacks, receives a' de_{k+1} + c' dx_k.
  *
- * Rows are worked in chunks small enough for the cache, so a large batch takes no more memory. One object, one thread;
- * nothing is allocated after creation. */
+ * Rows are worked in chunks small enough for the cache, so a large batch takes no more memory. One object, one thread, or
+ * those of an esp_parallel: then each has its share of the rows and sums of its own, which are added in a fixed order, so that what comes
+ * out depends on how many there are and on nothing else. Nothing is allocated after creation. */
 #ifndef ESP_TRAIN_ROLLOUT_H
 #define ESP_TRAIN_ROLLOUT_H
 
+#include "base/parallel.h"
 #include "train/mlp.h"
 #include "train/windows.h"
 
 typedef struct esp_rollout esp_rollout;
 
-/* Borrows both; at most `steps` steps a window. Errors: NOMEM. */
-ESP_MUST_CHECK esp_code esp_rollout_create(const esp_mlp *mlp, const esp_windows *windows, int steps, esp_rollout **ret_rollout, esp_error *reterr);
+/* Borrows all; at most `steps` steps a window; parallel may be NULL. Errors: NOMEM. */
+ESP_MUST_CHECK esp_code esp_rollout_create(const esp_mlp *mlp, const esp_windows *windows, int steps, const esp_parallel *parallel,
+                                           esp_rollout **ret_rollout, esp_error *reterr);
 void esp_rollout_free(esp_rollout *rollout);
 
 typedef struct esp_rollout_call {
@@ -32,7 +35,9 @@ typedef struct esp_rollout_call {
     esp_rng *rng;
     float *grads; /* n_params, added to; NULL for the loss alone */
     const esp_slope_grads *slopes; /* added to; may be NULL */
-    bool (*go_on)(void *user); /* asked before each step of each chunk, forward and back; may be NULL. false: the loss is NaN and the rest void */
+    bool (*go_on)(
+        void *
+            user); /* asked before each step of each chunk, forward and back, by the calling thread; may be NULL. false: the loss is NaN and the rest void */
     void *user;
 } esp_rollout_call;
 

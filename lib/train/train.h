@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/parallel.h"
 #include "data/dataset.h"
 #include "net/model.h"
 
@@ -52,6 +53,7 @@ typedef struct esp_train_opts {
     int epochs; /* of the dense stage; 0, the default: as many as make some 16,000 minibatches, 10 to 2000 */
     int rung_epochs; /* of each rung, searching and settling together; 0, the default: the same; at least 2 are run */
     int batch; /* 256 */
+    int threads; /* 1: parts of each minibatch that are worked side by side; the models are those of (seed, threads) */
     double learning_rate; /* at the start of each phase; 0, the default: 0.01, less in proportion when a layer is over 64 wide */
     esp_schedule_kind schedule; /* COSINE */
     double plateau_factor; /* 0.3 */
@@ -128,6 +130,8 @@ typedef struct esp_train_hooks {
     esp_code (*refine)(void *user, esp_model **model, esp_error *reterr);
     /* after a model was handed out: true ends the run there, well, whatever rungs are left */
     bool (*enough)(void *user);
+    /* where opts->threads are more than 1: as many parts */
+    const esp_parallel *parallel;
 } esp_train_hooks;
 
 /* Where a run leaves off and goes on. A checkpoint is taken between two minibatches, when it is time to and when the run is

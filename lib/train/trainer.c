@@ -2,6 +2,7 @@
  * The loop over epochs and minibatches. */
 #include "train/trainer.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,7 +74,9 @@ static esp_code make_mlp(esp_trainer *t, esp_error *reterr) {
     t->n_params = t->mlp.n_params;
     t->n_weights = t->mlp.n_weights;
     t->n_neurons = t->mlp.n_neurons;
-    return esp_rollout_create(&t->mlp, t->windows, t->opts->rollout, &t->rollout, reterr);
+    const esp_parallel *parallel = t->opts->threads > 1 && t->hooks ? t->hooks->parallel : NULL;
+    assert(t->opts->threads == 1 || (parallel && parallel->n == t->opts->threads));
+    return esp_rollout_create(&t->mlp, t->windows, t->opts->rollout, parallel, &t->rollout, reterr);
 }
 
 static esp_code make_graph(esp_trainer *t, esp_error *reterr) {

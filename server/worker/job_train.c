@@ -8,6 +8,7 @@
  * said to be so, and the job starts over. */
 #include "data/dataset.h"
 #include "train/train.h"
+#include "worker/helpers.h"
 #include "worker/train_parts.h"
 #include "worker/worker.h"
 
@@ -31,6 +32,7 @@ typedef struct training {
     int models;
     sparsification sparsify; /* of a job that starts from a model */
     target target;
+    helpers *helpers; /* of a job on several threads */
     /* checkpoints */
     const char *path; /* of the file; NULL: none is kept */
     int64_t every_ns;
@@ -245,7 +247,8 @@ static esp_code read_place(training *t, const esp_reader *payload, esp_error *re
 
 /* From the job's checkpoint when there is one that is good, else from the start. */
 static esp_code train(training *t, const esp_dataset *data, const esp_stop *stop, esp_error *reterr) {
-    const esp_train_hooks hooks = {.user = t, .progress = on_progress, .model = on_model, .enough = is_enough, .refine = on_refine};
+    const esp_train_hooks hooks = {
+        .user = t, .progress = on_progress, .model = on_model, .enough = is_enough, .refine = on_refine, .parallel = helpers_parallel(t->helpers)};
     esp_train_checkpoints checkpoints = {
         .user = t, .key = t->key, .every_ns = t->every_ns, .notes = &t->notes, .resumed = on_resumed, .take = on_checkpoint};
     esp_buf file = {0};
@@ -282,6 +285,7 @@ esp_code worker_job_train(worker *w, const esp_reader *payload, esp_error *reter
     if (!code) code = read_opts(&t, payload, data, arena, &opts, reterr);
     if (!code) code = find_box(&t, data, arena, reterr);
     if (!code) code = target_read(w, payload, data, &opts, arena, &t.target, reterr);
+    if (!code && opts.threads > 1) code = helpers_create(opts.threads, &t.helpers, reterr);
     if (!code) {
         code = train(&t, data, &stop, reterr);
         if (code && reterr && *reterr->pointer) esp_error_prefix_pointer(reterr, "/spec");
@@ -291,6 +295,7 @@ esp_code worker_job_train(worker *w, const esp_reader *payload, esp_error *reter
     esp_jsonw_object_end(&json);
     if (!code) worker_send(w, ESP_FRAME_DONE, &result);
     esp_buf_done(&result);
+    helpers_free(t.helpers);
     esp_buf_done(&t.spec);
     esp_buf_done(&t.notes);
     esp_dataset_free(data);

@@ -99,6 +99,21 @@ START_TEST(train__schedule_and_early_stop_are_in_the_lineage) {
 }
 END_TEST
 
+/* The same data, seed and number of threads: the same bytes, whatever the threads did when. */
+START_TEST(train__two_threads_make_the_same_model_twice) {
+    char sha256[2][80];
+    for (int i = 0; i < 2; i++) {
+        http_reply job =
+            train("moved", i ? "twice" : "once", "\"threads\":2,\"epochs\":30,\"batch\":64,\"rollout\":2,\"input_noise\":0.01,\"ladder\":[3]");
+        http_reply model = model_of(&job);
+        snprintf(sha256[i], sizeof sha256[i], "%s", reply_text(&model, "/sha256"));
+        ck_assert_double_eq(reply_number(&model, "/spec/train/threads"), 2);
+        http_done(&model);
+    }
+    ck_assert_str_eq(sha256[0], sha256[1]);
+}
+END_TEST
+
 static void expect_failed(const char *rest, const char *code, const char *pointer, const char *says) {
     http_reply job = train("moved", "failing", rest);
     ck_assert_msg(strcmp(reply_text(&job, "/state"), "failed") == 0, "%.1500s", job.body);
@@ -224,6 +239,7 @@ int main(void) {
     tcase_add_test(tc, train__a_column_that_never_moves_is_normal);
     tcase_add_test(tc, train__a_system_without_inputs_is_normal);
     tcase_add_test(tc, train__schedule_and_early_stop_are_in_the_lineage);
+    tcase_add_test(tc, train__two_threads_make_the_same_model_twice);
     tcase_add_test(tc, train__failures_say_what_to_change);
     tcase_add_test(tc, target__error_picks_the_last_rung_that_is_good_enough);
     tcase_add_test(tc, target__plan_time_picks_the_first_rung_that_is_fast_enough);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Law: the gradient of training is the central difference of the loss, for every frame, history, rollout length, weights of
- * its steps and mask, in the weights and in the masks' logits.
+ * its steps, mask and number of lanes, in the weights and in the masks' logits.
  *
  * The oracle is a plain double-precision twin that works on raw outputs and the frame's own matrices, where training
  * works on errors in normalised units. Differences are taken over 1e-7, so that a ReLU's kink lies between the two
@@ -86,6 +86,14 @@ static void make_frame(problem *q, esp_rng *rng) {
     for (int i = 0; kind == ESP_FRAME_RESIDUAL && i < ny; i++) q->a[i * n_yh + n_yh - ny + i] = 1;
 }
 
+/* Three lanes, one after the other, the last first. */
+static void run_by_turns(void *user, void (*part)(void *arg, int i), void *arg) {
+    (void)user;
+    for (int i = 3; i-- > 0;) part(arg, i);
+}
+
+static const esp_parallel by_turns = {3, NULL, run_by_turns};
+
 static void make_problem(problem *q, uint64_t seed, int rollout, esp_rng *rng) {
     esp_error error = {0};
     esp_ladder_opts masks = {0.3, 0.2, 0.7, false};
@@ -102,7 +110,7 @@ static void make_problem(problem *q, uint64_t seed, int rollout, esp_rng *rng) {
     ck_assert_msg(esp_windows_create(&q->data, &q->opts, &q->windows, &error) == ESP_OK, "%s", error.message);
     int hidden[2] = {between(rng, 2, 6), between(rng, 2, 5)};
     esp_mlp_init(&q->mlp, q->n_in, hidden, 2, q->n_out);
-    ck_assert_int_eq(esp_rollout_create(&q->mlp, q->windows, rollout, &q->rollout, &error), ESP_OK);
+    ck_assert_int_eq(esp_rollout_create(&q->mlp, q->windows, rollout, seed % 3 == 0 ? &by_turns : NULL, &q->rollout, &error), ESP_OK);
     ck_assert_int_eq(esp_ladder_create(q->mlp.n_neurons, &masks, &q->ladder, &error), ESP_OK);
     q->n = q->windows->n_starts < N_WINDOWS ? (int)q->windows->n_starts : N_WINDOWS;
     memcpy(q->starts, q->windows->starts, (size_t)q->n * sizeof *q->starts);

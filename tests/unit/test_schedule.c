@@ -206,6 +206,35 @@ START_TEST(run__step_weights_say_which_steps_count) {
 }
 END_TEST
 
+/* Parts one after the other, in either order. */
+static void run_parts(void *user, void (*part)(void *arg, int i), void *arg) {
+    const bool *forwards = user;
+    for (int i = 0; i < 3; i++) part(arg, *forwards ? i : 2 - i);
+}
+
+/* What is learned depends on the number of threads and not on which of them is first. */
+START_TEST(run__parts_of_a_minibatch_are_added_in_order) {
+    esp_dataset *data = drive(60, 0.5, 0.5);
+    esp_train_opts opts = opts_of(8);
+    opts.epochs = 4;
+    opts.input_noise = 0.1;
+    double one = train(data, &opts).norm, norm[2];
+    opts.threads = 3;
+    for (int i = 0; i < 2; i++) {
+        bool forwards = i;
+        outcome out = {0};
+        const esp_parallel parallel = {3, &forwards, run_parts};
+        const esp_train_hooks hooks = {.user = &out, .model = receive, .parallel = &parallel};
+        ck_assert_int_eq(esp_train_run(data, &opts, &hooks, NULL, NULL), ESP_OK);
+        norm[i] = out.norm;
+    }
+    ck_assert(norm[0] == norm[1]);
+    ck_assert_double_ne(norm[0], one);
+    ck_assert_double_eq_tol(norm[0], one, 0.2 * one);
+    esp_dataset_free(data);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("schedule");
     TCase *hand = tcase_create("by hand"), *runs = tcase_create("runs");
@@ -219,6 +248,7 @@ int main(void) {
     tcase_add_test(runs, run__weight_decay_keeps_weights_small);
     tcase_add_test(runs, run__clip_holds_a_step_back);
     tcase_add_test(runs, run__step_weights_say_which_steps_count);
+    tcase_add_test(runs, run__parts_of_a_minibatch_are_added_in_order);
     suite_add_tcase(suite, hand);
     suite_add_tcase(suite, runs);
     return run_suite(suite);

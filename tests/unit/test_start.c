@@ -126,7 +126,7 @@ END_TEST
 
 static double training_loss(const bench *b) {
     esp_rollout *rollout = NULL;
-    ck_assert_int_eq(esp_rollout_create(&b->mlp, b->windows, 1, &rollout, NULL), ESP_OK);
+    ck_assert_int_eq(esp_rollout_create(&b->mlp, b->windows, 1, NULL, &rollout, NULL), ESP_OK);
     esp_rollout_call call = {
         .params = b->params, .pos = b->ladder->pos, .neg = b->ladder->neg, .starts = b->windows->starts, .n = b->windows->n_starts, .steps = 1};
     double loss = esp_rollout_loss(rollout, &call, NULL);

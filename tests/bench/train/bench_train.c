@@ -3,6 +3,7 @@
  *
  *     bench_train data FILE TRANSITIONS    writes the data: random pushes, keypoints relative to the pusher, NDJSON
  *     bench_train run FILE PREFIX 64-64    trains a network of these hidden layers on it
+ *     bench_train threads FILE 64-64       samples a second by the clock on one thread and on two, in turns; no PyTorch
  *
  * `run` writes what it trains on to PREFIX.features, .targets, .starts, .validation and its first weights to PREFIX.params, in
  * plain float and 64-bit integers, and their sizes on one line of JSON. Then it answers lines on standard input, each with a line:
@@ -19,6 +20,7 @@
 #include "base/linalg.h"
 #include "robots/pushing/data.h"
 #include "train/trainer.h"
+#include "worker/helpers.h"
 
 #define NY    8 /* keypoints relative to the pusher: the last of the world's outputs */
 #define BATCH 256
@@ -79,6 +81,7 @@ static void write_data(const char *path, int transitions) {
 typedef struct bench {
     esp_dataset *data;
     esp_train_opts opts;
+    esp_train_hooks hooks;
     esp_trainer *trainer;
     double begin, limit; /* CPU seconds */
     bool tell; /* print the curve */
@@ -103,13 +106,17 @@ static void start(bench *b, const esp_stop *stop) {
     esp_error error = {0};
     esp_trainer_free(b->trainer);
     b->trainer = NULL;
-    must(esp_trainer_create(b->data, &b->opts, NULL, stop, &b->trainer, &error), &error);
+    must(esp_trainer_create(b->data, &b->opts, &b->hooks, stop, &b->trainer, &error), &error);
     b->trainer->total_epochs = 1000000;
     b->begin = cpu();
     b->told = 0;
 }
 
-static void rate(bench *b, bool gumbel, double seconds) {
+typedef struct rates {
+    double cpu, wall; /* samples a second */
+} rates;
+
+static rates rate(bench *b, bool gumbel, double seconds) {
     esp_stop stop = {.deadline_ns = ESP_NEVER, .cancelled = over, .user = b};
     esp_error error = {0};
     b->limit = seconds;
@@ -118,7 +125,36 @@ static void rate(bench *b, bool gumbel, double seconds) {
     double wall = seconds_of(CLOCK_MONOTONIC);
     esp_phase phase = {.stage = "rate", .epochs = 1000000, .stage_epochs = 1000000, .search = gumbel, .rate = 0.001, .logit_rate = 0.03};
     need(esp_trainer_phase(b->trainer, &phase, &error) == ESP_CANCELLED, error.message);
-    printf("%.0f %.0f\n", b->trainer->samples / (cpu() - b->begin), b->trainer->samples / (seconds_of(CLOCK_MONOTONIC) - wall));
+    return (rates){b->trainer->samples / (cpu() - b->begin), b->trainer->samples / (seconds_of(CLOCK_MONOTONIC) - wall)};
+}
+
+#define TURNS 25
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Short turns, one after the other: on a machine with others the best of each says what it can do, the median what one gets. */
+static void compare_threads(bench *b, const char *network) {
+    double wall[2][2][TURNS];
+    helpers *two = NULL;
+    esp_error error = {0};
+    must(helpers_create(2, &two, &error), &error);
+    for (int turn = 0; turn < TURNS; turn++)
+        for (int gumbel = 0; gumbel < 2; gumbel++)
+            for (int k = 0; k < 2; k++) {
+                b->opts.threads = k + 1;
+                b->hooks.parallel = k ? helpers_parallel(two) : NULL;
+                wall[gumbel][k][turn] = rate(b, gumbel, 0.05 * (k + 1)).wall;
+            }
+    helpers_free(two);
+    for (int gumbel = 0; gumbel < 2; gumbel++) {
+        for (int k = 0; k < 2; k++) qsort(wall[gumbel][k], TURNS, sizeof(double), by_value);
+        const double *one = wall[gumbel][0], *other = wall[gumbel][1];
+        printf("| %s | %s | %.0f | %.0f | %.2f | %.0f | %.0f | %.2f |\n", network, gumbel ? "yes" : "no", one[TURNS - 1], other[TURNS - 1],
+               other[TURNS - 1] / one[TURNS - 1], one[TURNS / 2], other[TURNS / 2], other[TURNS / 2] / one[TURNS / 2]);
+    }
 }
 
 static void learn(bench *b, int epochs, double rate) {
@@ -201,11 +237,6 @@ static void do_sgemm(parts *p) {
 
 static void do_dgemm(parts *p) {
     esp_dgemm(ESP_NO, ESP_NO, SIDE, SIDE, SIDE, 1, p->square[0], SIDE, p->square[1], SIDE, 0, p->square[2], SIDE);
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 /* Microseconds of CPU a call: the median of 9 slices of some 10 ms. */
@@ -313,7 +344,8 @@ static void answer(bench *b, const char *line) {
     double seconds, learning_rate;
     int epochs;
     if (sscanf(line, "rate %15s %lf", what, &seconds) == 2) {
-        rate(b, strcmp(what, "gumbel") == 0, seconds);
+        rates r = rate(b, strcmp(what, "gumbel") == 0, seconds);
+        printf("%.0f %.0f\n", r.cpu, r.wall);
     } else if (sscanf(line, "learn %d %lf", &epochs, &learning_rate) == 2) {
         learn(b, epochs, learning_rate);
     } else if (strcmp(line, "parts\n") == 0) {
@@ -331,7 +363,8 @@ int main(int argc, char **argv) {
         write_data(argv[2], atoi(argv[3]));
         return 0;
     }
-    need(argc == 5 && strcmp(argv[1], "run") == 0, "what to do is told in bench_train.c");
+    bool threads = argc == 4 && strcmp(argv[1], "threads") == 0;
+    need(threads || (argc == 5 && strcmp(argv[1], "run") == 0), "what to do is told in bench_train.c");
     bench b = {0};
     esp_error error = {0};
     must(esp_dataset_load(argv[2], ESP_DATA_NDJSON, &b.data, &error), &error);
@@ -339,10 +372,15 @@ int main(int argc, char **argv) {
     b.opts.batch = BATCH;
     b.opts.frame.kind = ESP_FRAME_RESIDUAL;
     b.opts.n_hidden = 0;
-    for (char *at = argv[4]; *at && b.opts.n_hidden < ESP_MAX_HIDDEN; at += *at == '-') b.opts.hidden[b.opts.n_hidden++] = (int)strtol(at, &at, 10);
-    start(&b, NULL);
-    introduce(&b, argv[3]);
-    while (fgets(line, sizeof line, stdin)) answer(&b, line);
+    for (char *at = argv[argc - 1]; *at && b.opts.n_hidden < ESP_MAX_HIDDEN; at += *at == '-')
+        b.opts.hidden[b.opts.n_hidden++] = (int)strtol(at, &at, 10);
+    if (threads) {
+        compare_threads(&b, argv[3]);
+    } else {
+        start(&b, NULL);
+        introduce(&b, argv[3]);
+        while (fgets(line, sizeof line, stdin)) answer(&b, line);
+    }
     esp_trainer_free(b.trainer);
     esp_dataset_free(b.data);
     return 0;
