@@ -2,6 +2,7 @@
  * What lowering rounded, by lowering the model of absolute values. */
 #include "certify/lowering.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,22 +88,45 @@ static esp_code negated(const esp_program *program, const esp_program *slack, es
     return ESP_OK;
 }
 
+/* What a - b is rounded by at most: nothing, or twice the half unit of its last place, so that a bound which it is added to does
+ * not round back. */
+static double lost(double a, double b) {
+    double d = a - b, back = d - a, error = (a - (d - back)) - (b + back);
+    return error == 0 ? 0 : esp_abs(d) * DBL_EPSILON + ESP_TINY;
+}
+
+/* Any of the n differences f - g is rounded. */
+static bool any_lost(const double *f, const double *g, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (lost(f[i], g[i]) > 0) return true;
+    return false;
+}
+
+/* Slack of the coefficients f - g: both slacks (NULL: none), and what the subtraction itself rounds. */
+static void add_lost(const double *f, const double *g, const double *slack_f, const double *slack_g, size_t n, double *ret) {
+    for (size_t i = 0; i < n; i++) {
+        double both = esp_add_up(slack_f ? slack_f[i] : 0, slack_g ? slack_g[i] : 0);
+        ret[i] = esp_add_up(both, lost(f[i], g[i]));
+    }
+}
+
 esp_code esp_lowering_slack_difference(const esp_program *f, const esp_program *g, const esp_program *slack_f, const esp_program *slack_g,
                                        esp_program **ret_slack, esp_error *reterr) {
-    esp_program *minus_g = NULL, *zero = NULL, *both = NULL;
-    esp_code code = ESP_OK;
-    if (!slack_f && !slack_g) {
+    esp_program *plus_f = NULL, *minus_g = NULL, *both = NULL;
+    size_t n_y = (size_t)f->n_y, n_a = n_y * (size_t)f->n_x;
+    if (!slack_f && !slack_g && !any_lost(f->a, g->a, n_a) && !any_lost(f->c0, g->c0, n_y)) {
         *ret_slack = NULL;
         return ESP_OK;
     }
-    if (!slack_f) {
-        code = negated(f, NULL, &zero, reterr);
-        slack_f = zero;
-    }
+    esp_code code = slack_f ? ESP_OK : negated(f, NULL, &plus_f, reterr);
     if (!code) code = negated(g, slack_g, &minus_g, reterr);
-    if (!code) code = esp_program_difference(slack_f, minus_g, &both, reterr);
-    if (!code) *ret_slack = both;
+    if (!code) code = esp_program_difference(slack_f ? slack_f : plus_f, minus_g, &both, reterr);
+    if (!code) {
+        add_lost(f->a, g->a, slack_f ? slack_f->a : NULL, slack_g ? slack_g->a : NULL, n_a, both->a);
+        add_lost(f->c0, g->c0, slack_f ? slack_f->c0 : NULL, slack_g ? slack_g->c0 : NULL, n_y, both->c0);
+        *ret_slack = both;
+    }
     esp_program_free(minus_g);
-    esp_program_free(zero);
+    esp_program_free(plus_f);
     return code;
 }

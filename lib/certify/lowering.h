@@ -13,7 +13,8 @@
 
 /* A program of the same sizes whose entries bound the errors of the lowered model's entries; NULL when all of them are 0. */
 ESP_MUST_CHECK esp_code esp_lowering_slack(const esp_model *model, esp_program **ret_slack, esp_error *reterr);
-/* The slack of the difference program of f and g from theirs, NULL for none; NULL when both are. */
+/* The slack of the difference program of f and g from theirs, NULL for none, with what subtracting their coefficients
+ * rounds; NULL when nothing is off. */
 ESP_MUST_CHECK esp_code esp_lowering_slack_difference(const esp_program *f, const esp_program *g, const esp_program *slack_f,
                                                       const esp_program *slack_g, esp_program **ret_slack, esp_error *reterr);
 
