@@ -36,6 +36,7 @@ typedef enum esp_frame_type {
     ESP_FRAME_CHECKPOINT = 23, /* a train job can be gone on from here, or was: {checkpoint, fraction, message} */
     ESP_FRAME_ANSWER = 24, /* bytes: to the task's next request */
     ESP_FRAME_REFUSED = 25, /* as ERROR, of the task's next request */
+    ESP_FRAME_LEASE = 26, /* {seconds?}: a job's worker lives; given seconds, it may be silent for so long besides its lease, from now on */
     /* both ways, about a share of a plan's search; INCUMBENT and CANCEL go both ways too then */
     ESP_FRAME_SHARE = 32, /* {share?}: give some of your open nodes */
     ESP_FRAME_NODES = 33 /* bytes, not JSON: open nodes (lib/plan/share.h) */

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "log.h"
 #include "metrics.h"
 
@@ -23,6 +24,7 @@
 #define PING_NS      (1 * ESP_NS_PER_S)
 #define PONG_NS      (3 * ESP_NS_PER_S)
 #define DYING_NS     (1 * ESP_NS_PER_S)
+#define LATE_NS      (500 * ESP_NS_PER_MS)
 #define LONG_LIFE_NS (10 * ESP_NS_PER_S) /* a worker that lived this long did not die of starting */
 enum { READ_CHUNK = 1 << 16, READ_TURNS = 8, BACKOFF_MS = 100, BACKOFF_MAX_MS = 10000 };
 
@@ -97,7 +99,8 @@ void process_adopt(esp_pool *pool, process *p) {
     p->n_words = 0;
     p->out_pos = 0;
     p->task = p->affinity = 0;
-    p->want_write = p->pinged = p->doomed = p->eof = p->called_off = false;
+    p->want_write = p->pinged = p->eof = p->called_off = false;
+    p->doomed = NULL;
     esp_buf_clear(&p->in);
     esp_buf_clear(&p->out);
     watch(pool, p, p->sock, SOURCE_SOCKET, EPOLLIN, EPOLL_CTL_ADD);
@@ -111,7 +114,7 @@ void process_adopt(esp_pool *pool, process *p) {
 void process_kill(process *p, const char *why) {
     if (!p->pid || p->doomed) return;
     esp_log(ESP_LOG_DEBUG, "worker_kill", "class=%s pid=%d reason=\"%s\"", class_name(p), (int)p->pid, why);
-    p->doomed = true;
+    p->doomed = why;
     kill(p->pid, SIGKILL);
 }
 
@@ -149,11 +152,25 @@ void process_send(esp_pool *pool, process *p, esp_frame_type type, uint64_t task
         flush(pool, p);
 }
 
+/* A sign of life of a worker that has a job, or helps with one. */
+static void extend_lease(const esp_pool *pool, process *p) {
+    const item *i = p->item ? p->item : p->helps;
+    int64_t now = esp_clock_now_ns(), from = p->silent_until_ns > now ? p->silent_until_ns : now;
+    p->lease_ns = i && i->work.class == ESP_CLASS_BATCH ? from + pool->config.job_lease_s * ESP_NS_PER_S : ESP_NEVER;
+}
+
+/* When a worker at work is to be looked at. */
+static int64_t next_look(const process *p, int64_t now) {
+    int64_t share_ns = p->item && p->item->share_from_ns > now ? p->item->share_from_ns : ESP_NEVER;
+    return share_ns < p->lease_ns ? share_ns : p->lease_ns;
+}
+
 static void give(esp_pool *pool, process *p, item *i, esp_frame_type type, uint64_t task) {
     assert(p->state == PROCESS_IDLE && !p->item && !p->helps);
     int64_t now = esp_clock_now_ns();
     p->state = PROCESS_BUSY;
-    p->timer_ns = ESP_NEVER;
+    p->timer_ns = p->lease_ns = ESP_NEVER;
+    p->silent_until_ns = 0;
     p->task = task;
     p->affinity = i->work.affinity;
     esp_buf_clear(&pool->payload);
@@ -167,12 +184,15 @@ void process_run(esp_pool *pool, process *p, item *i) {
     p->item = i;
     i->process = p;
     i->share_from_ns = i->work.shared ? esp_clock_now_ns() + pool->config.share_after_ms * ESP_NS_PER_MS : ESP_NEVER;
-    p->timer_ns = i->share_from_ns; /* to look again then */
+    extend_lease(pool, p);
+    p->timer_ns = next_look(p, esp_clock_now_ns());
 }
 
 void process_help(esp_pool *pool, process *p, item *i, uint64_t share) {
     give(pool, p, i, ESP_FRAME_HELP, share);
     p->helps = i;
+    extend_lease(pool, p);
+    p->timer_ns = next_look(p, esp_clock_now_ns());
 }
 
 void process_stop_task(esp_pool *pool, process *p, int64_t grace_ns) {
@@ -214,12 +234,25 @@ static void on_last(esp_pool *pool, process *p, const esp_frame_header *header, 
     item_end(pool, i, obeyed ? i->stop_end : ESP_END_ERROR, NULL, 0, obeyed ? NULL : &error);
 }
 
+/* LEASE {seconds?} */
+static void on_lease(process *p, const esp_frame_header *header, const char *payload) {
+    esp_json *json = NULL;
+    double seconds = 0;
+    if (esp_json_parse(payload, header->length, &json, NULL)) return;
+    esp_reader root = esp_reader_root(json), member = esp_read_member(&root, "seconds");
+    if (member.value && !esp_read_number(&member, 0, 1e8, &seconds, NULL)) p->silent_until_ns = esp_clock_now_ns() + (int64_t)(seconds * 1e9);
+    esp_json_free(json);
+}
+
 static void on_frame(esp_pool *pool, process *p, const esp_frame_header *header, const char *payload) {
     if (header->type == ESP_FRAME_READY) {
         on_ready(pool, p);
         return;
     }
     bool at_work = p->state == PROCESS_BUSY || p->state == PROCESS_STOPPING;
+    if (header->type == ESP_FRAME_LEASE && header->task == p->task) on_lease(p, header, payload);
+    if (at_work) extend_lease(pool, p);
+    if (header->type == ESP_FRAME_LEASE) return;
     if (at_work) share_frame(pool, p, header, payload);
     if (!at_work || header->task != p->task) return; /* a word about an earlier task */
     if (header->type == ESP_FRAME_DONE || header->type == ESP_FRAME_ERROR)
@@ -301,7 +334,9 @@ void process_on_words(esp_pool *pool, process *p) {
 /* ---- death ---- */
 
 static void describe_death(const process *p, int status, char *ret, size_t room) {
-    int n = WIFSIGNALED(status) ? snprintf(ret, room, "signal %d", WTERMSIG(status)) : snprintf(ret, room, "exit status %d", WEXITSTATUS(status));
+    int n = p->doomed             ? snprintf(ret, room, "killed: %s", p->doomed)
+            : WIFSIGNALED(status) ? snprintf(ret, room, "signal %d", WTERMSIG(status))
+                                  : snprintf(ret, room, "exit status %d", WEXITSTATUS(status));
     size_t keep = p->n_words < 160 ? p->n_words : 160;
     if (keep && n > 0) snprintf(ret + n, room - (size_t)n, "; last words: %.*s", (int)keep, p->words + p->n_words - keep);
 }
@@ -363,7 +398,14 @@ void process_on_timer(esp_pool *pool, process *p, int64_t now_ns) {
         p->timer_ns = now_ns + PONG_NS;
         send_frame(pool, p, ESP_FRAME_PING, NULL);
         return;
-    case PROCESS_BUSY: break;
+    case PROCESS_BUSY:
+        if (now_ns - p->timer_ns > LATE_NS) extend_lease(pool, p); /* it was us who were stopped */
+        if (now_ns >= p->lease_ns) {
+            process_kill(p, "it gave no sign of life");
+            break;
+        }
+        p->timer_ns = next_look(p, now_ns);
+        return;
     }
     p->timer_ns = ESP_NEVER;
 }

@@ -27,7 +27,7 @@ typedef enum process_state {
     PROCESS_SPAWNING, /* the spawner has been asked */
     PROCESS_STARTING, /* spawned, READY not seen; killed at timer_ns */
     PROCESS_IDLE, /* pinged at timer_ns; killed at it when `pinged` */
-    PROCESS_BUSY,
+    PROCESS_BUSY, /* looked at at timer_ns: may others help? does it live? */
     PROCESS_STOPPING /* told to CANCEL; killed at timer_ns */
 } process_state;
 
@@ -42,7 +42,7 @@ typedef struct process {
     esp_buf in, out;
     size_t out_pos;
     bool want_write, pinged;
-    bool doomed; /* killed by us; its death is waited for */
+    const char *doomed; /* why we killed it, its death is waited for; NULL: we did not */
     bool eof; /* its socket has ended */
     item *item; /* NULL when idle, when its item has been answered already, or when it */
     item *helps; /* with an item of another; `task` is then the number of its share */
@@ -50,6 +50,8 @@ typedef struct process {
     uint64_t task; /* number of the task it was given last */
     uint64_t affinity; /* of that task */
     int64_t timer_ns, spawned_ns;
+    int64_t lease_ns; /* at work on a job: by then it must have said something; ESP_NEVER: on anything else */
+    int64_t silent_until_ns; /* it has said that it may say nothing until then */
     int failures; /* deaths in a row without a task done */
     char words[WORDS_CAP];
     size_t n_words;

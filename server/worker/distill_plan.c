@@ -4,12 +4,15 @@
 
 #include "worker/distill_parts.h"
 
+#define BRIEF_MS 1000
+
 esp_code distill_plan(distill_planner *p, const double *x, const double *start, esp_plan_result *ret, esp_error *reterr) {
     esp_plan_request request = esp_present_request(&p->present, x);
     esp_plan_result result = {0};
     esp_error error = {0};
     request.start = start;
     p->stop.deadline_ns = esp_clock_now_ns() + (int64_t)(p->plan_ms * (double)ESP_NS_PER_MS);
+    if (p->plan_ms > BRIEF_MS) worker_lease(p->w, 2e-3 * p->plan_ms); /* CBC says nothing meanwhile, and may take longer */
     esp_code code = esp_plan_run(p->planner, p->task, &request, NULL, &p->stop, &result, &error);
     if (!code && p->stop.cancelled(p->stop.user)) code = esp_fail(&error, ESP_CANCELLED, "cancelled");
     if (!code) {

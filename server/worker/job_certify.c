@@ -35,6 +35,7 @@ static const char *const method_names[] = {"closed_form", "interval", "crown", "
 #define EXACT_RELUS 40
 #define EXACT_GAP   1e-3
 #define EXACT_SHARE 0.3 /* of the time of the split, where exact may come after it */
+#define OVERRUN     2 /* CBC may take so many times as long as it is told */
 
 typedef struct certifying {
     worker *w;
@@ -271,7 +272,9 @@ static esp_code certify_exact(certifying *c, const esp_program *f, const esp_pro
     const esp_stop stop = stop_after(c, c->exact_share);
     esp_certify_opts opts = c->opts;
     opts.gap = EXACT_GAP;
+    worker_lease(c->w, OVERRUN * c->exact_share * c->time_limit_s);
     esp_code code = esp_exact_run(f, g, pairs, &c->box, &opts, &stop, &found, reterr);
+    worker_lease(c->w, 0);
     if (!code && (c->by_name || found.value < least)) {
         const esp_certificate row = {.kind = g ? "difference" : "range",
                                      .method = "exact",

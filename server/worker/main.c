@@ -55,12 +55,14 @@ static void run_task(worker *w, const esp_frame_header *header, const char *payl
     esp_json *json = NULL;
     w->task = header->task;
     w->cancelled = false;
+    w->leased = header->type == ESP_FRAME_JOB || header->type == ESP_FRAME_HELP;
     esp_code code = esp_json_parse(payload, header->length, &json, &error);
     if (!code) {
         esp_reader root = esp_reader_root(json);
         code = run(w, &root, &error);
     }
     esp_json_free(json);
+    w->leased = false;
     if (code) worker_send_error(w, &error);
 }
 

@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #define POLL_EVERY_NS (1 * ESP_NS_PER_MS)
+#define TELL_EVERY_NS (500 * ESP_NS_PER_MS)
 #define WAIT_MS       20
 enum { CHUNK = 1 << 16 };
 
@@ -101,12 +103,26 @@ static void look(worker *w) {
         if (header.type == ESP_FRAME_CANCEL && header.task == w->task) w->cancelled = true;
 }
 
+static void tell(worker *w, char *text, size_t len) {
+    const esp_buf payload = {.data = text, .len = len};
+    worker_send(w, ESP_FRAME_LEASE, &payload);
+    w->told_ns = esp_clock_now_ns();
+}
+
+void worker_lease(worker *w, double seconds) {
+    char text[64];
+    int n = snprintf(text, sizeof text, "{\"seconds\":%.3f}", seconds);
+    if (w->leased) tell(w, text, (size_t)n);
+}
+
 bool worker_cancelled(void *user) {
+    static char nothing[] = "{}";
     worker *w = user;
     if (w->cancelled || w->gone) return true;
     int64_t now = esp_clock_now_ns();
     if (now - w->polled_ns < POLL_EVERY_NS) return false;
     w->polled_ns = now;
+    if (w->leased && now - w->told_ns >= TELL_EVERY_NS) tell(w, nothing, 2);
     look(w);
     return w->cancelled || w->gone;
 }

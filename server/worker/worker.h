@@ -44,6 +44,8 @@ typedef struct worker {
     uint64_t task; /* in hand */
     bool cancelled, gone; /* gone: the other end is */
     int64_t polled_ns;
+    bool leased; /* the task is a job, or help with one: the daemon wants to hear that it goes on */
+    int64_t told_ns; /* when it heard so last */
     worker_model cache[CACHE_CAP];
     uint64_t tick;
 } worker;
@@ -66,6 +68,10 @@ void worker_send_about(worker *w, esp_frame_type type, uint64_t task, const esp_
 void worker_send_error(worker *w, const esp_error *error);
 /* For esp_stop: has a CANCEL come, or is the daemon gone? Looks at the socket at most once a millisecond. */
 bool worker_cancelled(void *worker);
+
+/* From now on nothing may be heard of the job for so long besides its lease: before what cannot be interrupted and does not look at
+ * worker_cancelled, which otherwise tells of itself that the job goes on. With 0 that is over. */
+void worker_lease(worker *w, double seconds);
 
 /* The NODES that come behind HELP, copied. */
 ESP_MUST_CHECK esp_code worker_receive_nodes(worker *w, esp_buf *ret, esp_error *reterr);
