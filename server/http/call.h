@@ -97,6 +97,9 @@ struct esp_stream {
 /* Where a connection is with its request: before the end of its headers, in its body, being answered. */
 typedef enum esp_conn_phase { ESP_CONN_HEADERS, ESP_CONN_BODY, ESP_CONN_BUSY } esp_conn_phase;
 typedef struct esp_conn esp_conn;
+typedef struct esp_target { /* a request's, as it was sent, in MHD's buffer; it ends before the first byte that has no place in one */
+    const char *begin, *end;
+} esp_target;
 typedef struct esp_addresses esp_addresses;
 typedef struct esp_address esp_address; /* one client's */
 
@@ -171,7 +174,12 @@ void esp_conn_set(struct MHD_Connection *connection, esp_conn_phase phase);
 void esp_conn_progress(struct MHD_Connection *connection, size_t bytes); /* of a body */
 bool esp_conn_admit(struct MHD_Connection *connection); /* one request more; false: its address has had too many */
 void esp_conn_address(struct MHD_Connection *connection, char ret_text[48]);
+esp_target *esp_conn_target(struct MHD_Connection *connection); /* of its request under way; NULL: no memory for it */
 void esp_conns_reap(void *user); /* the http */
+/* framing.c */
+void esp_target_note(esp_target *target, const char *text);
+/* What could be read as another request elsewhere, or NULL. */
+const char *esp_framing_wrong(struct MHD_Connection *connection, const char *method, const char *version);
 /* address.c */
 ESP_MUST_CHECK esp_code esp_addresses_create(const esp_config *config, esp_addresses **ret, esp_error *reterr);
 void esp_addresses_free(esp_addresses *a);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The table of open connections, for what MHD does not see: a client that went in the middle of a request (its epoll
  * mode may miss an end that comes together with data), and one that feeds a request so slowly that no pause is long
- * enough for the idle timeout; and for what one address may have (address.c).
+ * enough for the idle timeout, or reads its reply so; and for what one address may have (address.c).
  *
  * Such a socket is shut down, not closed: MHD then finds its end and cleans up by its own rules. A client that ends its
  * sending side early but still wants its answer gets it: nothing is shut down while a request runs, and one that has
@@ -9,9 +9,12 @@
 #include "http/call.h"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
@@ -19,15 +22,17 @@
 #include "server.h"
 
 #define GONE_NS (300 * ESP_NS_PER_MS)
-enum { BODY_RATE = 1024 }; /* bytes a second, on average over idle_s: a body that comes slower is not waited for */
+enum { BODY_RATE = 1024 }; /* bytes a second, on average over idle_s: a body that comes or is taken slower is not waited for */
 
 struct esp_conn {
     esp_http *http;
     int fd;
     uint64_t watch_id;
     esp_conn_phase phase;
-    int64_t since_ns; /* of the phase; in a body, of what is counted in `bytes` */
-    uint64_t bytes;
+    int64_t since_ns; /* of the phase; in a body and a reply, of what is counted from `bytes` on */
+    uint64_t bytes; /* of a body: come since then; of a reply: what the client had taken by then */
+    bool behind; /* of a reply: since then there was always some that the client had not taken */
+    esp_target target;
     esp_address *address; /* NULL: it has too many */
     int64_t gone_ns; /* the client has ended its side; 0 = not yet */
     esp_conn *next, **prev;
@@ -98,6 +103,11 @@ static esp_conn *conn_of(struct MHD_Connection *connection) {
     return info ? info->socket_context : NULL;
 }
 
+esp_target *esp_conn_target(struct MHD_Connection *connection) {
+    esp_conn *conn = conn_of(connection);
+    return conn ? &conn->target : NULL;
+}
+
 void esp_conn_set(struct MHD_Connection *connection, esp_conn_phase phase) {
     esp_conn *conn = conn_of(connection);
     if (!conn) return;
@@ -105,6 +115,7 @@ void esp_conn_set(struct MHD_Connection *connection, esp_conn_phase phase) {
     conn->phase = phase;
     conn->since_ns = esp_clock_now_ns();
     conn->bytes = 0;
+    conn->behind = false;
     pthread_mutex_unlock(&conn->http->conns_lock);
 }
 
@@ -130,9 +141,33 @@ static bool drips(esp_conn *conn, int64_t now, int64_t idle_ns) {
     return slow;
 }
 
+/* What the client's side has acknowledged of all that was ever sent to it; 0 when the kernel does not say. */
+static uint64_t taken(const esp_conn *conn) {
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    return getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_bytes_acked : 0;
+}
+
+/* A reply is taken too slowly. A client that has taken all there is waits for us, and the count begins anew. */
+static bool sips(esp_conn *conn, int64_t now, int64_t idle_ns) {
+    int waiting = 0;
+    if (ioctl(conn->fd, SIOCOUTQ, &waiting) != 0 || waiting == 0) {
+        conn->behind = false;
+        return false;
+    }
+    if (!conn->behind) {
+        conn->behind = true;
+        conn->since_ns = now;
+        conn->bytes = taken(conn);
+    }
+    if (now - conn->since_ns < idle_ns) return false;
+    conn->behind = false;
+    return (double)(taken(conn) - conn->bytes) < (double)(now - conn->since_ns) * 1e-9 * BODY_RATE;
+}
+
 static bool overdue(esp_conn *conn, int64_t now, int64_t idle_ns) {
     int64_t since = conn->gone_ns > conn->since_ns ? conn->gone_ns : conn->since_ns;
-    if (conn->phase == ESP_CONN_BUSY) return false;
+    if (conn->phase == ESP_CONN_BUSY) return sips(conn, now, idle_ns);
     if (conn->gone_ns && now - since > GONE_NS) return true;
     if (conn->phase == ESP_CONN_BODY) return drips(conn, now, idle_ns);
     return conn->phase == ESP_CONN_HEADERS && now - conn->since_ns > idle_ns;

@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,44 +34,12 @@ static void refuse(esp_call *call, esp_code code, const char *message) {
     esp_buf_done(&call->body);
 }
 
-typedef struct framing {
-    int lengths, encodings, hosts;
-    bool chunked, odd; /* odd: a name that is no token, "Transfer-Encoding " say, or a value with bytes that end one elsewhere */
-} framing;
-
-static bool is_token(const char *text, size_t len) {
-    for (size_t i = 0; i < len; i++) {
-        bool good = (text[i] >= '0' && text[i] <= '9') || ((text[i] | 0x20) >= 'a' && (text[i] | 0x20) <= 'z');
-        if (!good && (text[i] == '\0' || !strchr("!#$%&'*+-.^_`|~", text[i]))) return false;
-    }
-    return len > 0;
-}
-
-static enum MHD_Result count_framing(void *user, enum MHD_ValueKind kind, const char *name, size_t name_len, const char *value, size_t len) {
-    framing *f = user;
-    (void)kind;
-    f->odd |= !is_token(name, name_len) || (value && (memchr(value, '\0', len) || memchr(value, '\r', len) || memchr(value, '\n', len)));
-    if (strcasecmp(name, "Content-Length") == 0) f->lengths++;
-    if (strcasecmp(name, "Host") == 0) f->hosts++;
-    if (strcasecmp(name, "Transfer-Encoding") == 0) {
-        f->encodings++;
-        f->chunked = value && strcasecmp(value, "chunked") == 0;
-    }
-    return MHD_YES;
-}
-
-/* Two ways to say where a body ends, and what another server would read as one, are how requests get smuggled past a proxy: such a
- * connection is closed unread. */
-static bool framing_ok(esp_call *call) {
-    framing f = {0};
-    MHD_get_connection_values_n(call->connection, MHD_HEADER_KIND, count_framing, &f);
-    bool good = f.lengths + f.encodings <= 1 && (f.encodings == 0 || f.chunked) && f.hosts <= 1 && !f.odd;
-    if (good) return true;
+/* Such a connection is closed unread. */
+static bool check_framing(esp_call *call, const char *method, const char *version) {
+    const char *wrong = esp_framing_wrong(call->connection, method, version);
+    if (!wrong) return true;
     call->refused = false;
-    refuse(call, ESP_INVALID,
-           f.odd         ? "a header is malformed"
-           : f.hosts > 1 ? "Host must be given once"
-                         : "Content-Length and Transfer-Encoding must be given once, and not both; the only encoding is chunked");
+    refuse(call, ESP_INVALID, wrong);
     return false;
 }
 
@@ -131,15 +100,23 @@ static enum MHD_Result answer_refusal(esp_call *call) {
     return esp_call_send(call);
 }
 
+/* Of a target in absolute form ("http://host/path"), which a client may use without a proxy too (RFC 9112, 3.2.2). */
+static const char *path_of(const char *url) {
+    if (strncasecmp(url, "http://", 7) != 0) return url;
+    const char *path = strchr(url + 7, '/');
+    return path ? path : "/";
+}
+
 /* The first time MHD shows a request: its headers are there. */
-static enum MHD_Result on_headers(esp_http *http, struct MHD_Connection *connection, const char *url, const char *method, void **context) {
-    esp_call *call = esp_call_create(http, connection, url);
+static enum MHD_Result on_headers(esp_http *http, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
+                                  void **context) {
+    esp_call *call = esp_call_create(http, connection, path_of(url));
     if (!call) return MHD_NO;
     *context = call;
     esp_conn_set(connection, ESP_CONN_BODY);
     snprintf(call->method, sizeof call->method, "%s", method);
     esp_call_match(call, method);
-    bool framed = framing_ok(call);
+    bool framed = check_framing(call, method, version);
     check_address(call);
     check_token(call);
     check_draining(call);
@@ -234,9 +211,8 @@ static enum MHD_Result on_complete(esp_call *call) {
 
 static enum MHD_Result on_request(void *user, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
                                   const char *bytes, size_t *len, void **context) {
-    (void)version;
     esp_call *call = *context;
-    if (!call) return on_headers(user, connection, url, method, context);
+    if (!call) return on_headers(user, connection, url, method, version, context);
     pthread_mutex_lock(&call->lock);
     esp_call_state state = call->state;
     pthread_mutex_unlock(&call->lock);
@@ -286,6 +262,14 @@ static int hex(char c) {
     if (c >= '0' && c <= '9') return c - '0';
     c = (char)(c | 0x20);
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* The request target, as it was sent. */
+static void *on_target(void *user, const char *target, struct MHD_Connection *connection) {
+    (void)user;
+    esp_target *kept = esp_conn_target(connection);
+    if (kept) esp_target_note(kept, target);
+    return NULL; /* the request's context: none yet */
 }
 
 /* Percent-decoding in place. %00 and what is not an escape stay as they are: a text with a NUL inside would be cut. */
@@ -348,13 +332,18 @@ static esp_code parse_host(const char *host, int port, bool tokens, address *ret
     return ESP_OK;
 }
 
+/* The kernel is given no more than this ahead: a client that does not read holds little memory, and one that reads slowly but well enough
+ * is seen to (MHD's idle timeout starts anew whenever some can be written). */
+enum { UNSENT = 16 << 10 };
+
 static esp_code open_socket(const address *a, int *ret_fd, int *ret_port, esp_error *reterr) {
     address bound;
     socklen_t len = a->any.sa_family == AF_INET ? sizeof a->v4 : sizeof a->v6, bound_len = sizeof bound;
-    int yes = 1;
+    int yes = 1, unsent = UNSENT;
     int fd = socket(a->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) return esp_fail_errno(reterr, ESP_IO, "make a socket");
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent); /* the connections have it from here */
     if (bind(fd, &a->any, len) != 0 || listen(fd, 1024) != 0 || getsockname(fd, &bound.any, &bound_len) != 0) {
         esp_code code = esp_fail_errno(reterr, ESP_IO, "listen on port %d", ntohs(a->v4.sin_port));
         close(fd);
@@ -375,7 +364,9 @@ static esp_code start_mhd(esp_http *http, const address *a, int fd, esp_error *r
         {MHD_OPTION_CONNECTION_LIMIT, config->connections, NULL},
         {MHD_OPTION_CONNECTION_TIMEOUT, config->idle_s, NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, 32 << 10, NULL},
-        {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
+        /* Strictness is ours (framing.c): MHD's own answer to a request without Host is a page inside its own headers. */
+        {MHD_OPTION_STRICT_FOR_CLIENT, 0, NULL},
+        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_target, http},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, http},
         {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)esp_conn_notify, http},
         {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)on_unescape, http},

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Requests that hide something from libmicrohttpd's parser are refused, and sound ones that look odd are not; and clients that read a
+ * reply too slowly are let go. */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "support/rail.h"
+
+#define REQUEST "GET /healthz HTTP/1.1\r\nHost: x\r\n"
+#define LAST    "Connection: close\r\n\r\n"
+
+static test_daemon d;
+
+typedef struct bytes {
+    const char *text;
+    size_t len;
+} bytes;
+#define BYTES(text)                                                                                                                                  \
+    { text, sizeof(text) - 1 }
+
+static int status_of(const char *request, size_t len, char *text, size_t room) {
+    int status = 0;
+    http_raw(&d, request, len, text, room);
+    return sscanf(text, "HTTP/1.1 %d ", &status) == 1 ? status : 0;
+}
+
+START_TEST(framing__hidden_bytes_are_refused) {
+    static const bytes wrong[] = {
+        BYTES(REQUEST "X-A: b\r\n c\r\n" LAST), /* folded: the token "c" would join the name */
+        BYTES(REQUEST "X-A: b\r\n\tc\r\n\r\n"),
+        BYTES("GET /healthz HTTP/1.1\r\n Host: x\r\n\r\n"),
+        BYTES(REQUEST "X-A: b\0c\r\n" LAST),
+        BYTES(REQUEST "X-A: b\0\r\n" LAST),
+        BYTES(REQUEST "X-A: b\0c\r\n\r\n"),
+        BYTES(REQUEST "X-A: b\0\0\0c\r\n\r\n"),
+        BYTES(REQUEST "X-A:\0b\r\n" LAST),
+        BYTES(REQUEST "X-A: b\001c\r\n" LAST),
+        BYTES(REQUEST "X-A: b\177c\r\n" LAST),
+        BYTES(REQUEST "X-A: b\rc\r\n" LAST),
+        BYTES(REQUEST "X-A: b\n" LAST),
+        BYTES(REQUEST "X-A: b\r\n\n"),
+        BYTES("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 2\0 2\r\nConnection: close\r\n\r\n{}"),
+        BYTES("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\0gzip\r\nConnection: close\r\n\r\n0\r\n\r\n"),
+        BYTES("GET /healthz\0/../v1/models HTTP/1.1\r\nHost: x\r\n" LAST),
+        BYTES("GET /v1/models?limit=1\0&limit=2 HTTP/1.1\r\nHost: x\r\n" LAST),
+        BYTES("GET\0 /healthz HTTP/1.1\r\nHost: x\r\n" LAST),
+        BYTES("GET  /healthz HTTP/1.1\r\nHost: x\r\n" LAST),
+        BYTES("GET /healthz /v1/models HTTP/1.1\r\nHost: x\r\n" LAST),
+        BYTES("GET /v1/models?name=a\tb HTTP/1.1\r\nHost: x\r\n" LAST),
+        BYTES("GET /healthz HTTP/1.1\r\n" LAST), /* no Host */
+    };
+    char text[4096];
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        int status = status_of(wrong[i].text, wrong[i].len, text, sizeof text);
+        ck_assert_msg(status == 400 && strstr(text, "\"code\":\"INVALID\"") && strstr(text, "\r\nConnection: close\r\n"), "%zu: %.400s", i, text);
+        ck_assert_msg(!strstr(text + 1, "HTTP/1.1 "), "%zu, a second reply: %.600s", i, text);
+    }
+}
+END_TEST
+
+START_TEST(framing__odd_but_sound_requests_are_answered) {
+    static const char *const good[] = {
+        REQUEST "X-Empty:\r\nX-Blank:   \r\nX-Tab:\tb\tc \t\r\n" LAST,
+        REQUEST "X-High: caf\xc3\xa9\r\nCookie: a=b; c=\"d\"\r\nX-Bare:b:c\r\n" LAST,
+        REQUEST "X-A: b\r\nX-A: c\r\nx-a: d\r\n" LAST,
+        "GET /healthz HTTP/1.0\r\n\r\n",
+        "GET http://somewhere:80/healthz HTTP/1.1\r\nHost: somewhere:80\r\n" LAST,
+        "GET /v1/models?name=%61%20%00b&limit=1 HTTP/1.1\r\nHost: x\r\n" LAST,
+        "GET /v1/%6d%6Fdels?limit=1 HTTP/1.1\r\nHost: x\r\n" LAST,
+        "GET /v1/models?limit=1&sort=-id HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n" LAST,
+    };
+    char text[4096];
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        int status = status_of(good[i], strlen(good[i]), text, sizeof text);
+        ck_assert_msg(status == 200, "%zu: %.400s", i, text);
+    }
+    esp_buf large = {0};
+    esp_buf_puts(&large, REQUEST);
+    for (int i = 0; i < 100; i++) esp_buf_printf(&large, "X-%d: %0200d\r\n", i, i);
+    esp_buf_puts(&large, LAST);
+    int status = status_of(esp_buf_text(&large), large.len, text, sizeof text);
+    ck_assert_msg(status == 200, "%.400s", text);
+    esp_buf_done(&large);
+}
+END_TEST
+
+/* The parser's buffer grows and moves while a request comes in pieces: nothing of that is to look like a hidden byte. */
+START_TEST(framing__requests_in_pieces_are_answered) {
+    esp_buf request = {0};
+    char text[8192];
+    int kept = 0;
+    for (int k = 0; k < 2; k++) {
+        esp_buf_puts(&request, "POST /v1/models?kind=policy&name=%70 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");
+        for (int i = 0; i < 12; i++) esp_buf_printf(&request, "X-%d: %0*d\r\n", i, 150 * i + 1, i);
+        esp_buf_printf(&request, "Content-Length: 2\r\n%s\r\n{}", k ? "Connection: close\r\n" : "");
+    }
+    int fd = http_raw_send(&d, "", 0, false), yes = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    for (size_t at = 0, n = 1; at < request.len; at += n, n = n % 97 + 13) {
+        if (n > request.len - at) n = request.len - at;
+        ck_assert_int_eq(send(fd, request.data + at, n, MSG_NOSIGNAL), (ssize_t)n);
+        usleep(300);
+    }
+    http_raw_read(fd, text, sizeof text);
+    for (const char *at = text; (at = strstr(at, "HTTP/1.1 400 ")); at++) kept++;
+    ck_assert_msg(kept == 2 && !strstr(text, "header") && strstr(text, "layers"), "%s", text); /* refused for what the body says */
+    esp_buf_done(&request);
+}
+END_TEST
+
+/* ---- slow readers --------------------------------------------------------------------------------------------------- */
+
+static int connections(const test_daemon *daemon) {
+    http_reply reply = http_get(daemon, "/metrics");
+    const char *line = strstr(reply.body, "\nespalier_http_connections ");
+    ck_assert_ptr_nonnull(line);
+    int n = atoi(line + strlen("\nespalier_http_connections "));
+    http_done(&reply);
+    return n;
+}
+
+/* A client with a small window, so that little of the reply is with the kernels. */
+static int read_slowly(const test_daemon *daemon, const char *request) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)daemon->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), room = 2048, segment = 88;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+    setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    ck_assert_int_eq(send(fd, request, strlen(request), MSG_NOSIGNAL), (ssize_t)strlen(request));
+    return fd;
+}
+
+/* Some 4 KB/s is slow, and good enough; 0.9 KB/s is not, though the connection is never idle. */
+START_TEST(slow__readers_are_cut) {
+    static const char *const options[] = {"--idle-s", "10", "--workers", "1", NULL};
+    static const char request[] = "GET /v1/datasets/rail/data HTTP/1.1\r\nHost: x\r\n\r\n";
+    test_daemon own = {0};
+    char text[4096];
+    daemon_start(&own, options);
+    rail_upload_data(&own, "rail", 2000);
+    int slow = read_slowly(&own, request), slower = read_slowly(&own, request), open = 3;
+    for (int turn = 0; turn < 300 && (open == 3 || turn < 140); turn++) {
+        ck_assert_int_gt(recv(slow, text, 400, 0), 0);
+        ck_assert_int_ge(recv(slower, text, 95, 0), 0);
+        usleep(100000);
+        if (turn % 5 == 4) open = connections(&own);
+    }
+    ck_assert_int_eq(open, 2);
+    for (int i = 0; i < 50; i++) ck_assert_int_gt(recv(slow, text, sizeof text, 0), 0);
+    close(slow);
+    close(slower);
+    ck_assert_int_eq(daemon_finish(&own, 0), 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("framing");
+    TCase *c = tcase_create("framing");
+    tcase_set_timeout(c, 90);
+    tcase_add_test(c, framing__hidden_bytes_are_refused);
+    tcase_add_test(c, framing__odd_but_sound_requests_are_answered);
+    tcase_add_test(c, framing__requests_in_pieces_are_answered);
+    tcase_add_test(c, slow__readers_are_cut);
+    suite_add_tcase(suite, c);
+    daemon_start(&d, NULL);
+    return daemon_finish(&d, run_suite(suite));
+}
