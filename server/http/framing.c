@@ -4,9 +4,10 @@
  * libmicrohttpd 0.9.75 hides some of what it was sent: a value ends at its first NUL, a folded line is joined to the name above it, any
  * number of spaces parts a request line. But its names and values point into the buffer that the request was received in, where one line
  * stands right behind the other, with NULs for what ended it. So whatever is hidden is a gap: the request target must follow the method,
- * the version the target, each header its predecessor's CR LF. Of the last header nothing tells the end but the four NULs of CR LF CR LF;
- * a value that has four NULs of its own is taken for one without. Releases from 1.0 on refuse all of this themselves, and keep what they
- * read elsewhere. */
+ * the version the target, each header its predecessor's CR LF. Of the last header nothing tells the end but the four NULs of CR LF CR LF:
+ * an end that leaves as many there - a value with four NULs, an empty line of LF alone where the byte behind it is 0 - is taken for one.
+ * Releases from 1.0 on refuse all of this themselves, and keep what they read elsewhere.
+ */
 #include <string.h>
 #include <strings.h>
 

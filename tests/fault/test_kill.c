@@ -162,6 +162,7 @@ static void cleanup(void) {
 }
 
 int main(void) {
+    wire_checks = true;
     Suite *suite = suite_create("kill");
     TCase *c = tcase_create("kill");
     tcase_set_timeout(c, getenv("ESP_KILLS") ? 7200 : 240);

@@ -142,6 +142,7 @@ START_TEST(addresses__exempt_ones_are_checked_at_the_start) {
 END_TEST
 
 int main(void) {
+    wire_checks = true;
     static const char *const options[] = {
         "--address-exempt", "10.0.0.0/8 fd00::1", "--address-connections", "4", "--address-requests", "20", "--idle-s", "1", "--workers", "1", NULL};
     Suite *suite = suite_create("addresses");

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "support/rail.h"
+#include "support/traffic.h"
 #include "support/schema.h"
 
 static test_daemon d;
@@ -209,10 +210,13 @@ START_TEST(plan__is_refused_when_the_queue_is_full) {
     rail_upload_random(&small, "wide", 32, 1);
     rail_store_task(&small, "reach", "wide", 20);
     char command[1024];
+    traffic_relay relay;
+    traffic_relay_start(&relay, &small);
     snprintf(command, sizeof command,
-             "for i in 1 2 3 4 5 6; do curl -s -o /dev/null -w '%%{http_code} %%header{retry-after}\\n' -X POST %s/v1/plans -d "
+             "for i in 1 2 3 4 5 6; do curl -s -H Content-Type:application/json -o /dev/null -w '%%{http_code} %%header{retry-after}\\n' -X POST "
+             "%s/v1/plans -d "
              "'{\"task\":\"reach\",\"y\":[[0.3,0.1]],\"goal\":[0.5],\"deadline_ms\":800}' & done; wait",
-             small.base);
+             relay.base);
     FILE *pipe = popen(command, "r");
     ck_assert_ptr_nonnull(pipe);
     char line[64];
@@ -222,6 +226,7 @@ START_TEST(plan__is_refused_when_the_queue_is_full) {
         busy += strncmp(line, "503 1", 5) == 0;
     }
     pclose(pipe);
+    ck_assert_int_eq(traffic_relay_finish(&relay, 0), 0);
     ck_assert_int_eq(daemon_finish(&small, 0), 0);
     ck_assert_int_eq(ok, 2);
     ck_assert_int_eq(busy, 4);

@@ -11,7 +11,9 @@
 #include "support/daemon.h"
 #include "support/http.h"
 #include "support/schema.h"
+#include "support/traffic.h"
 
+static traffic_relay relay; /* between them: every exchange of theirs is recorded and checked */
 static test_daemon espalierd; /* the recipes' output goes into its directory */
 
 static const char *read_text(const char *name) {
@@ -211,8 +213,9 @@ int main(void) {
     char check[128];
     const char *build = getenv("ESPALIER_BUILD");
     snprintf(check, sizeof check, "%s/espalier-check", build ? build : "build/release");
-    setenv("ESPALIER", espalierd.base, 1);
+    traffic_relay_start(&relay, &espalierd);
+    setenv("ESPALIER", relay.base, 1);
     setenv("ESPALIER_CHECK", check, 1);
     setenv("SAMPLES", "40", 1);
-    return daemon_finish(&espalierd, run_suite(suite));
+    return daemon_finish(&espalierd, traffic_relay_finish(&relay, run_suite(suite)));
 }

@@ -11,6 +11,7 @@
 #include "c/espalier.h"
 #include "http/http.h"
 #include "support/http.h"
+#include "support/traffic.h"
 #include "tokens.h"
 
 static test_daemon d;
@@ -267,17 +268,20 @@ START_TEST(tokens__clients_take_them) {
     esp_client *client = NULL;
     esp_client_error error = {0};
     json_t *reply = NULL;
-    ck_assert_int_eq(esp_client_open(d.base, reader, &client, &error), ESP_CLIENT_OK);
+    traffic_relay relay;
+    traffic_relay_start(&relay, &d);
+    ck_assert_int_eq(esp_client_open(relay.base, reader, &client, &error), ESP_CLIENT_OK);
     ck_assert_int_eq(esp_client_call(client, "GET", "/v1/models", NULL, 5000, &reply, &error), ESP_CLIENT_OK);
     json_decref(reply);
     ck_assert_int_eq(esp_client_call(client, "POST", "/v1/plans", NULL, 5000, NULL, &error), ESP_CLIENT_REFUSED);
     ck_assert_int_eq((int)error.status, 403);
     esp_client_close(client);
-    setenv("ESPALIER", d.base, 1);
+    setenv("ESPALIER", relay.base, 1);
     setenv("ESPALIER_TOKEN", reader, 1);
     ck_assert_int_eq(system("clients/curl/bounds.sh >/dev/null 2>&1"), 0);
     unsetenv("ESPALIER_TOKEN");
     ck_assert_int_ne(system("clients/curl/bounds.sh >/dev/null 2>&1"), 0);
+    ck_assert_int_eq(traffic_relay_finish(&relay, 0), 0);
 }
 END_TEST
 

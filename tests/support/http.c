@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "support/schema.h"
+#include "support/traffic.h"
 
 /* ---- requests ------------------------------------------------------------------------------------------------------- */
 
@@ -260,6 +261,19 @@ void expect_problem(const http_reply *reply, int status, const char *code, const
 
 /* ---- raw ------------------------------------------------------------------------------------------------------------ */
 
+/* What was sent at first on each connection, until the reply is read and the two are held against the description. */
+enum { RAW_MAX = 1024 };
+static esp_buf raw_sent[RAW_MAX];
+
+static void check_raw(int fd, const char *text, size_t got, bool all) {
+    char why[400] = "";
+    if (fd < RAW_MAX && all) {
+        bool good = traffic_check(raw_sent[fd].data, raw_sent[fd].len, text, got, why, sizeof why);
+        ck_assert_msg(good, "not as documented: %s\n%.300s\n-> %.600s", why, esp_buf_text(&raw_sent[fd]), text);
+    }
+    if (fd < RAW_MAX) esp_buf_done(&raw_sent[fd]);
+}
+
 int http_raw_send(const test_daemon *daemon, const char *bytes, size_t len, bool half) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)daemon->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -271,6 +285,8 @@ int http_raw_send(const test_daemon *daemon, const char *bytes, size_t len, bool
         done += (size_t)n;
     }
     if (half) shutdown(fd, SHUT_WR);
+    if (fd < RAW_MAX) esp_buf_done(&raw_sent[fd]);
+    if (fd < RAW_MAX) esp_buf_put(&raw_sent[fd], bytes, len);
     return fd;
 }
 
@@ -284,6 +300,7 @@ size_t http_raw_read(int fd, char *ret_text, size_t room) {
     }
     ret_text[got] = '\0';
     close(fd);
+    check_raw(fd, ret_text, got, got + 1 < room);
     return got;
 }
 

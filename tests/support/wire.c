@@ -5,13 +5,15 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "base/buf.h"
+#include "support/traffic.h"
 
 int wire_dial(int port) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -43,6 +45,21 @@ static size_t whole(const char *text, const char **ret_body) {
     return (size_t)(end + 4 - text) + strtoull(length + 17, NULL, 10);
 }
 
+bool wire_checks;
+
+/* Ends the process when it is not as documented: this may be a thread or a child of the test. */
+static void check(const char *head, size_t n, const wire_request *request, const char *got, size_t len) {
+    char why[400] = "";
+    esp_buf sent = {0};
+    esp_buf_put(&sent, head, n);
+    if (request->body) esp_buf_put(&sent, request->body, request->len);
+    if (!traffic_check(sent.data, sent.len, got, len, why, sizeof why)) {
+        fprintf(stderr, "not as documented: %s\n%.600s\n-> %.600s\n", why, esp_buf_text(&sent), got);
+        abort();
+    }
+    esp_buf_done(&sent);
+}
+
 int wire_call(int fd, const wire_request *request, char *ret, size_t room, const char **ret_body) {
     char head[2048];
     int n = snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\n%s", request->method, request->path,
@@ -60,5 +77,6 @@ int wire_call(int fd, const wire_request *request, char *ret, size_t room, const
         ret[got] = '\0';
         if (!wanted) wanted = whole(ret, ret_body);
     }
+    if (wire_checks) check(head, (size_t)n, request, ret, got);
     return strncmp(ret, "HTTP/1.1 ", 9) == 0 ? atoi(ret + 9) : 0;
 }

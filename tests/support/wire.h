@@ -3,6 +3,7 @@
 #ifndef ESP_TESTS_WIRE_H
 #define ESP_TESTS_WIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct wire_request {
@@ -11,6 +12,9 @@ typedef struct wire_request {
     const void *body; /* NULL: none */
     size_t len;
 } wire_request;
+
+/* Set by tests: every exchange is held against schema/api/openapi.json (traffic.h). Benchmarks have no time for it. */
+extern bool wire_checks;
 
 /* A connection to 127.0.0.1, -1 when nobody is there. */
 int wire_dial(int port);
