@@ -157,12 +157,21 @@ void *esp_call_upload_state(const esp_call *call) {
     return call->upload;
 }
 
+/* A content type that names no charset, or the one there is. */
+static bool in_utf8(const char *type) {
+    const char *charset = type ? strcasestr(type, "charset=") : NULL;
+    if (!charset) return true;
+    charset += 8 + (charset[8] == '"');
+    return strncasecmp(charset, "utf-8", 5) == 0 || strncasecmp(charset, "utf8", 4) == 0 || strncasecmp(charset, "us-ascii", 8) == 0;
+}
+
 esp_code esp_call_json_check(const esp_call *call, esp_error *reterr) {
     const char *type = esp_call_header(call, "Content-Type");
     size_t len = type ? strcspn(type, "; \t") : 0;
     bool json = !type || (len == 16 && strncasecmp(type, "application/json", len) == 0) ||
                 (len == 33 && strncasecmp(type, "application/x-www-form-urlencoded", len) == 0); /* what curl -d says unasked */
     if (!json) return esp_fail(reterr, ESP_MEDIA_TYPE, "the body must be application/json, not %.60s", type);
+    if (!in_utf8(type)) return esp_fail(reterr, ESP_MEDIA_TYPE, "the body must be UTF-8, not %.60s", type);
     return call->body.len ? ESP_OK : esp_fail(reterr, ESP_INVALID, "the body is empty; JSON is expected");
 }
 

@@ -187,8 +187,14 @@ START_TEST(bad_input__json_that_is_none) {
     expect_problem(&reply, 400, "INVALID", NULL);
     http_done(&reply);
     esp_buf_done(&deep);
-    reply = http_post(&d, "/v1/tasks", "text/csv", "a,b", 3);
-    expect_problem(&reply, 415, "MEDIA_TYPE", NULL);
+    static const char *const types[] = {"text/csv", "application/jsonx", "application/json; charset=utf-16", "application/json;charset=\"latin1\""};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        reply = http_post(&d, "/v1/tasks", types[i], "{}", 2);
+        expect_problem(&reply, 415, "MEDIA_TYPE", NULL);
+        http_done(&reply);
+    }
+    reply = http_post(&d, "/v1/tasks", "Application/JSON; charset=UTF-8", "{}", 2);
+    expect_problem(&reply, 400, "INVALID", "/name");
     http_done(&reply);
 }
 END_TEST
