@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "log.h"
@@ -49,6 +50,39 @@ void esp_ontime_rest(int64_t began_ns) {
     if (owed_ns < REST_LEAST_NS) return;
     nanosleep(&(struct timespec){0, owed_ns < REST_MOST_NS ? owed_ns : REST_MOST_NS}, NULL);
     owed_ns = 0;
+}
+
+#define PACE_NS (100 * ESP_NS_PER_MS)
+#define CALM_NS (1 * ESP_NS_PER_S)
+#define BUSY    0.5 /* of the time, at which a thread is ordinary from then on, */
+#define CALM    0.1 /* and under which it is idle */
+
+static int64_t thread_ran_ns(void) {
+    struct timespec ran = {0, 0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ran);
+    return ran.tv_sec * ESP_NS_PER_S + ran.tv_nsec;
+}
+
+void esp_ontime_pace(esp_urgency urgency, int64_t now_ns) {
+    static _Thread_local struct {
+        int64_t since_ns, ran_ns, calm_ns; /* calm_ns: since when it is idle; 0: it is not */
+        bool ordinary;
+    } t;
+    if (!allowed || now_ns - t.since_ns < PACE_NS) return;
+    int64_t ran_ns = thread_ran_ns();
+    double share = (double)(ran_ns - t.ran_ns) / (double)(now_ns - t.since_ns);
+    t.calm_ns = share >= CALM ? 0 : t.calm_ns ? t.calm_ns : t.since_ns;
+    if (!t.ordinary && share > BUSY) {
+        t.ordinary = true;
+        esp_ontime_leave();
+        setpriority(PRIO_PROCESS, (id_t)gettid(), 0);
+    } else if (t.ordinary && t.calm_ns && now_ns - t.calm_ns >= CALM_NS) {
+        t.ordinary = false;
+        setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS);
+        set_policy(urgency);
+    }
+    t.since_ns = now_ns;
+    t.ran_ns = ran_ns;
 }
 
 void esp_ontime_lock_init(pthread_mutex_t *ret_lock) {

@@ -25,6 +25,11 @@ void esp_ontime_leave(void); /* an ordinary thread again */
  * so that a processor is never its own. Not for more than 2 ms, as plans may wait for the thread. */
 void esp_ontime_rest(int64_t began_ns);
 
+/* An urgent thread that others keep busy, at each request: when it has run for more than half of the last tenth of a second it goes on as
+ * an ordinary thread of ordinary niceness, so that a flood takes its share of the processors and not those of the plans, until it has
+ * been nearly idle for a second. */
+void esp_ontime_pace(esp_urgency urgency, int64_t now_ns);
+
 /* A lock on a plan's way: who holds it is as urgent as who waits for it. */
 void esp_ontime_lock_init(pthread_mutex_t *ret_lock);
 

@@ -6,8 +6,7 @@
  * stands right behind the other, with NULs for what ended it. So whatever is hidden is a gap: the request target must follow the method,
  * the version the target, each header its predecessor's CR LF. Of the last header nothing tells the end but the four NULs of CR LF CR LF:
  * an end that leaves as many there - a value with four NULs, an empty line of LF alone where the byte behind it is 0 - is taken for one.
- * Releases from 1.0 on refuse all of this themselves, and keep what they read elsewhere.
- */
+ * Releases from 1.0 on refuse all of this themselves, and keep what they read elsewhere. */
 #include <string.h>
 #include <strings.h>
 

@@ -112,6 +112,7 @@ static enum MHD_Result on_headers(esp_http *http, struct MHD_Connection *connect
                                   void **context) {
     esp_call *call = esp_call_create(http, connection, path_of(url));
     if (!call) return MHD_NO;
+    esp_ontime_pace(ESP_URGENCY_HTTP, call->arrived_ns);
     *context = call;
     esp_conn_set(connection, ESP_CONN_BODY);
     snprintf(call->method, sizeof call->method, "%s", method);

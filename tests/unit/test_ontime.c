@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "ontime.h"
 
 START_TEST(lag__is_the_longest_of_late) {
@@ -54,6 +55,31 @@ static int policy_inherited(void) {
     pthread_join(thread, NULL);
     return policy;
 }
+
+static void *keep_busy(void *user) {
+    int *policies = user;
+    policies[0] = sched_getscheduler(0);
+    for (int64_t end = esp_clock_now_ns() + 400 * ESP_NS_PER_MS, now; (now = esp_clock_now_ns()) < end;) esp_ontime_pace(ESP_URGENCY_HTTP, now);
+    policies[1] = sched_getscheduler(0);
+    nanosleep(&(struct timespec){1, 200000000}, NULL);
+    esp_ontime_pace(ESP_URGENCY_HTTP, esp_clock_now_ns());
+    policies[2] = sched_getscheduler(0);
+    return NULL;
+}
+
+/* A thread that is always busy is urgent no more; after a second of rest it is again. */
+START_TEST(urgency__is_laid_down_by_who_is_kept_busy) {
+    pthread_t thread;
+    int policies[3];
+    esp_ontime_init();
+    esp_ontime_enter(ESP_URGENCY_HTTP);
+    ck_assert_int_eq(pthread_create(&thread, NULL, keep_busy, policies), 0);
+    esp_ontime_leave();
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(policies[1], SCHED_OTHER);
+    ck_assert_int_eq(policies[2], policies[0]); /* SCHED_RR, or what it was where that is refused */
+}
+END_TEST
 
 /* Refused, every thread stays as it was. */
 START_TEST(urgency__is_inherited_until_leave) {
@@ -113,6 +139,7 @@ int main(void) {
     tcase_add_test(tc, lag__is_the_longest_of_late);
     tcase_add_test(tc, lag__of_what_was_early_or_is_absurd);
     tcase_add_test(tc, lag__of_many_threads_loses_none);
+    tcase_add_test(tc, urgency__is_laid_down_by_who_is_kept_busy);
     tcase_add_test(tc, urgency__is_inherited_until_leave);
     tcase_add_test(tc, lock__lends_its_holder_the_urgency_of_who_waits);
     suite_add_tcase(suite, tc);
