@@ -109,6 +109,18 @@ static void soft_uses(writer *w) {
     }
 }
 
+/* A cut over steps that the model has. */
+static bool cut_fits(const writer *w, const esp_cut *cut) {
+    return cut->at[cut->n - 1] < w->e->n_y;
+}
+
+static void cut_uses(writer *w) {
+    for (int c = 0; c < w->p->cuts->n; c++) {
+        const esp_cut *cut = &w->p->cuts->list[c];
+        for (int k = 0; cut_fits(w, cut) && k < cut->n; k++) w->needed[cut->at[k]] = true;
+    }
+}
+
 static void window_uses(writer *w, int t, const double *row) {
     for (int s = 0; s < w->p->history; s++, row += w->p->ny) {
         int at = esp_window_y(w->p, t, s);
@@ -122,6 +134,7 @@ static void mark_uses(writer *w) {
     cost_uses(w);
     limit_uses(w);
     soft_uses(w);
+    cut_uses(w);
     for (int t = w->horizon - 1; t >= 0; t--) {
         for (int j = 0; j < step->n_r; j++)
             if (w->ranges->p_upper[t * step->n_r + j] > 0.0) window_uses(w, t, step->c + (size_t)j * (size_t)step->n_x);
@@ -311,13 +324,24 @@ static void value_rows(writer *w) {
     }
 }
 
-static void halfspace_rows(writer *w) {
+static void halfscut_rows(writer *w) {
     const esp_problem *p = w->p;
     for (int t = 0; t < w->horizon; t++) {
         for (int k = 0; k < p->n_halfspaces; k++) {
             (void)esp_lp_add_row(&w->e->lp, -INFINITY, p->halfspaces[k].b);
             for (int i = 0; i < p->ny; i++) put_output(w, t * p->ny + i, p->halfspaces[k].a[i]);
         }
+    }
+}
+
+static void cut_rows(writer *w) {
+    esp_encoding *e = w->e;
+    for (int c = 0; c < w->p->cuts->n; c++) {
+        const esp_cut *cut = &w->p->cuts->list[c];
+        if (!cut_fits(w, cut)) continue;
+        int row = e->cut[e->n_cuts] = esp_lp_add_row(&e->lp, -INFINITY, cut->most);
+        for (int k = 0; k < cut->n; k++) put_output(w, cut->at[k], cut->weight[k]);
+        e->cut_most[e->n_cuts++] = e->lp.row_upper[row];
     }
 }
 
@@ -563,11 +587,13 @@ static bool take(writer *w) {
     e->soft = ESP_NEW(e->arena, int, w->horizon * p->n_softs + 1);
     e->squares = ESP_NEW(e->arena, esp_square, count_squares(p) + 1);
     e->faces = ESP_NEW(e->arena, esp_face, count_faces(p) + 1);
+    e->cut = ESP_NEW(e->arena, int, p->cuts->n + 1);
+    e->cut_most = ESP_NEW(e->arena, double, p->cuts->n + 1);
     w->needed = ESP_NEW(e->arena, bool, e->n_y);
     w->weight = ESP_NEW(e->arena, double, e->n_y);
     w->row = ESP_NEW(e->arena, double, p->step->n_x + 1);
     if (!e->u || !e->y || !e->y_minus || !e->y_at || !e->r || !e->w || !e->a || !e->knap || !e->soft || !e->squares || !e->faces || !w->needed ||
-        !w->weight || !w->row)
+        !e->cut || !e->cut_most || !w->weight || !w->row)
         return false;
     for (int k = 0; k < e->n_y; k++) {
         w->needed[k] = false;
@@ -592,7 +618,8 @@ esp_code esp_encode(const esp_problem *problem, const esp_ranges *ranges, int ho
     for (int t = 0; t < horizon; t++) step_rows(&w, t);
     rate_rows(&w);
     value_rows(&w);
-    halfspace_rows(&w);
+    halfscut_rows(&w);
+    cut_rows(&w);
     avoid_rows(&w);
     soft_rows(&w);
     cost_rows(&w);

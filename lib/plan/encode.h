@@ -80,6 +80,8 @@ typedef struct esp_encoding {
     esp_square *squares;
     esp_face *faces;
     int binaries; /* unstable ReLUs */
+    int n_cuts, *cut; /* rows of the problem's cuts over these steps */
+    double *cut_most; /* their right sides */
     int cutoff_row; /* sum of the cost columns <= INFINITY; -1 in the big-M form */
 } esp_encoding;
 

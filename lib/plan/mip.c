@@ -7,12 +7,16 @@
 #include <string.h>
 
 #include "plan/cbc.h"
+#include "plan/pace.h"
 #include "plan/tree.h"
 
 #define ROUNDS          12 /* searches, each with more tangents than the last */
 #define POLISH_SOLVES   60
 #define TIGHTEN_SHARE   0.35 /* of the time left */
 #define TIGHTEN_SECONDS 30.0 /* and never longer */
+#define PACE_SHARE      0.45 /* of the time left, for cuts */
+#define PACE_SECONDS    15.0 /* and never longer */
+#define PACE_LEAST      0.5 /* with less they do not come in time to be of use */
 #define MARGIN_SHARE    0.1 /* of the time left, kept back: CBC's limit is soft */
 #define MARGIN_SECONDS  0.005
 #define LEAST_SECONDS   0.01 /* less is not worth starting CBC for, which would overrun it */
@@ -146,6 +150,15 @@ static double tightening_cutoff(const esp_root *root) {
     return uses_tree(root->problem) ? esp_root_cutoff(root->track) : best + esp_solver_tolerance(best);
 }
 
+/* Pays where the tree is large. CBC does without, so that each is the other's check. */
+static esp_code cut(esp_root *root, esp_error *reterr) {
+    const esp_tree_options options = ESP_TREE_OPTIONS_INIT;
+    double seconds = fmin(PACE_SHARE * esp_track_left(root->track), PACE_SECONDS);
+    bool large = esp_ranges_unstable(root->ranges) >= options.lazy_from;
+    if (!uses_tree(root->problem) || !large || seconds < PACE_LEAST || esp_track_met(root->track)) return ESP_OK;
+    return esp_pace_find(root, seconds, reterr);
+}
+
 static esp_code prepare(esp_root *root, esp_error *reterr) {
     esp_track *track = root->track;
     esp_code code = esp_root_relax(root, reterr);
@@ -155,7 +168,7 @@ static esp_code prepare(esp_root *root, esp_error *reterr) {
     double left = esp_track_left(track), seconds = fmin(TIGHTEN_SHARE * left, TIGHTEN_SECONDS);
     code = esp_root_tighten(root, tightening_cutoff(root), seconds, reterr);
     if (code == ESP_OK && !root->nothing_below) code = esp_root_relax(root, reterr);
-    return code;
+    return code == ESP_OK && !root->nothing_below ? cut(root, reterr) : code;
 }
 
 const char *esp_mip_method(const esp_problem *problem) {

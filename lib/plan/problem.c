@@ -79,10 +79,11 @@ static bool take_memory(esp_problem *p) {
     p->y_lower = ESP_NEW(p->arena, double, hy);
     p->y_upper = ESP_NEW(p->arena, double, hy);
     p->pieces = ESP_NEW(p->arena, esp_piece, p->horizon * p->task->n_stage + p->task->n_terminal + 1);
+    p->cuts = ESP_NEW(p->arena, esp_cuts, 1);
     p->x = ESP_NEW(p->arena, double, p->step->n_x);
     p->r = ESP_NEW(p->arena, double, p->step->n_r + 1);
     p->y = ESP_NEW(p->arena, double, p->ny);
-    return p->u_last && p->u_lower && p->u_upper && p->y_lower && p->y_upper && p->pieces && p->x && p->r && p->y;
+    return p->u_last && p->u_lower && p->u_upper && p->y_lower && p->y_upper && p->pieces && p->cuts && p->x && p->r && p->y;
 }
 
 static bool take_past(esp_problem *p, const esp_plan_request *request) {
@@ -109,6 +110,7 @@ esp_code esp_problem_create(const esp_task *task, const esp_program *step, int h
         esp_arena_free(arena);
         return esp_fail(reterr, ESP_NOMEM, "a planning problem of %d steps", task->horizon);
     }
+    p->cuts->n = 0;
     input_box(p);
     list_pieces(p, goal);
     code = esp_limits_take(p, y_data_lower, y_data_upper, reterr);
@@ -121,6 +123,16 @@ esp_code esp_problem_create(const esp_task *task, const esp_program *step, int h
 
 void esp_problem_free(esp_problem *problem) {
     if (problem) esp_arena_free(problem->arena);
+}
+
+esp_code esp_problem_cut(const esp_problem *p, int n, const int *at, const double *weight, double most, esp_error *reterr) {
+    int *my_at = ESP_NEW(p->arena, int, n);
+    double *my_weight = ESP_NEW(p->arena, double, n);
+    if (!my_at || !my_weight || p->cuts->n == ESP_MAX_CUTS) return esp_fail(reterr, ESP_NOMEM, "%d cuts", p->cuts->n + 1);
+    memcpy(my_at, at, (size_t)n * sizeof *at);
+    memcpy(my_weight, weight, (size_t)n * sizeof *weight);
+    p->cuts->list[p->cuts->n++] = (esp_cut){n, my_at, my_weight, most};
+    return ESP_OK;
 }
 
 static bool within_rate(const esp_problem *p, const double *u, const double *previous) {

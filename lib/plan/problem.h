@@ -29,6 +29,21 @@ typedef struct esp_piece {
     const double *target; /* n */
 } esp_piece;
 
+/* An inequality over predictions that the limits do not say: sum_k weight_k y[at_k] <= most, at = t * ny + i, for every
+ * plan that is looked for. */
+typedef struct esp_cut {
+    int n;
+    const int *at; /* n, ascending */
+    const double *weight; /* n */
+    double most;
+} esp_cut;
+
+#define ESP_MAX_CUTS 64
+typedef struct esp_cuts {
+    int n;
+    esp_cut list[ESP_MAX_CUTS];
+} esp_cuts;
+
 typedef struct esp_problem {
     esp_arena *arena;
     const esp_task *task;
@@ -52,6 +67,7 @@ typedef struct esp_problem {
     bool empty; /* no input fits at some step: infeasible, proved */
     int n_pieces;
     esp_piece *pieces;
+    esp_cuts *cuts; /* what is known besides (esp_problem_cut); rows of every model that is made from then on */
     double *x, *r, *y; /* workspace of one step: n_x, n_r, ny */
 } esp_problem;
 
@@ -73,6 +89,9 @@ static inline int esp_window_u(const esp_problem *problem, int t, int s) {
 ESP_MUST_CHECK esp_code esp_problem_create(const esp_task *task, const esp_program *step, int history, const double *y_data_lower,
                                            const double *y_data_upper, const esp_plan_request *request, esp_problem **ret_problem, esp_error *reterr);
 void esp_problem_free(esp_problem *problem);
+
+/* Adds a cut over n outputs, copied. Errors: NOMEM, also when there are ESP_MAX_CUTS. */
+ESP_MUST_CHECK esp_code esp_problem_cut(const esp_problem *problem, int n, const int *at, const double *weight, double most, esp_error *reterr);
 
 /* The nearest plan that fits box, rate and values, step by step in order; in place. inputs (H x nu), any numbers
  * (NaN counts as 0). A step whose values are all out of the rate's reach takes the nearest value all the same. */

@@ -173,7 +173,7 @@ static void draw_in(esp_root *root) {
         if (isfinite(high)) high -= 0.5 * ESP_LIMIT_TOLERANCE * fmax(1.0, fabs(high));
         low = fmax(low, root->ranges->y_lower[k]);
         high = fmin(high, root->ranges->y_upper[k]);
-        if (low <= high) esp_relax_output(relax_of(root), k, low, high);
+        if (low <= high) esp_relax_limit(relax_of(root), k, low, high);
     }
 }
 
@@ -250,7 +250,7 @@ static esp_code sweep_outputs(esp_root *root, bool *ret_open, esp_error *reterr)
 }
 
 /* The relaxation anew: narrower ranges of y are limits of its columns, and stable ReLUs need none. */
-static esp_code renew(esp_root *root, esp_error *reterr) {
+esp_code esp_root_renew(esp_root *root, esp_error *reterr) {
     esp_squeezer *next = NULL;
     esp_code code = esp_squeezer_create(root->problem, root->ranges, root->problem->horizon, &next, reterr);
     if (code != ESP_OK) return code;
@@ -270,7 +270,7 @@ esp_code esp_root_tighten(esp_root *root, double cutoff, double seconds, esp_err
     esp_relax_apply(relax_of(root), &region);
     bool open = esp_squeeze_pass(root->squeezer, p->horizon - 1, NULL, cutoff, &stop, &region);
     esp_code code = open ? sweep_outputs(root, &open, reterr) : ESP_OK;
-    if (code == ESP_OK && open) return renew(root, reterr);
+    if (code == ESP_OK && open) return esp_root_renew(root, reterr);
     if (code == ESP_OK) {
         root->nothing_below = true;
         esp_track_bound(root->track, cutoff);

@@ -43,6 +43,9 @@ ESP_MUST_CHECK esp_code esp_root_polish(esp_root *root, const double *inputs, in
 /* Under a cutoff, for at most that long. */
 ESP_MUST_CHECK esp_code esp_root_tighten(esp_root *root, double cutoff, double seconds, esp_error *reterr);
 
+/* The relaxation anew, from the present ranges and with what is known of cuts by now. */
+ESP_MUST_CHECK esp_code esp_root_renew(esp_root *root, esp_error *reterr);
+
 /* The present ranges and input box. */
 esp_region esp_root_region(const esp_root *root);
 /* Replays inputs (H x nu) into predicted and pre. */

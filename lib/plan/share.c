@@ -7,11 +7,28 @@
 
 #include "plan/tree_parts.h"
 
-#define FAR 0.05
+#define FAR       0.05
+#define CUT_BYTES 12 /* of a cut, and as many for each of its entries */
 enum { LEAST_OPEN = 16, LEAST_GIVEN = 4, MOST_GIVEN = 128, MOST_BYTES = 1 << 19 };
-static const char magic[4] = {'E', 'S', 'N', '1'};
+static const char magic[4] = {'E', 'S', 'N', '2'};
 
 /* ---- out --------------------------------------------------------------------------------------------------------- */
+
+static void put_cuts(const esp_cuts *cuts, esp_buf *out) {
+    for (int k = 0; k < cuts->n; k++) {
+        const esp_cut *cut = &cuts->list[k];
+        esp_buf_put_u32(out, (uint32_t)cut->n);
+        for (int i = 0; i < cut->n; i++) esp_buf_put_u32(out, (uint32_t)cut->at[i]);
+        esp_buf_put_doubles(out, cut->weight, (size_t)cut->n);
+        esp_buf_put_doubles(out, &cut->most, 1);
+    }
+}
+
+static uint32_t count_entries(const esp_cuts *cuts) {
+    int n = 0;
+    for (int k = 0; k < cuts->n; k++) n += cuts->list[k].n;
+    return (uint32_t)n;
+}
 
 static void put_header(const tree *t, size_t n, esp_buf *out) {
     const esp_ranges *root = t->root_ranges;
@@ -23,6 +40,8 @@ static void put_header(const tree *t, size_t n, esp_buf *out) {
     esp_buf_put_u32(out, (uint32_t)t->node_bytes);
     esp_buf_put_u32(out, (uint32_t)t->basis_bytes);
     esp_buf_put_u32(out, (uint32_t)n);
+    esp_buf_put_u32(out, (uint32_t)t->problem->cuts->n);
+    esp_buf_put_u32(out, count_entries(t->problem->cuts));
     esp_buf_put_u32(out, t->track->found);
     esp_buf_put_doubles(out, &t->cutoff, 1);
     if (t->track->found) esp_buf_put_doubles(out, t->track->best.inputs, (size_t)t->n_u);
@@ -30,6 +49,7 @@ static void put_header(const tree *t, size_t n, esp_buf *out) {
     esp_buf_put_doubles(out, root->p_upper, n_p);
     esp_buf_put_doubles(out, root->y_lower, n_y);
     esp_buf_put_doubles(out, root->y_upper, n_y);
+    put_cuts(t->problem->cuts, out);
 }
 
 static node_lot *lot_create(size_t room) {
@@ -217,7 +237,7 @@ bool esp_tree_offer(esp_tree *t, const double *inputs) {
 /* ---- in ---------------------------------------------------------------------------------------------------------- */
 
 typedef struct header {
-    uint32_t n_p, n_u, n_y, node_bytes, basis_bytes, n, found;
+    uint32_t n_p, n_u, n_y, node_bytes, basis_bytes, n, n_cuts, entries, found;
     double cutoff;
 } header;
 
@@ -229,13 +249,14 @@ static esp_code corrupt(esp_error *reterr) {
 static esp_code read_header(const esp_problem *problem, esp_cursor *c, header *ret, esp_error *reterr) {
     const void *found = esp_cursor_bytes(c, sizeof magic);
     header h = {0};
-    uint32_t *const fields[] = {&h.n_p, &h.n_u, &h.n_y, &h.node_bytes, &h.basis_bytes, &h.n, &h.found};
+    uint32_t *const fields[] = {&h.n_p, &h.n_u, &h.n_y, &h.node_bytes, &h.basis_bytes, &h.n, &h.n_cuts, &h.entries, &h.found};
     for (size_t k = 0; k < sizeof fields / sizeof *fields; k++) *fields[k] = esp_cursor_u32(c);
     esp_cursor_doubles(c, &h.cutoff, 1);
     if (c->failed || memcmp(found, magic, sizeof magic) != 0 || isnan(h.cutoff)) return corrupt(reterr);
     bool fits = h.n_p == (uint32_t)(problem->horizon * problem->step->n_r) && h.n_u == (uint32_t)(problem->horizon * problem->nu) &&
-                h.n_y == (uint32_t)(problem->horizon * problem->ny) && h.found <= 1;
-    size_t after = sizeof(double) * ((size_t)h.found * h.n_u + 2 * (size_t)h.n_p + 2 * (size_t)h.n_y) + (size_t)h.n * h.node_bytes;
+                h.n_y == (uint32_t)(problem->horizon * problem->ny) && h.found <= 1 && h.n_cuts <= ESP_MAX_CUTS;
+    size_t after = sizeof(double) * ((size_t)h.found * h.n_u + 2 * (size_t)h.n_p + 2 * (size_t)h.n_y) + (size_t)h.n * h.node_bytes +
+                   CUT_BYTES * ((size_t)h.n_cuts + h.entries);
     if (!fits || c->len - c->pos != after) return corrupt(reterr);
     *ret = h;
     return ESP_OK;
@@ -250,8 +271,8 @@ static bool are_ranges(const double *lower, const double *upper, int n) {
 static bool is_node(const tree *t, node *n) {
     esp_region region = region_of(t, n);
     const double *facets = facets_of(t, n);
-    bool placed =
-        n->branch >= 0 && n->branch < t->n_p && n->depth >= 0 && n->squeezed <= n->depth && n->costly >= 0 && n->costly < t->problem->horizon;
+    bool placed = n->branch >= 0 && n->branch < t->n_p && n->depth >= 0 && n->squeezed <= n->depth && n->costly >= 0 && n->last >= n->costly &&
+                  n->last < t->problem->horizon;
     return placed && !isnan(n->bound) && are_ranges(region.p_lower, region.p_upper, t->n_p) && are_ranges(region.u_lower, region.u_upper, t->n_u) &&
            are_ranges(facets, facets + t->n_p, t->n_p);
 }
@@ -310,6 +331,34 @@ static esp_code read_ranges(esp_cursor *c, const header *h, esp_ranges **ret, es
     return corrupt(reterr);
 }
 
+static esp_code read_cut(const esp_problem *problem, esp_cursor *c, int *at, double *weight, esp_error *reterr) {
+    uint32_t n = esp_cursor_u32(c), n_y = (uint32_t)(problem->horizon * problem->ny);
+    double most;
+    if (c->failed || n < 1 || n > n_y) return corrupt(reterr);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t k = esp_cursor_u32(c);
+        if (k >= n_y || (i > 0 && (int)k <= at[i - 1])) return corrupt(reterr);
+        at[i] = (int)k;
+    }
+    esp_cursor_doubles(c, weight, n);
+    esp_cursor_doubles(c, &most, 1);
+    for (uint32_t i = 0; i < n; i++)
+        if (!isfinite(weight[i])) return corrupt(reterr);
+    return c->failed || !isfinite(most) ? corrupt(reterr) : esp_problem_cut(problem, (int)n, at, weight, most, reterr);
+}
+
+/* The problem's are from now on those that the other tree had: its nodes' bases count their rows. */
+static esp_code read_cuts(const esp_problem *problem, esp_cursor *c, const header *h, esp_error *reterr) {
+    int *at = malloc((h->n_y + 1) * sizeof *at);
+    double *weight = malloc((h->n_y + 1) * sizeof *weight);
+    esp_code code = at && weight ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "cuts");
+    problem->cuts->n = 0;
+    for (uint32_t k = 0; code == ESP_OK && k < h->n_cuts; k++) code = read_cut(problem, c, at, weight, reterr);
+    free(at);
+    free(weight);
+    return code;
+}
+
 /* The plan that the other tree had. */
 static esp_code read_plan(esp_track *track, esp_cursor *c, const header *h, esp_error *reterr) {
     if (!h->found) return ESP_OK;
@@ -330,6 +379,7 @@ esp_code esp_share_search(esp_track *track, const void *nodes, size_t len, esp_s
     esp_code code = read_header(track->problem, &c, &h, reterr);
     if (code == ESP_OK) code = read_plan(track, &c, &h, reterr);
     if (code == ESP_OK) code = read_ranges(&c, &h, &ranges, reterr);
+    if (code == ESP_OK) code = read_cuts(track->problem, &c, &h, reterr);
     if (code == ESP_OK) code = esp_tree_open(track, ranges, h.cutoff, &options, &t, reterr);
     if (code == ESP_OK && !same_memory(&t, &h)) code = corrupt(reterr);
     if (code == ESP_OK) code = take_nodes(&t, &c, h.n, reterr);

@@ -17,8 +17,9 @@
  * their cutoffs. Theirs may be the lower one: they say so at their end, and it is counted like a kept leaf's.
  *
  * The bytes are the memory of nodes, for another process of the same build on the same problem; sizes are checked, and that ranges
- * are ranges. Layout: "ESN1", u32 n_p, n_u, n_y, bytes of a node, of its basis, nodes, u32 whether a plan follows, f64 cutoff of the
- * root; the plan's inputs (n_u); ranges of p and y at the root (lower and upper of each); the nodes. */
+ * are ranges. Layout: "ESN2", u32 n_p, n_u, n_y, bytes of a node, of its basis, nodes, cuts, their entries, u32 whether a plan follows,
+ * f64 cutoff of the root; the plan's inputs (n_u); ranges of p and y at the root (lower and upper of each); the cuts (u32 n, n u32 outputs, n f64 weights,
+ * f64 most); the nodes. */
 #ifndef ESP_PLAN_SHARE_H
 #define ESP_PLAN_SHARE_H
 

@@ -17,6 +17,8 @@
 #define SAME_RATIO 1e-10
 #define RESIDUAL   1e-6 /* x may miss a row by this share of its size before the tableau is made anew */
 #define LONG_LIFE  400 /* pivots after which a tableau is made anew in any case */
+#define STALLED    20 /* pivots of the dual method without a gain, after which costs are perturbed */
+#define NUDGE      1e-6 /* by this share of the largest */
 #define LOOK       16 /* pivots between two looks at the clock */
 
 typedef struct candidate {
@@ -41,6 +43,7 @@ struct esp_simplex {
     double limit, value;
     int effort; /* pivots of the dual method, 0: no limit */
     bool made; /* the tableau is that of its statuses and of the LP's entries */
+    bool nudged; /* d is of perturbed costs */
     bool doubted; /* its rounding was too large */
     int ray_row; /* of the last INFEASIBLE */
     double ray_sign;
@@ -327,18 +330,43 @@ static bool any_barred(const esp_simplex *s) {
     return false;
 }
 
-static esp_simplex_status dual_loop(esp_simplex *s, double limit, const esp_stop *stop) {
+/* Many optimal bases with reduced costs of zero, and the dual method goes round among them: costs a little dearer, each by
+ * another amount, on the side that its variable stands on, lead out. */
+static void nudge(esp_simplex *s) {
+    const esp_tableau *t = s->t;
+    double largest = 0.0, share = 0.0;
+    for (int v = 0; v < t->n; v++) largest = esp_max(largest, fabs(s->cost[v]));
+    for (int c = 0; c < t->width; c++) {
+        share += 0.6180339887498949;
+        share -= floor(share);
+        double by = NUDGE * largest * (1.0 + share);
+        s->d[c] += t->status[t->col_var[c]] == ESP_AT_UPPER ? -by : by;
+    }
+    s->nudged = true;
+}
+
+/* The true costs again. */
+static void settle(esp_simplex *s, bool with_cost) {
+    price(s, with_cost);
+    place(s);
+    evaluate(s);
+    s->nudged = false;
+}
+
+static esp_simplex_status dual_loop(esp_simplex *s, bool with_cost, double limit, const esp_stop *stop) {
     esp_tableau *t = s->t;
-    int most = s->effort > 0 ? s->effort : 200 + 5 * (t->m + t->width);
+    int most = s->effort > 0 ? s->effort : 200 + 5 * (t->m + t->width), stalled = 0;
     esp_tableau_weigh(t);
     memset(s->barred, 0, (size_t)t->m * sizeof *s->barred);
+    s->nudged = false;
     for (int k = 0; k < most; k++) {
+        if (s->value > limit && s->nudged) settle(s, with_cost);
         if (s->value > limit) return ESP_SIMPLEX_CUT;
         if (k % LOOK == LOOK - 1 && esp_stop_now(stop)) return ESP_SIMPLEX_STOPPED;
         int row = leaving(s), flips = 0;
         if (row < 0) return any_barred(s) ? ESP_SIMPLEX_STOPPED : ESP_SIMPLEX_OPTIMAL;
         bool below = s->beta[row] < s->row_lower[row];
-        double out = below ? s->row_lower[row] - s->beta[row] : s->beta[row] - s->row_upper[row];
+        double out = below ? s->row_lower[row] - s->beta[row] : s->beta[row] - s->row_upper[row], before = s->value;
         int n = collect(s, row, below ? 1.0 : -1.0);
         ratio_result found = ratio_test(s, out, n, &flips);
         if (found == RATIO_UNBOUNDED) {
@@ -354,6 +382,10 @@ static esp_simplex_status dual_loop(esp_simplex *s, double limit, const esp_stop
         gather(s, s->candidates[flips].col);
         exchange(s, row, s->candidates[flips].col, !below, true);
         memset(s->barred, 0, (size_t)t->m * sizeof *s->barred);
+        stalled = s->value > before + 1e-12 * fabs(before) ? 0 : stalled + 1;
+        if (stalled < STALLED || s->nudged) continue;
+        nudge(s);
+        evaluate(s);
     }
     return ESP_SIMPLEX_STOPPED;
 }
@@ -365,6 +397,8 @@ static bool nearly_feasible(const esp_simplex *s) {
     return true;
 }
 
+static esp_simplex_status primal_loop(esp_simplex *s, double enough, double within, const esp_stop *stop);
+
 esp_simplex_status esp_simplex_dual(esp_simplex *s, const esp_stop *stop) {
     esp_simplex_status status = ESP_SIMPLEX_STOPPED;
     double limit = s->limit + 1e-9 * fabs(s->limit);
@@ -373,8 +407,13 @@ esp_simplex_status esp_simplex_dual(esp_simplex *s, const esp_stop *stop) {
         price(s, true);
         place(s);
         evaluate(s);
-        status = dual_loop(s, isfinite(limit) ? limit : (double)INFINITY, stop);
+        status = dual_loop(s, true, isfinite(limit) ? limit : (double)INFINITY, stop);
         if (status == ESP_SIMPLEX_STOPPED && nearly_feasible(s)) status = ESP_SIMPLEX_OPTIMAL;
+        if (s->nudged) {
+            price(s, true);
+            evaluate(s);
+            if (status == ESP_SIMPLEX_OPTIMAL) status = primal_loop(s, -(double)INFINITY, 1e-7 * esp_max(1.0, fabs(s->value)), stop);
+        }
         if (take_point(s)) return status;
         s->made = false;
         s->doubted = true;
@@ -489,7 +528,7 @@ esp_simplex_status esp_simplex_primal(esp_simplex *s, double enough, double with
         ready(s);
         price(s, false);
         evaluate(s);
-        status = feasible(s) ? ESP_SIMPLEX_OPTIMAL : dual_loop(s, (double)INFINITY, stop);
+        status = feasible(s) ? ESP_SIMPLEX_OPTIMAL : dual_loop(s, false, (double)INFINITY, stop);
         if (status == ESP_SIMPLEX_OPTIMAL) {
             price(s, true);
             evaluate(s);

@@ -8,7 +8,8 @@
  *   dual    the basic variable that is outside its limits by most, for the length of its row, leaves; the ratio test
  *           runs past every nonbasic variable that can be flipped to its other limit without ending the ascent (the
  *           "bound flipping" or long-step rule), so one pivot does the work of several. Its value only rises: it may
- *           stop once past a limit.
+ *           stop once past a limit. Where it does not rise for a while, for many reduced costs of zero, costs are perturbed; what that
+ *           leaves out of place the primal method puts right.
  *   primal  for another objective over the same limits: from a feasible point, reduced costs by Devex weights, with a
  *           ratio test in two passes that prefers large pivots. Made feasible first, by the dual method with no cost.
  *

@@ -102,7 +102,10 @@ static void pick_dearest(tree *t, const esp_region *region, double room) {
 /* The squeezer of the first `steps` steps; that of all when memory is out. */
 static esp_squeezer *prefix_of(tree *t, int steps) {
     if (steps >= t->problem->horizon) return t->squeezer;
-    if (!t->prefix[steps] && esp_squeezer_create(t->problem, t->root_ranges, steps, &t->prefix[steps], NULL) != ESP_OK) return t->squeezer;
+    if (!t->prefix[steps]) {
+        if (esp_squeezer_create(t->problem, t->root_ranges, steps, &t->prefix[steps], NULL) != ESP_OK) return t->squeezer;
+        esp_relax_cuts(t->prefix[steps]->relax, false);
+    }
     return t->prefix[steps];
 }
 
@@ -129,10 +132,34 @@ static verdict squeeze_node(tree *t, node *n) {
     return esp_tree_solve(t, n);
 }
 
+/* The first step at which the LP's point is off a ReLU's graph. */
+static int first_cheat(tree *t, node *n) {
+    esp_region region = region_of(t, n);
+    for (int q = 0; q < t->n_p; q++)
+        if (esp_unstable(&region, q) && fmin(esp_relax_r(t->relax, q), esp_relax_w(t->relax, q)) > ESP_ON_GRAPH) return q / t->problem->step->n_r;
+    return 0;
+}
+
+/* The bound with cuts, from the basis in place. See pace.h for why it comes after everything else. */
+static verdict lift(tree *t, node *n) {
+    esp_region region = region_of(t, n);
+    if (esp_relax_encoding(t->relax)->n_cuts == 0) return OPEN;
+    esp_relax_apply(t->relax, &region);
+    esp_simplex_basis_set(esp_relax_simplex(t->relax), basis_of(t, n));
+    esp_relax_cuts(t->relax, true);
+    verdict v = solve_once(t, n, REFINEMENTS);
+    esp_relax_cuts(t->relax, false);
+    return v;
+}
+
 /* Puts a solved node on the heap with its branching ReLU, or keeps its bound when there is nothing to branch on. */
 static void settle(tree *t, node *n, verdict v) {
     esp_region region = region_of(t, n);
-    if (v == OPEN && t->lazy) n->costly = esp_relax_last_costly(t->relax, COSTLY * cutoff_of(t));
+    if (v == OPEN && t->lazy) {
+        int first = first_cheat(t, n);
+        n->costly = esp_relax_last_costly(t->relax, COSTLY * cutoff_of(t));
+        n->last = first > n->costly ? first : n->costly;
+    }
     int branch = v == OPEN ? esp_branch_choose(t, n, &v) : -1;
     if (v == DROPPED) return;
     if (branch < 0) branch = esp_branch_widest(t, &region);
@@ -141,6 +168,7 @@ static void settle(tree *t, node *n, verdict v) {
         return;
     }
     if (v != OPEN) esp_simplex_basis_get(esp_relax_simplex(t->relax), basis_of(t, n));
+    if (v == OPEN && lift(t, n) == DROPPED) return;
     node *stored = take_node(t);
     if (stored) {
         copy_node(t, stored, n);
@@ -185,19 +213,19 @@ static bool pick_cheats(tree *t, node *n, esp_squeezer *s) {
     return true;
 }
 
-/* Instead of branching: what the LP cheats with in the steps that still cost something is squeezed. */
+/* Instead of branching: what the LP cheats with in the first steps, those that still cost something and one that cheats, is squeezed. */
 static void squeeze_again(tree *t, const node *parent) {
     node *n = t->work;
     copy_node(t, n, parent);
     esp_region region = region_of(t, n);
-    esp_squeezer *s = prefix_of(t, parent->costly + 1);
+    esp_squeezer *s = prefix_of(t, parent->last + 1);
     if (s == t->squeezer)
         load(t, n);
     else
         apply(t, s, n);
     t->track->nodes++;
     const bool *pick = pick_cheats(t, n, s) ? t->pick : NULL;
-    if (!squeeze(t, s, parent->costly, pick, &region)) return;
+    if (!squeeze(t, s, parent->last, pick, &region)) return;
     if (!esp_squeeze_sweep(t->squeezer, 0, &region)) return;
     renew_facets(t, n, 1);
     load(t, n);
@@ -295,7 +323,7 @@ static void fill_root(tree *t, const esp_root *from) {
     memcpy(facets + t->n_p, from->ranges->p_upper, p);
     esp_simplex_basis_get(esp_relax_simplex(t->relax), basis_of(t, root));
     root->bound = fmax(0, t->track->lower_bound);
-    root->depth = root->squeezed = root->costly = 0;
+    root->depth = root->squeezed = root->costly = root->last = 0;
 }
 
 esp_code esp_tree_open(esp_track *track, const esp_ranges *ranges, double cutoff, const esp_tree_options *options, tree *ret, esp_error *reterr) {
@@ -309,6 +337,7 @@ esp_code esp_tree_open(esp_track *track, const esp_ranges *ranges, double cutoff
     esp_code code = esp_squeezer_create(problem, ranges, problem->horizon, &t.squeezer, reterr);
     if (code != ESP_OK) return code;
     t.relax = t.squeezer->relax;
+    esp_relax_cuts(t.relax, false);
     if (allocate(&t)) {
         *ret = t;
         return ESP_OK;

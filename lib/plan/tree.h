@@ -11,7 +11,9 @@
  * Larger problems stall: the LP of a deep node is nearly exact in the steps that cost, then jumps to the goal in one
  * step, because its ranges are still the root's. There, lazily: a node that is several levels below its last squeeze is
  * not branched on when its turn comes, but squeezed, in the ReLUs that its LP's point is off the graph of, over the LP of
- * the steps that still cost something; it goes back on the heap and its children inherit.
+ * the steps that still cost something, or up to the first that is off its graphs; it goes back on the heap and its children inherit.
+ *
+ * There also cuts (pace.h) say how far a step can get. They lift the bound of a node and do not choose its branching.
  *
  * Proof. A node is dropped only when its proved bound (relax.h) reaches the cutoff, or its emptiness is proved. A leaf
  * whose LP point lies on every ReLU's graph but whose plan the check refuses, by tolerance, is branched on further, and

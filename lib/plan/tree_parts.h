@@ -16,6 +16,7 @@ typedef struct node {
     int depth, branch;
     int squeezed; /* depth at which its ranges were squeezed last */
     int costly; /* last step at which its LP's point pays */
+    int last; /* step that squeezing it goes up to: this one, or the first whose ReLUs the point is off the graph of when that is later */
     double ranges[]; /* region (p, u), facets' lower and upper; then the basis */
 } node;
 

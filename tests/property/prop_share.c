@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plan/pace.h"
 #include "plan/share.h"
 #include "plan/tree.h"
 #include "support/models.h"
@@ -29,9 +30,9 @@ static plan_case make_case(esp_rng *rng, uint64_t seed, const char *engine) {
     for (int i = 0; i < HIDDEN; i++) b1[i] = 0.4 * esp_rng_normal(rng);
     for (int i = 0; i < NY * HIDDEN; i++) w2[i] = 0.25 * esp_rng_normal(rng);
     (void)snprintf(text, sizeof text,
-                   "{'horizon':%d,'cost':{'stage':[{'on':'y','index':[0,2],'norm':'%s','weight':1,'target':[0.6,-0.5]}]},"
+                   "{'horizon':%d,'cost':{'stage':[{'on':'y','index':[0,2],'norm':'%s','weight':1,'target':[%s]}]},"
                    "'input':{'lower':[-1,-1],'upper':[1,1]},'planner':{'method':'mip','engine':'%s','gap':%g}}",
-                   H, seed % 2 ? "l1" : "linf", engine, GAP);
+                   H, seed % 2 ? "l1" : "linf", seed % 2 ? "3,-2" : "0.6,-0.5", engine, GAP);
     return case_of(residual_model(NY, NU, HIDDEN, w1, b1, w2, b2), text);
 }
 
@@ -167,7 +168,14 @@ static void first_wait(void *user, esp_tree *tree) {
     g->lots[g->n] = kept;
 }
 
-static void run_game(game *g, uint64_t seed, const esp_tree_options *options) {
+/* From a plan that is worth following. */
+static void find_cuts(esp_root *root) {
+    ck_assert_int_eq(esp_root_relax(root, NULL), ESP_OK);
+    ck_assert_int_eq(esp_root_polish(root, root->track->best.inputs, 60, NULL), ESP_OK);
+    ck_assert_int_eq(esp_pace_find(root, 10, NULL), ESP_OK);
+}
+
+static void run_game(game *g, uint64_t seed, const esp_tree_options *options, int *ret_cuts) {
     const esp_tree_hooks tree_hooks = {g, first_look, first_wait};
     const esp_plan_hooks hooks = {g, NULL, hear_bound, &tree_hooks};
     double zero[H * NU] = {0};
@@ -180,6 +188,8 @@ static void run_game(game *g, uint64_t seed, const esp_tree_options *options) {
     (void)esp_track_offer(&track, zero, "start");
     esp_track_bound(&track, 0);
     ck_assert_int_eq(esp_root_create(&track, &tightened, &root, NULL), ESP_OK);
+    if (seed % 2) find_cuts(root);
+    *ret_cuts += g->problem->cuts->n;
     ck_assert_int_eq(esp_tree_search(root, options, &exhausted, NULL), ESP_OK);
     double best = track.best.objective, slack = 2 * GAP * best + 1e-6;
     ck_assert_msg(best >= (1 - 1e-3) * g->optimum - 1e-6 && best <= g->optimum + slack, "seed %llu: %.9g, CBC %.9g", (unsigned long long)seed, best,
@@ -193,12 +203,12 @@ static void run_game(game *g, uint64_t seed, const esp_tree_options *options) {
 START_TEST(share__torn_apart_it_proves_the_same) {
     const esp_tree_options plain = {(size_t)1 << 26, -1, 0, INT_MAX}, squeezed = {(size_t)1 << 26, 5, 10, INT_MAX};
     seed_range range = seeds(SEEDS);
-    int given = 0, searched = 0, lost = 0, returned = 0;
+    int given = 0, searched = 0, lost = 0, returned = 0, cuts = 0;
     for (uint64_t seed = range.first; seed <= range.last; seed++) {
         game *g = malloc(sizeof *g);
         ck_assert_ptr_nonnull(g);
         open_game(g, seed);
-        run_game(g, seed, seed % 3 ? &plain : &squeezed);
+        run_game(g, seed, seed % 3 ? &plain : &squeezed, &cuts);
         given += g->given;
         searched += g->searched;
         lost += g->lost;
@@ -207,8 +217,8 @@ START_TEST(share__torn_apart_it_proves_the_same) {
         free(g);
     }
     if (range.first == range.last) return;
-    ck_assert_msg(given > 20 && searched > 10 && lost > 10 && returned > 2, "given %d, searched %d, lost %d, returned %d", given, searched, lost,
-                  returned);
+    ck_assert_msg(given > 20 && searched > 10 && lost > 10 && returned > 2 && cuts > 2, "given %d, searched %d, lost %d, returned %d, cuts %d", given,
+                  searched, lost, returned, cuts);
 }
 END_TEST
 
@@ -251,7 +261,7 @@ static void probe_look(void *user, esp_tree *tree) {
             esp_error error = {0};
             ck_assert_int_eq(esp_tree_take(tree, one.data, len, &error), ESP_CORRUPT);
         }
-        for (size_t at = 0; at < 28; at++) { /* magic and sizes */
+        for (size_t at = 0; at < 36; at++) { /* magic and sizes */
             char kept = one.data[at];
             one.data[at] = (char)(kept ^ 0x11);
             ck_assert_int_eq(esp_tree_take(tree, one.data, one.len, NULL), ESP_CORRUPT);
