@@ -437,6 +437,8 @@ static void check_events(ledger *l, const char *id, const char *state) {
 void ledger_wait_jobs(ledger *l, int port) {
     char state[16] = "";
     l->port = port;
+    if (l->fd >= 0) close(l->fd); /* others' jobs may have taken longer than an idle connection is kept */
+    l->fd = -1;
     for (size_t i = 0; i < l->jobs.n; i++) {
         const char *id = l->jobs.items[i].id;
         for (int turn = 0; turn < JOB_WAIT_S * 50 && !*l->complaint; turn++) {
