@@ -183,12 +183,7 @@ void esp_api_datasets_get(struct esp_server *server, esp_call *call) {
     esp_buf out = {0};
     esp_code code = esp_call_query_check(call, known, &error);
     if (!code) code = find(server, esp_call_path(call, "ref"), &row, &out, &error);
-    if (code) {
-        esp_call_reply_error(call, &error);
-    } else {
-        esp_call_reply_json(call, 200, &out);
-    }
-    esp_buf_done(&out);
+    esp_call_reply_made(call, code, &error, &out);
 }
 
 /* ---- data ----------------------------------------------------------------------------------------------------------- */

@@ -113,12 +113,7 @@ static void reply_read(struct esp_server *server, esp_call *call, esp_code (*run
         code = run(db, esp_call_path(call, "ref"), &out, &error);
         esp_registry_read_end(server->registry, db);
     }
-    if (code) {
-        esp_call_reply_error(call, &error);
-    } else {
-        esp_call_reply_json(call, 200, &out);
-    }
-    esp_buf_done(&out);
+    esp_call_reply_made(call, code, &error, &out);
 }
 
 void esp_api_models_lineage(struct esp_server *server, esp_call *call) {
@@ -174,12 +169,7 @@ static void change(struct esp_server *server, esp_call *call, esp_code (*run)(es
     if (!code && !esp_tag_ok(t.tag))
         code = esp_fail_at(&error, ESP_INVALID, "{tag}", "a tag is up to %d of letters, digits and . _ : = -", ESP_NAME_MAX);
     if (!code) code = esp_registry_write(server->registry, write_tagging, &t, &error);
-    if (code) {
-        esp_call_reply_error(call, &error);
-    } else {
-        esp_call_reply_json(call, 200, &t.out);
-    }
-    esp_buf_done(&t.out);
+    esp_call_reply_made(call, code, &error, &t.out);
 }
 
 void esp_api_tags_put(struct esp_server *server, esp_call *call) {

@@ -146,12 +146,8 @@ static esp_code find_model(struct esp_server *server, const char *name, esp_buf 
 void esp_api_v2_model(struct esp_server *server, esp_call *call) {
     esp_error error = {0};
     esp_buf out = {0};
-    if (find_model(server, esp_call_path(call, "name"), &out, &error)) {
-        esp_call_reply_error(call, &error);
-    } else {
-        esp_call_reply_json(call, 200, &out);
-    }
-    esp_buf_done(&out);
+    esp_code code = find_model(server, esp_call_path(call, "name"), &out, &error);
+    esp_call_reply_made(call, code, &error, &out);
 }
 
 /* A model is ready when it is there and the service is: there is nothing to load first. */

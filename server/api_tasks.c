@@ -152,11 +152,6 @@ void esp_api_tasks_get(struct esp_server *server, esp_call *call) {
         esp_registry_read_end(server->registry, db);
     }
     if (!code) code = format_task(&row, &w, &error);
-    if (code) {
-        esp_call_reply_error(call, &error);
-    } else {
-        esp_call_reply_json(call, 200, &out);
-    }
-    esp_buf_done(&out);
+    esp_call_reply_made(call, code, &error, &out);
     esp_task_row_done(&row);
 }

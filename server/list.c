@@ -287,10 +287,5 @@ void esp_list_reply_one(struct esp_server *server, esp_call *call, const esp_lis
         esp_jsonw_object_end(&w);
         esp_registry_read_end(server->registry, db);
     }
-    if (code) {
-        esp_call_reply_error(call, &error);
-    } else {
-        esp_call_reply_json(call, 200, &out);
-    }
-    esp_buf_done(&out);
+    esp_call_reply_made(call, code, &error, &out);
 }

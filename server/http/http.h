@@ -88,6 +88,8 @@ void esp_shared_unref(esp_shared *shared); /* NULL is fine */
 size_t esp_shared_len(const esp_shared *shared);
 void esp_call_reply_shared(esp_call *call, int status, const char *content_type, esp_shared *shared); /* takes a reference of its own */
 void esp_call_reply_json(esp_call *call, int status, esp_buf *take_body);
+/* What was made, with 200; or with a code the error. The buffer is empty afterwards either way. */
+void esp_call_reply_made(esp_call *call, esp_code code, const esp_error *error, esp_buf *take_body);
 void esp_call_reply_error(esp_call *call, const esp_error *error); /* problem+json */
 void esp_problem_format(const char *request_id, const esp_error *error, esp_buf *out); /* the same for a line of a batch; no newline */
 /* Adds the ETag; when If-None-Match names it, answers 304 and returns true. */

@@ -137,6 +137,15 @@ void esp_call_reply_error(esp_call *call, const esp_error *error) {
     esp_call_finish(call);
 }
 
+void esp_call_reply_made(esp_call *call, esp_code code, const esp_error *error, esp_buf *take_body) {
+    if (code) {
+        esp_call_reply_error(call, error);
+    } else {
+        esp_call_reply_json(call, 200, take_body);
+    }
+    esp_buf_done(take_body);
+}
+
 /* ---- ETags and files ------------------------------------------------------------------------------------------------ */
 
 /* Weak comparison (RFC 9110, 13.1.2): a "W/" on either side does not matter. */

@@ -42,12 +42,9 @@ esp_code esp_dataset_insert(esp_db *db, esp_dataset_row *row, esp_error *reterr)
 }
 
 esp_code esp_dataset_find(esp_db *db, const char *text, esp_dataset_row *ret_row, esp_error *reterr) {
-    esp_ref ref;
+    static const esp_versions versions = {"dataset", COLUMNS, "dat", false};
     esp_stmt *stmt = NULL;
-    esp_code code = esp_ref_parse(text, "dat", &ref, reterr);
-    if (!code && ref.kind == ESP_REF_ALIAS) code = esp_fail(reterr, ESP_INVALID, "datasets have no aliases: '%.100s'", text);
-    if (!code) code = esp_rows_open_ref(db, "dataset", COLUMNS, &ref, &stmt, reterr);
-    if (!code) code = esp_rows_one(stmt, "dataset", text, reterr);
+    esp_code code = esp_rows_find(db, &versions, text, &stmt, reterr);
     if (!code) read_row(stmt, ret_row);
     esp_stmt_close(stmt);
     return code;

@@ -90,11 +90,9 @@ esp_code esp_model_insert(esp_db *db, esp_model_row *row, esp_error *reterr) {
 }
 
 esp_code esp_model_find(esp_db *db, const char *text, esp_model_row *ret_row, esp_error *reterr) {
-    esp_ref ref;
+    static const esp_versions versions = {"model", COLUMNS, "mdl", true};
     esp_stmt *stmt = NULL;
-    esp_code code = esp_ref_parse(text, "mdl", &ref, reterr);
-    if (!code) code = esp_rows_open_ref(db, "model", COLUMNS, &ref, &stmt, reterr);
-    if (!code) code = esp_rows_one(stmt, "model", text, reterr);
+    esp_code code = esp_rows_find(db, &versions, text, &stmt, reterr);
     if (!code) code = read_row(stmt, ret_row, reterr);
     esp_stmt_close(stmt);
     return code;

@@ -44,13 +44,10 @@ esp_code esp_task_insert(esp_db *db, esp_task_row *row, esp_error *reterr) {
 }
 
 esp_code esp_task_find(esp_db *db, const char *text, esp_task_row *ret_row, esp_error *reterr) {
-    esp_ref ref;
+    static const esp_versions versions = {"task", COLUMNS, "tsk", false};
     esp_stmt *stmt = NULL;
     char *body = NULL;
-    esp_code code = esp_ref_parse(text, "tsk", &ref, reterr);
-    if (!code && ref.kind == ESP_REF_ALIAS) code = esp_fail(reterr, ESP_INVALID, "tasks have no aliases: '%.100s'", text);
-    if (!code) code = esp_rows_open_ref(db, "task", COLUMNS, &ref, &stmt, reterr);
-    if (!code) code = esp_rows_one(stmt, "task", text, reterr);
+    esp_code code = esp_rows_find(db, &versions, text, &stmt, reterr);
     if (!code) code = esp_stmt_dup(stmt, 5, &body, reterr);
     if (!code) {
         read_head(stmt, ret_row);
