@@ -92,6 +92,12 @@ int64_t esp_graph_relus(const esp_graph *graph, int n, int n_edges) {
     return relus;
 }
 
+int esp_graph_neurons(const esp_graph *graph) {
+    int n = 0;
+    for (int k = 0; k < ESP_BLOCKS; k++) n += esp_net_relus(graph->block[k]);
+    return n;
+}
+
 int64_t esp_graph_parameters(const esp_graph *graph) {
     int64_t q = graph->layout.n_shared, count = q * (q + graph->layout.nu + 1);
     for (int k = 0; k < ESP_BLOCKS; k++) count += esp_net_parameters(graph->block[k]);

@@ -110,6 +110,8 @@ void esp_graph_edge_picks(const esp_graph_layout *layout, int n, esp_edge edge, 
 
 /* Neurons that are ReLU: of all copies of n objects with so many edges. */
 int64_t esp_graph_relus(const esp_graph *graph, int n, int n_edges);
+/* The same, copies counted once: what a ladder decides about. */
+int esp_graph_neurons(const esp_graph *graph);
 int64_t esp_graph_parameters(const esp_graph *graph);
 int64_t esp_graph_nonzero(const esp_graph *graph);
 

@@ -97,8 +97,6 @@ void esp_graph_format_json(const esp_model *model, esp_jsonw *w) {
 
 void esp_graph_format_summary(const esp_graph *graph, const char *key, esp_jsonw *w) {
     const esp_graph_layout *l = &graph->layout;
-    int64_t neurons = 0;
-    for (int k = 0; k < ESP_BLOCKS; k++) neurons += esp_net_relus(graph->block[k]);
     esp_jsonw_object(w, key);
     esp_jsonw_integer(w, "objects", l->objects);
     esp_jsonw_integer(w, "size", l->size);
@@ -108,6 +106,6 @@ void esp_graph_format_summary(const esp_graph *graph, const char *key, esp_jsonw
     esp_jsonw_integer(w, "rounds", l->rounds);
     esp_jsonw_integer(w, "relu_per_object", esp_graph_relus(graph, 1, 0));
     esp_jsonw_integer(w, "relu_per_edge", esp_graph_relus(graph, 0, 1));
-    esp_jsonw_integer(w, "neurons", neurons);
+    esp_jsonw_integer(w, "neurons", esp_graph_neurons(graph));
     esp_jsonw_object_end(w);
 }

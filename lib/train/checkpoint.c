@@ -99,18 +99,23 @@ static void add_frame(esp_hash *hash, const esp_trainer *t) {
     add_doubles(hash, f->g, ny, w->n_out);
 }
 
+static void add_net(esp_hash *hash, const esp_net *net) {
+    for (int l = 0; l < net->n_layers; l++) {
+        const esp_layer *layer = &net->layers[l];
+        add_doubles(hash, layer->w, layer->n_out, layer->n_in);
+        add_doubles(hash, layer->b, 1, layer->n_out);
+        esp_hash_add(hash, layer->act, (size_t)layer->n_out);
+    }
+}
+
 /* What a run starts from; nothing when it trains a dense model. */
 static void add_start(esp_hash *hash, const esp_trainer *t) {
     const esp_model *start = t->opts->start;
     if (!start) return;
     esp_hash_add(hash, &t->opts->method, sizeof t->opts->method);
     esp_hash_add(hash, &t->opts->distill_weight, sizeof t->opts->distill_weight);
-    for (int l = 0; l < start->net->n_layers; l++) {
-        const esp_layer *layer = &start->net->layers[l];
-        add_doubles(hash, layer->w, layer->n_out, layer->n_in);
-        add_doubles(hash, layer->b, 1, layer->n_out);
-        esp_hash_add(hash, layer->act, (size_t)layer->n_out);
-    }
+    if (start->net) add_net(hash, start->net);
+    for (int b = 0; start->graph && b < ESP_BLOCKS; b++) add_net(hash, start->graph->block[b]);
 }
 
 static esp_code identify(const esp_trainer *t, char ret_hex[ESP_HASH_HEX], esp_error *reterr) {

@@ -197,6 +197,7 @@ void esp_graph_data_free(esp_graph_data *data) {
     free(data->at);
     free(data->v_mean);
     free(data->v_live);
+    free(data->moved);
     free(data);
 }
 

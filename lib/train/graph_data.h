@@ -24,6 +24,7 @@ typedef struct esp_graph_data {
     double *out_mean, *out_scale; /* size: of an object's changes */
     double *shared; /* a, b and c of net/graph.h, behind each other */
     double *scale; /* ny: the unit of an error in each column */
+    double *moved; /* n_rows x ny: the y after each row, where a teacher moves it (train/graph_start.h); NULL: as recorded */
 } esp_graph_data;
 
 /* Rows are those of the windows. Errors: INVALID when no two objects ever have an edge, NUMERIC, NOMEM. */
@@ -31,10 +32,10 @@ ESP_MUST_CHECK esp_code esp_graph_data_create(const esp_dataset *dataset, const 
                                               esp_graph_data **ret_data, esp_error *reterr);
 void esp_graph_data_free(esp_graph_data *data);
 
-/* [y, u] of row r, and the y after it. */
+/* [y, u] of row r, and the y after it, which training aims at. */
 void esp_graph_data_x(const esp_graph_data *data, size_t r, double *ret_x);
 static inline const double *esp_graph_data_next(const esp_graph_data *data, size_t r) {
-    return data->dataset->y + (data->at[r] + 1) * (size_t)data->dataset->ny;
+    return data->moved ? data->moved + r * (size_t)data->dataset->ny : data->dataset->y + (data->at[r] + 1) * (size_t)data->dataset->ny;
 }
 
 #endif

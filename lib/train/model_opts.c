@@ -94,19 +94,21 @@ esp_code esp_model_opts_check(const esp_reader *spec, const esp_train_opts *opts
     return esp_refuse(member.value ? &member : &model, reterr, "makes %lld parameters, more than %d", (long long)parameters, ESP_MAX_PARAMETERS);
 }
 
-/* A graph network has its own frame, and sees one observation; gaps are taken and minibatches shared
- * by threads of plain networks (train/proof.h, train/rollout.h). */
+/* Gaps are taken and minibatches shared by threads of plain networks (train/proof.h, train/rollout.h). */
+esp_code esp_graph_opts_check(const esp_reader *spec, const esp_train_opts *opts, esp_error *reterr) {
+    esp_reader weight = esp_read_member(spec, "proof_weight"), threads = esp_read_member(spec, "threads");
+    if (opts->proof_weight > 0) return esp_refuse(&weight, reterr, "is for plain networks only");
+    return opts->threads > 1 ? esp_refuse(&threads, reterr, "is for plain networks only") : ESP_OK;
+}
+
+/* A graph network has its own frame, and sees one observation. */
 esp_code esp_model_opts_frame(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr) {
     esp_reader frame = esp_read_member(spec, "frame"), history = esp_read_member(spec, "history");
     if (!opts->graph.width) return ESP_OK;
     if (opts->frame.kind == ESP_FRAME_LINEAR) return esp_refuse(&frame, reterr, "a graph network's frame is \"residual\"");
     if (opts->history != 1) return esp_refuse(&history, reterr, "a graph network sees one observation: put speeds into the objects' numbers");
-    frame = esp_read_member(spec, "proof_weight");
-    if (opts->proof_weight > 0) return esp_refuse(&frame, reterr, "is for plain networks only");
-    frame = esp_read_member(spec, "threads");
-    if (opts->threads > 1) return esp_refuse(&frame, reterr, "is for plain networks only");
     opts->frame = (esp_frame){.kind = ESP_FRAME_RESIDUAL};
-    return ESP_OK;
+    return esp_graph_opts_check(spec, opts, reterr);
 }
 
 void esp_integers_format(esp_jsonw *w, const char *key, const int *values, int n) {

@@ -25,6 +25,8 @@ ESP_MUST_CHECK esp_code esp_model_opts_parse(const esp_reader *spec, int ny, int
 int esp_model_opts_neurons(const esp_train_opts *opts);
 /* What a graph network asks of the frame and the other options, which are known. */
 ESP_MUST_CHECK esp_code esp_model_opts_frame(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr);
+/* Of the other options alone. */
+ESP_MUST_CHECK esp_code esp_graph_opts_check(const esp_reader *spec, const esp_train_opts *opts, esp_error *reterr);
 /* The network's size, now that its ends are known. */
 ESP_MUST_CHECK esp_code esp_model_opts_check(const esp_reader *spec, const esp_train_opts *opts, esp_error *reterr);
 void esp_model_opts_format(const esp_train_opts *opts, esp_jsonw *w);

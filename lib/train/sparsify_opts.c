@@ -26,7 +26,7 @@ static esp_code parse_rungs(const esp_reader *spec, int relu, esp_train_opts *op
     return code != ESP_OK ? code : esp_ladder_parse(spec, relu, "the number of the model's ReLUs", opts, reterr);
 }
 
-esp_code esp_sparsify_opts_parse(const esp_reader *spec, int relu, esp_train_opts *ret_opts, bool *ret_stable, esp_error *reterr) {
+esp_code esp_sparsify_opts_parse(const esp_reader *spec, int relu, bool graph, esp_train_opts *ret_opts, bool *ret_stable, esp_error *reterr) {
     static const char *const domains[] = {"none", "data_box", NULL};
     esp_train_opts opts;
     int method = ESP_SPARSIFY_GUMBEL, stable = 0;
@@ -40,6 +40,8 @@ esp_code esp_sparsify_opts_parse(const esp_reader *spec, int relu, esp_train_opt
     if (code == ESP_OK) code = esp_read_number(&member, 0, 1, &opts.distill_weight, reterr);
     member = esp_read_member(spec, "stable");
     if (code == ESP_OK) code = esp_read_choice(&member, domains, &stable, reterr);
+    if (code == ESP_OK && graph && stable) return esp_refuse(&member, reterr, "is for plain networks only");
+    if (code == ESP_OK && graph) code = esp_graph_opts_check(spec, &opts, reterr);
     if (code == ESP_OK) code = parse_rungs(spec, relu, &opts, reterr);
     if (code != ESP_OK) return code;
     opts.method = (esp_sparsify_method)method;
@@ -54,25 +56,57 @@ static bool is_linear(const esp_layer *layer) {
     return true;
 }
 
-esp_code esp_sparsify_opts_start(const esp_reader *spec, const esp_model *model, esp_train_opts *opts, esp_error *reterr) {
+/* The network that is trained has these layers, in these places, and no others. Returns what of the model is not so, or NULL. */
+static const char *misfit(const esp_graph *graph) {
+    const esp_net *output = graph->block[ESP_OUTPUT];
+    for (int b = 0; b < ESP_BLOCKS; b++)
+        if (graph->block[b]->n_layers > ESP_MAX_HIDDEN + 1) return "has a network of more layers than can be trained";
+    if (graph->block[ESP_MESSAGE]->n_layers != 1) return "has hidden layers in its messages; such a graph network cannot be trained";
+    if (graph->block[ESP_UPDATE]->n_layers != 1) return "has hidden layers in its updates; such a graph network cannot be trained";
+    for (int b = ESP_NODE; b <= ESP_MESSAGE; b++)
+        if (esp_net_outputs(graph->block[b]) != esp_net_outputs(graph->block[ESP_UPDATE]))
+            return "has encoders and messages of different widths; such a graph network cannot be trained";
+    return is_linear(&output->layers[output->n_layers - 1]) ? NULL : "has outputs that are not linear; such a network cannot be trained";
+}
+
+static int take_widths(const esp_net *block, int *ret_widths) {
+    for (int l = 0; l + 1 < block->n_layers; l++) ret_widths[l] = block->layers[l].n_out;
+    return block->n_layers - 1;
+}
+
+static esp_code start_graph(const esp_reader *model, const esp_graph *graph, esp_train_opts *opts, esp_error *reterr) {
+    esp_graph_opts *g = &opts->graph;
+    const char *why = misfit(graph);
+    if (why) return esp_refuse(model, reterr, "%s", why);
+    *g = (esp_graph_opts){.layout = graph->layout, .width = esp_net_outputs(graph->block[ESP_UPDATE])};
+    g->n_node = take_widths(graph->block[ESP_NODE], g->node);
+    g->n_edge = take_widths(graph->block[ESP_EDGE], g->edge);
+    g->n_output = take_widths(graph->block[ESP_OUTPUT], g->output);
+    opts->history = 1;
+    opts->frame = (esp_frame){.kind = ESP_FRAME_RESIDUAL};
+    return ESP_OK;
+}
+
+static esp_code start_plain(const esp_reader *member, const esp_model *model, esp_train_opts *opts, esp_error *reterr) {
     const esp_net *net = model->net;
     int n_hidden = net->n_layers - 1;
-    esp_reader member = esp_read_member(spec, "model");
-    esp_code code = ESP_OK;
-    if (n_hidden > ESP_MAX_HIDDEN)
-        code = esp_refuse(&member, reterr, "has %d hidden layers; at most %d can be trained", n_hidden, ESP_MAX_HIDDEN);
-    else if (!is_linear(&net->layers[n_hidden]))
-        code = esp_refuse(&member, reterr, "has outputs that are not linear; such a network cannot be trained");
-    if (code != ESP_OK) {
-        if (reterr) reterr->code = ESP_UNPROCESSABLE;
-        return ESP_UNPROCESSABLE;
-    }
-    opts->n_hidden = n_hidden;
-    for (int l = 0; l < n_hidden; l++) opts->hidden[l] = net->layers[l].n_out;
+    if (n_hidden > ESP_MAX_HIDDEN) return esp_refuse(member, reterr, "has %d hidden layers; at most %d can be trained", n_hidden, ESP_MAX_HIDDEN);
+    if (!is_linear(&net->layers[n_hidden])) return esp_refuse(member, reterr, "has outputs that are not linear; such a network cannot be trained");
+    opts->n_hidden = take_widths(net, opts->hidden);
     opts->history = model->history;
     opts->frame = model->frame;
     opts->f_in = esp_net_inputs(net);
     opts->f_out = esp_net_outputs(net);
+    return ESP_OK;
+}
+
+esp_code esp_sparsify_opts_start(const esp_reader *spec, const esp_model *model, esp_train_opts *opts, esp_error *reterr) {
+    esp_reader member = esp_read_member(spec, "model");
+    esp_code code = model->graph ? start_graph(&member, model->graph, opts, reterr) : start_plain(&member, model, opts, reterr);
+    if (code != ESP_OK) {
+        if (reterr) reterr->code = ESP_UNPROCESSABLE;
+        return ESP_UNPROCESSABLE;
+    }
     opts->start = model;
     return ESP_OK;
 }

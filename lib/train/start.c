@@ -23,17 +23,23 @@ static void unfold_row(const esp_layer *layer, const esp_scales *s, int i, bool 
     *ret_b = scale > 0 ? (float)((b - mean) / scale) : 0;
 }
 
+void esp_start_unfold_layer(const esp_layer *layer, const esp_scales *scales, bool first, bool last, float *ret_w, float *ret_b) {
+    for (int i = 0; i < layer->n_out; i++) unfold_row(layer, scales, i, first, last, ret_w + (size_t)i * (size_t)layer->n_in, ret_b + i);
+}
+
+esp_code esp_start_check(const float *params, size_t n, esp_error *reterr) {
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(params[i])) return esp_fail(reterr, ESP_NUMERIC, "the model's weights are too large to be trained in single precision");
+    return ESP_OK;
+}
+
 esp_code esp_start_unfold(const esp_net *net, const esp_mlp *mlp, const esp_scales *scales, float *params, esp_error *reterr) {
     for (int l = 0; l < net->n_layers; l++) {
         const esp_layer *layer = &net->layers[l];
         assert(layer->n_in == mlp->width[l] && layer->n_out == mlp->width[l + 1]);
-        for (int i = 0; i < layer->n_out; i++)
-            unfold_row(layer, scales, i, l == 0, l == net->n_layers - 1, params + mlp->weight[l] + (size_t)i * (size_t)layer->n_in,
-                       params + mlp->bias[l] + i);
+        esp_start_unfold_layer(layer, scales, l == 0, l == net->n_layers - 1, params + mlp->weight[l], params + mlp->bias[l]);
     }
-    for (size_t i = 0; i < mlp->n_params; i++)
-        if (!isfinite(params[i])) return esp_fail(reterr, ESP_NUMERIC, "the model's weights are too large to be trained in single precision");
-    return ESP_OK;
+    return esp_start_check(params, mlp->n_params, reterr);
 }
 
 static esp_code begin_ladder(const esp_net *net, const esp_mlp *mlp, esp_ladder *ladder, esp_error *reterr) {

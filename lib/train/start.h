@@ -18,6 +18,11 @@
 #include "train/mlp.h"
 #include "train/windows.h"
 
+/* One layer's; which ends of the scales it touches. Not yet checked. */
+void esp_start_unfold_layer(const esp_layer *layer, const esp_scales *scales, bool first, bool last, float *ret_w, float *ret_b);
+/* Errors: NUMERIC when one is not finite as a float. */
+ESP_MUST_CHECK esp_code esp_start_check(const float *params, size_t n, esp_error *reterr);
+
 /* A network's weights in the units of the scales, of its sizes. Errors: NUMERIC when one is not finite as a float. */
 ESP_MUST_CHECK esp_code esp_start_unfold(const esp_net *net, const esp_mlp *mlp, const esp_scales *scales, float *ret_params, esp_error *reterr);
 

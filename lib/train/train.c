@@ -97,13 +97,24 @@ static esp_phase phase_at(const esp_trainer *t, const char *stage) {
     return phase;
 }
 
+/* The layers whose neurons the ladder decides about, in order; a graph network's once each, whatever their copies. Returns how many. */
+static int channel_layers(const esp_trainer *t, esp_channel_layer *ret) {
+    const esp_mlp *mlp = &t->mlp;
+    const esp_graph_net *graph = &t->graph;
+    int n = 0;
+    for (int l = 0; t->graph_loss && l < graph->begin[ESP_BLOCKS]; l++) {
+        const esp_dense *layer = &graph->layer[l];
+        if (layer->activated) ret[n++] = (esp_channel_layer){layer->neuron, layer->w, layer->k, t->params + layer->weight};
+    }
+    for (int l = 0; !t->graph_loss && l < mlp->n_layers - 1; l++)
+        ret[n++] = (esp_channel_layer){mlp->neuron[l], (size_t)mlp->width[l + 1], (size_t)mlp->width[l], t->params + mlp->weight[l]};
+    return n;
+}
+
 /* The baseline's whole choice: neurons go at once, by the norms of their weights as they are now. */
 static void prune_channels(esp_trainer *t, size_t relu) {
-    esp_channel_layer layers[ESP_MAX_HIDDEN];
-    const esp_mlp *mlp = &t->mlp;
-    for (int l = 0; l < mlp->n_layers - 1; l++)
-        layers[l] = (esp_channel_layer){mlp->neuron[l], (size_t)mlp->width[l + 1], (size_t)mlp->width[l], t->params + mlp->weight[l]};
-    esp_channel_prune(t->ladder, layers, mlp->n_layers - 1, relu, NULL);
+    esp_channel_layer layers[ESP_MAX_DENSE];
+    esp_channel_prune(t->ladder, layers, channel_layers(t, layers), relu, NULL);
 }
 
 /* Channel pruning has nothing to search: its rungs settle from their beginning. */

@@ -93,9 +93,10 @@ ESP_MUST_CHECK esp_code esp_train_opts_parse(const esp_reader *spec, int ny, int
 void esp_train_opts_format(const esp_train_opts *opts, esp_jsonw *w);
 
 /* The same for a `sparsify` job: all but model, dataset and name, listed in esp_sparsify_fields too. relu is the number of
- * ReLUs of its model; *ret_stable says whether "stable" asks for neurons to be resolved over the data box. */
+ * ReLUs of its model, of a graph network whatever their copies; *ret_stable says whether "stable" asks for neurons to be resolved over the data box. */
 extern const char *const esp_sparsify_fields[];
-ESP_MUST_CHECK esp_code esp_sparsify_opts_parse(const esp_reader *spec, int relu, esp_train_opts *ret_opts, bool *ret_stable, esp_error *reterr);
+ESP_MUST_CHECK esp_code esp_sparsify_opts_parse(const esp_reader *spec, int relu, bool graph, esp_train_opts *ret_opts, bool *ret_stable,
+                                                esp_error *reterr);
 /* What the options take from the model: sizes, history, frame, and the start itself; borrowed. UNPROCESSABLE, naming the
  * spec's "model", when training cannot hold it. */
 ESP_MUST_CHECK esp_code esp_sparsify_opts_start(const esp_reader *spec, const esp_model *model, esp_train_opts *opts, esp_error *reterr);

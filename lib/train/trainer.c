@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "train/checkpoint.h"
+#include "train/graph_start.h"
 #include "train/start.h"
 
 #define CHECK_NS        (20 * ESP_NS_PER_MS) /* between looks at the stop request */
@@ -93,6 +94,13 @@ static double loss_of(esp_trainer *t, const esp_rollout_call *call, double *ret_
     return t->graph_loss ? esp_graph_loss_run(t->graph_loss, call, ret_squares) : esp_rollout_loss(t->rollout, call, ret_squares);
 }
 
+static esp_code load_start(esp_trainer *t, esp_error *reterr) {
+    const esp_model *start = t->opts->start;
+    double weight = t->opts->distill_weight;
+    if (!start->graph) return esp_start_load(start, weight, &t->mlp, t->windows, t->params, t->ladder, reterr);
+    return esp_graph_start_load(start->graph, weight, &t->graph, t->windows, esp_trainer_pulse, t, t->graph_data, t->params, t->ladder, reterr);
+}
+
 esp_code esp_trainer_create(const esp_dataset *dataset, const esp_train_opts *opts, const esp_train_hooks *hooks, const esp_stop *stop,
                             esp_trainer **ret_trainer, esp_error *reterr) {
     esp_ladder_opts masks = {opts->lambda, opts->lambda_id, opts->tau, opts->straight_through};
@@ -113,7 +121,7 @@ esp_code esp_trainer_create(const esp_dataset *dataset, const esp_train_opts *op
         return code;
     }
     seed(t);
-    if (opts->start) code = esp_start_load(opts->start, opts->distill_weight, &t->mlp, t->windows, t->params, t->ladder, reterr);
+    if (opts->start) code = load_start(t, reterr);
     if (code != ESP_OK) {
         esp_trainer_free(t);
         return code;

@@ -22,10 +22,11 @@ esp_code spec_check_sparsify(const esp_reader *spec, esp_db *db, refs *ret, esp_
     esp_train_opts opts;
     bool stable = false;
     esp_code code = esp_read_object(spec, esp_sparsify_fields, reterr);
-    if (!code) code = spec_find_plain(spec, "model", db, &model, reterr);
+    if (!code) code = spec_find_model(spec, "model", db, &model, reterr);
     if (!code) code = spec_find_dataset(spec, "dataset", db, &dataset, reterr);
     if (!code) code = check_sizes(spec, &model, &dataset, reterr);
-    if (!code) code = esp_sparsify_opts_parse(spec, (int)model.relu, &opts, &stable, reterr);
+    bool graph = !code && model.object_size > 0;
+    if (!code) code = esp_sparsify_opts_parse(spec, (int)(graph ? model.neurons : model.relu), graph, &opts, &stable, reterr);
     if (!code) code = spec_check_name(spec, reterr);
     if (!code) code = spec_check_target(spec, dataset.ny, dataset.nu, db, ret, reterr);
     if (code) return code;

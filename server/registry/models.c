@@ -18,15 +18,17 @@ void esp_model_row_done(esp_model_row *row) {
     row->spec = row->metrics = row->graph = NULL;
 }
 
-/* The two numbers that sizes are checked by. */
+/* The numbers that sizes are checked by. */
 static esp_code read_graph(esp_model_row *row, esp_error *reterr) {
     esp_json *json = NULL;
     if (!row->graph) return ESP_OK;
     esp_code code = esp_json_parse(row->graph, strlen(row->graph), &json, reterr);
     if (code) return code;
-    esp_reader root = esp_reader_root(json), objects = esp_read_member(&root, "objects"), size = esp_read_member(&root, "size");
+    esp_reader root = esp_reader_root(json), objects = esp_read_member(&root, "objects"), size = esp_read_member(&root, "size"),
+               neurons = esp_read_member(&root, "neurons");
     code = esp_read_integer(&objects, 1, ESP_OBJECTS_MAX, &row->objects, reterr);
     if (!code) code = esp_read_integer(&size, 1, INT32_MAX, &row->object_size, reterr);
+    if (!code) code = esp_read_integer(&neurons, 0, INT32_MAX, &row->neurons, reterr);
     esp_json_free(json);
     return code;
 }

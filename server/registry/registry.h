@@ -76,6 +76,7 @@ typedef struct esp_model_row {
     char parent[ESP_ID_MAX], dataset[ESP_ID_MAX], job[ESP_ID_MAX]; /* "" for none */
     int64_t version, ny, nu, history, relu, parameters, nonzero, created_ms;
     int64_t objects, object_size; /* of a graph network: what ny is for; 0 for a plain one */
+    int64_t neurons; /* of a graph network: ReLUs, copies counted once */
     char *spec, *metrics, *graph; /* JSON texts, owned: esp_model_row_done; NULL for none */
 } esp_model_row;
 /* May observations of a model have ny numbers? A graph network takes any whole number of objects. */

@@ -26,7 +26,10 @@ esp_code sparsify_read(worker *w, const esp_reader *payload, const esp_dataset *
     worker_model *start = NULL;
     esp_reader spec = esp_read_member(payload, "spec"), model = esp_read_member(payload, "model");
     esp_code code = worker_model_get(w, &model, &start, reterr);
-    if (!code) code = esp_sparsify_opts_parse(&spec, esp_net_relus(start->model->net), ret_opts, &s->stable, reterr);
+    const esp_graph *graph = code ? NULL : start->model->graph;
+    if (!code)
+        code = esp_sparsify_opts_parse(&spec, graph ? esp_graph_neurons(graph) : esp_net_relus(start->model->net), graph != NULL, ret_opts,
+                                       &s->stable, reterr);
     if (!code) code = esp_sparsify_opts_start(&spec, start->model, ret_opts, reterr);
     if (!code) code = take_split(&spec, &model, ret_opts, reterr);
     if (!code && (data->ny != start->model->ny || data->nu != start->model->nu))

@@ -175,6 +175,36 @@ START_TEST(graph__is_evaluated_and_certified_with_three) {
 }
 END_TEST
 
+/* Either method, from the dense network: versions of another name, each the child of the one before. */
+START_TEST(graph__is_sparsified) {
+    static const char *const methods[] = {"gumbel", "channel"};
+    char spec[512], path[128];
+    snprintf(spec, sizeof spec,
+             "{\"kind\":\"sparsify\",\"spec\":{\"model\":\"discs/1\",\"dataset\":\"two\",\"name\":\"discs-%s\",\"method\":\"%s\",\"ladder\":[20,7],"
+             "\"rung_epochs\":6,\"batch\":64,\"distill_weight\":0.2}}",
+             methods[_i], methods[_i]);
+    http_reply job = run(spec), dense = http_get(&d, "/v1/models/discs/1");
+    ck_assert_uint_eq(reply_count(&job, "/result/models"), 2);
+    char parent[64];
+    snprintf(parent, sizeof parent, "%s", reply_text(&dense, "/id"));
+    for (int k = 0; k < 2; k++) {
+        snprintf(path, sizeof path, "/v1/models/discs-%s/%d", methods[_i], k + 1);
+        http_reply rung = http_get(&d, path);
+        expect_status(rung, 200);
+        int object = (int)reply_number(&rung, "/graph/relu_per_object"), edge = (int)reply_number(&rung, "/graph/relu_per_edge");
+        ck_assert_int_eq((int)reply_number(&rung, "/graph/neurons"), k ? 7 : 20);
+        ck_assert_int_eq((int)reply_number(&rung, "/relu"), 2 * object + 2 * edge);
+        ck_assert_str_eq(reply_text(&rung, "/parent"), parent);
+        ck_assert_str_eq(reply_text(&rung, "/spec/method"), methods[_i]);
+        ck_assert_int_eq((int)reply_number(&rung, "/spec/sparsify/seed"), 3); /* what validates is what validated */
+        snprintf(parent, sizeof parent, "%s", reply_text(&rung, "/id"));
+        http_done(&rung);
+    }
+    http_done(&job);
+    http_done(&dense);
+}
+END_TEST
+
 /* Near in one part of the box and far in another: no one program says what the model does there. */
 START_TEST(graph__a_domain_with_several_graphs_is_refused) {
     char id[64];
@@ -235,8 +265,14 @@ static const struct {
     {"GET", "/v1/models/discs%2F2/artifact?format=c", NULL, 422, "UNPROCESSABLE", "?y"},
     {"GET", "/v1/models/discs%2F2/artifact?y=[0,0,0]", NULL, 400, "INVALID", "?y"},
     {"GET", "/v1/models/discs%2F2/artifact?y=[0,0,0,0,0,\"a\"]", NULL, 400, "INVALID", "?y/5"},
-    {"POST", "/v1/jobs", "{\"kind\":\"sparsify\",\"spec\":{\"model\":\"discs/1\",\"dataset\":\"two\",\"ladder\":[2]}}", 422, "UNPROCESSABLE",
-     "/spec/model"},
+    {"POST", "/v1/jobs", "{\"kind\":\"sparsify\",\"spec\":{\"model\":\"discs/1\",\"dataset\":\"two\",\"ladder\":[52]}}", 400, "INVALID",
+     "/spec/ladder/0"}, /* of its neurons, not of their copies */
+    {"POST", "/v1/jobs", "{\"kind\":\"sparsify\",\"spec\":{\"model\":\"discs/1\",\"dataset\":\"three\",\"ladder\":[2]}}", 422, "UNPROCESSABLE",
+     "/spec/dataset"},
+    {"POST", "/v1/jobs", "{\"kind\":\"sparsify\",\"spec\":{\"model\":\"discs/1\",\"dataset\":\"two\",\"ladder\":[2],\"stable\":\"data_box\"}}", 400,
+     "INVALID", "/spec/stable"},
+    {"POST", "/v1/jobs", "{\"kind\":\"sparsify\",\"spec\":{\"model\":\"discs/1\",\"dataset\":\"two\",\"ladder\":[2],\"threads\":2}}", 400, "INVALID",
+     "/spec/threads"},
     {"POST", "/v1/jobs", "{\"kind\":\"prune\",\"spec\":{\"model\":\"discs/1\",\"sparsity\":0.5,\"method\":\"magnitude\"}}", 422, "UNPROCESSABLE",
      "/spec/model"},
     {"POST", "/v1/jobs", "{\"kind\":\"certify\",\"spec\":{\"kind\":\"conformal\",\"model\":\"discs/1\",\"dataset\":\"two\",\"coverage\":0.9}}", 422,
@@ -268,6 +304,7 @@ int main(void) {
     tcase_add_test(tc, graph__predicts_any_number);
     tcase_add_test(tc, graph__is_planned_with_three);
     tcase_add_test(tc, graph__is_evaluated_and_certified_with_three);
+    tcase_add_loop_test(tc, graph__is_sparsified, 0, 2);
     tcase_add_test(tc, graph__a_domain_with_several_graphs_is_refused);
     tcase_add_test(tc, graph__has_a_plain_form_for_a_state);
     tcase_add_loop_test(tc, graph__what_it_cannot_do_is_named, 0, sizeof refusals / sizeof *refusals);

@@ -7,74 +7,12 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "support/flock.h"
 #include "support/graphs.h"
 #include "train/graph_loss.h"
 #include "train/train.h"
 
-enum { STEPS = 4, NY = 7, NU = 2, OBJECTS = 2 };
-
-static double apart(const double *a, const double *b) {
-    return hypot(a[0] - b[0], a[1] - b[1]);
-}
-
-/* What an object at `at` does about something at `other`: it goes away, the nearer the faster. */
-static void flee(const double *at, const double *other, double reach, double *move) {
-    double d = fmax(apart(at, other), 1e-3), push = 0.3 * fmax(0, reach - d) / d;
-    move[0] += push * (at[0] - other[0]);
-    move[1] += push * (at[1] - other[1]);
-}
-
-/* n objects of two numbers, between the shared ones: a constant first, then a finger that moves as it is told. */
-static void world(int n, const double *y, const double *u, double *next) {
-    const double *finger = y + 1 + 2 * n;
-    next[0] = y[0];
-    for (int i = 0; i < n; i++) {
-        const double *at = y + 1 + 2 * i;
-        double move[2] = {0, 0};
-        flee(at, finger, 0.8, move);
-        for (int j = 0; j < n; j++)
-            if (j != i) flee(at, y + 1 + 2 * j, 0.6, move);
-        for (int d = 0; d < 2; d++) next[1 + 2 * i + d] = at[d] + move[d];
-    }
-    for (int d = 0; d < 2; d++) next[1 + 2 * n + d] = finger[d] + 0.5 * u[d];
-}
-
-static esp_dataset *drive(size_t n) {
-    esp_dataset *data = calloc(1, sizeof *data);
-    esp_rng rng;
-    esp_rng_init(&rng, 3, 1);
-    *data = (esp_dataset){.ny = NY, .nu = NU, .n_trajectories = n, .n_transitions = n * STEPS, .n_rows = n * (STEPS + 1)};
-    data->start = malloc((n + 1) * sizeof *data->start);
-    data->y = malloc(data->n_rows * NY * sizeof *data->y);
-    data->u = calloc(data->n_rows * NU, sizeof *data->u);
-    for (size_t i = 0; i <= n; i++) data->start[i] = (STEPS + 1) * i;
-    for (size_t r = 0; r < data->n_rows; r++) {
-        double *y = data->y + r * NY, *u = data->u + r * NU;
-        bool first = r % (STEPS + 1) == 0;
-        for (int k = 0; first && k < NY; k++) y[k] = k == 0 ? 0.25 : 5 + esp_rng_range(&rng, -1.1, 1.1);
-        if (!first) world(OBJECTS, y - NY, u - NU, y);
-        for (int k = 0; r % (STEPS + 1) != STEPS && k < NU; k++) u[k] = esp_rng_range(&rng, -0.6, 0.6);
-    }
-    return data;
-}
-
-static esp_train_opts opts_of(double radius) {
-    esp_train_opts opts;
-    esp_train_opts_init(&opts);
-    esp_graph_layout l = {.objects = OBJECTS, .first = 1, .size = 2, .n_shared = 3, .nu = NU, .n_position = 2, .position = {0, 1}};
-    l.n_points = 1;
-    l.points[0] = (esp_point){false, {1, 2}};
-    l.radius = radius;
-    l.rounds = 2;
-    opts.graph = (esp_graph_opts){.layout = l, .width = 10, .n_node = 1, .node = {12}, .n_edge = 1, .edge = {9}, .n_output = 1, .output = {8}};
-    opts.n_hidden = 0;
-    opts.frame.kind = ESP_FRAME_RESIDUAL;
-    opts.epochs = 25;
-    opts.rung_epochs = 12;
-    opts.batch = 64;
-    opts.seed = 5;
-    return opts;
-}
+enum { NY = FLOCK_NY, NU = FLOCK_NU, OBJECTS = FLOCK_OBJECTS };
 
 /* ---- the gradient ---- */
 
@@ -93,7 +31,7 @@ typedef struct setup {
 static void set_up(setup *s, double radius, int steps) {
     esp_error error = {0};
     esp_rng rng;
-    *s = (setup){.data = drive(90), .opts = opts_of(radius)};
+    *s = (setup){.data = flock_drive(90), .opts = flock_opts(radius)};
     s->opts.rollout = steps;
     ck_assert_msg(esp_windows_create(s->data, &s->opts, &s->windows, &error) == ESP_OK, "%s", error.message);
     esp_graph_net_init(&s->net, &s->opts.graph);
@@ -222,7 +160,7 @@ static double error_with(const esp_model *graph, int n) {
         x[0] = 0.25;
         for (int i = 1; i < ny; i++) x[i] = 5 + esp_rng_range(&rng, -1.1, 1.1);
         for (int i = 0; i < NU; i++) x[ny + i] = esp_rng_range(&rng, -0.6, 0.6);
-        world(n, x, x + ny, want);
+        flock_step(n, x, x + ny, want);
         memcpy(y, x, sizeof y);
         if (graph) {
             ck_assert(esp_model_bind(graph, ny, x, &m, NULL) == ESP_OK);
@@ -242,8 +180,8 @@ static int neurons_that_are_relu(const esp_model *m) {
 
 /* Trained with two objects it knows what four do; standing still, as a guess, is off by more than twice as much. */
 START_TEST(graph_train__two_objects_teach_what_four_do) {
-    esp_dataset *data = drive(2000);
-    esp_train_opts opts = opts_of(0.7);
+    esp_dataset *data = flock_drive(2000);
+    esp_train_opts opts = flock_opts(0.7);
     outcome out;
     opts.graph.width = opts.graph.node[0] = 16;
     opts.epochs = 40;
@@ -269,8 +207,8 @@ START_TEST(graph_train__two_objects_teach_what_four_do) {
 END_TEST
 
 START_TEST(graph_train__same_seed_same_model) {
-    esp_dataset *data = drive(90);
-    esp_train_opts opts = opts_of(INFINITY);
+    esp_dataset *data = flock_drive(90);
+    esp_train_opts opts = flock_opts(INFINITY);
     outcome one, two, other;
     opts.epochs = 3;
     opts.rung_epochs = 3;
@@ -317,8 +255,8 @@ static esp_code take_piece(void *user, const esp_train_model *trained, esp_error
 }
 
 START_TEST(graph_train__goes_on_from_its_checkpoints) {
-    esp_dataset *data = drive(90);
-    esp_train_opts opts = opts_of(INFINITY);
+    esp_dataset *data = flock_drive(90);
+    esp_train_opts opts = flock_opts(INFINITY);
     outcome whole;
     pieces p = {0};
     esp_code code = ESP_CANCELLED;
@@ -428,8 +366,8 @@ START_TEST(graph_train__specs_are_read_and_written) {
 END_TEST
 
 START_TEST(graph_train__objects_that_never_meet_are_refused) {
-    esp_dataset *data = drive(90);
-    esp_train_opts opts = opts_of(1e-6);
+    esp_dataset *data = flock_drive(90);
+    esp_train_opts opts = flock_opts(1e-6);
     esp_error error = {0};
     ck_assert_int_eq(esp_train_run(data, &opts, NULL, NULL, &error), ESP_INVALID);
     ck_assert_str_eq(error.pointer, "/model/radius");

@@ -285,7 +285,7 @@ static esp_code parse(const char *text, esp_train_opts *ret_opts, bool *ret_stab
     ck_assert_int_eq(esp_json_parse(text, strlen(text), &json, NULL), ESP_OK);
     esp_reader root = esp_reader_root(json);
     *error = (esp_error){0};
-    esp_code code = esp_sparsify_opts_parse(&root, 10, ret_opts, ret_stable, error);
+    esp_code code = esp_sparsify_opts_parse(&root, 10, false, ret_opts, ret_stable, error);
     esp_json_free(json);
     return code;
 }
