@@ -36,7 +36,8 @@ typedef struct esp_robot {
     void *(*start_task)(esp_dice *dice, double *ret_goal);
     int n_goal, goal_index[ESP_ROBOT_GOAL_MAX];
     int horizon; /* of a plan, in steps */
-    int objects; /* for a graph network's task: how many y is of; 0: the model is a plain one */
+    int objects; /* like ones, that a graph network is for: how many y is of; 0: the model is a plain one */
+    double radius; /* of them: who is further apart cannot meet within a step */
 
     bool (*step)(void *world, const double *u); /* each |u_i| clipped to u_max; true when the step met what `event` names */
     void (*observe)(const void *world, double *ret_y);

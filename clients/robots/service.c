@@ -60,8 +60,15 @@ static json_t *matrix(int rows, int columns, double (*entry)(int i, int j)) {
 }
 
 json_t *esp_service_frame(const esp_robot *r) {
+    if (r->objects > 0) return json_string("residual");
     return json_pack("{s:o,s:o,s:o,s:o,s:o}", "a", matrix(r->ny, r->ny, r->a), "b", matrix(r->ny, r->nu, r->b), "c", matrix(r->n_in, r->ny, r->c),
                      "d", matrix(r->n_in, r->nu, r->d), "g", matrix(r->ny, r->n_out, r->g));
+}
+
+json_t *esp_service_graph(const esp_robot *r, int width) {
+    return json_pack("{s:s,s:{s:i,s:i,s:[i,i]},s:[{s:s,s:[i,i]}],s:f,s:[i],s:[i],s:i,s:[i]}", "type", "graph", "objects", "count", r->objects, "size",
+                     r->ny / r->objects, "position", 0, 1, "points", "on", "u", "index", 0, 1, "radius", r->radius, "node", width, "edge", width,
+                     "width", width, "output", width);
 }
 
 json_t *esp_service_numbers(const double *values, int n) {

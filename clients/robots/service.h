@@ -19,8 +19,11 @@ bool esp_service_submit(esp_client *client, const char *kind, json_t *spec, char
 /* A new task; takes the reference to `task`. */
 bool esp_service_task(esp_client *client, json_t *task, char *ret_id, size_t cap, esp_client_error *reterr);
 
-/* The known part of a robot's dynamics, as the spec of a train job has it. */
+/* The known part of a robot's dynamics, as the spec of a train job has it; of like objects, that they stay. */
 json_t *esp_service_frame(const esp_robot *robot);
+/* `model` of that spec for a robot of like objects: positions in the plane, seen from each other and from where u begins. All seven hidden
+ * layers have one width. */
+json_t *esp_service_graph(const esp_robot *robot, int width);
 /* Arrays. */
 json_t *esp_service_numbers(const double *values, int n);
 json_t *esp_service_integers(const int *values, int n);

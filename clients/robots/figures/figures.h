@@ -26,13 +26,14 @@ typedef struct esp_figures_opts {
     int trials, steps; /* trajectories that are predicted open loop, and how far */
     int plans, deadline_ms, plan_relu; /* trials of planning; on models of at most plan_relu ReLUs */
     int horizon; /* of plans; 0: the robot's own */
-    int hidden;
+    int hidden; /* width of each hidden layer */
+    int neurons; /* of all */
     uint64_t seed;
 } esp_figures_opts;
 
 typedef struct esp_figures_model {
     char id[96];
-    int relu;
+    int relu; /* as a ladder counts them: of a graph network whatever their copies */
     double rmse; /* one step, validation */
 } esp_figures_model;
 

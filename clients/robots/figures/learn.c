@@ -38,9 +38,11 @@ static bool upload(esp_figures *f, const char *what, int transitions, int steps,
 
 static json_t *train_spec(const esp_figures *f) {
     const esp_figures_opts *o = f->opts;
-    return json_pack("{s:s,s:s,s:{s:s,s:[i,i]},s:o,s:o,s:i,s:i,s:I}", "dataset", f->dataset, "name", f->robot->name, "model", "type", "mlp", "hidden",
-                     o->hidden, o->hidden, "ladder", esp_service_integers(o->ladder, o->n_ladder), "frame", esp_service_frame(f->robot), "epochs",
-                     o->epochs, "rung_epochs", o->rung_epochs, "seed", (json_int_t)o->seed);
+    json_t *network =
+        f->robot->objects > 0 ? esp_service_graph(f->robot, o->hidden) : json_pack("{s:s,s:[i,i]}", "type", "mlp", "hidden", o->hidden, o->hidden);
+    return json_pack("{s:s,s:s,s:o,s:o,s:o,s:i,s:i,s:I}", "dataset", f->dataset, "name", f->robot->name, "model", network, "ladder",
+                     esp_service_integers(o->ladder, o->n_ladder), "frame", esp_service_frame(f->robot), "epochs", o->epochs, "rung_epochs",
+                     o->rung_epochs, "seed", (json_int_t)o->seed);
 }
 
 /* The baseline starts from the same dense model, with the same rungs and epochs. */
@@ -51,7 +53,19 @@ static json_t *channel_spec(const esp_figures *f) {
                      esp_service_integers(f->opts->ladder, f->opts->n_ladder), "rung_epochs", f->opts->rung_epochs);
 }
 
-static bool take_models(const json_t *job, esp_figures_model *models, int *ret_n, esp_client_error *reterr) {
+/* A graph network's ReLUs are counted as a ladder counts them, whatever their copies. */
+static bool count_neurons(esp_figures *f, esp_figures_model *model, esp_client_error *reterr) {
+    char path[128];
+    json_t *row = NULL;
+    if (f->robot->objects == 0) return true;
+    snprintf(path, sizeof path, "/v1/models/%s", model->id);
+    bool good = esp_client_call(f->client, "GET", path, NULL, 10000, &row, reterr) == ESP_CLIENT_OK;
+    if (good) model->relu = (int)json_integer_value(json_object_get(json_object_get(row, "graph"), "neurons"));
+    json_decref(row);
+    return good;
+}
+
+static bool take_models(esp_figures *f, const json_t *job, esp_figures_model *models, int *ret_n, esp_client_error *reterr) {
     const json_t *list = json_object_get(json_object_get(job, "result"), "models");
     size_t i, n = 0;
     json_t *item;
@@ -60,6 +74,7 @@ static bool take_models(const json_t *job, esp_figures_model *models, int *ret_n
         if (n == ESP_FIGURES_MODELS || id == NULL) break;
         snprintf(models[n].id, sizeof models[n].id, "%s", id);
         models[n].relu = (int)json_integer_value(json_object_get(item, "relu"));
+        if (!count_neurons(f, &models[n], reterr)) return false;
         models[n++].rmse = esp_service_number(item, "validation_rmse");
     }
     *ret_n = (int)n;
@@ -84,7 +99,7 @@ static bool evaluate(esp_figures *f, FILE *table, const char *method, const esp_
 
 static bool learn_ladder(esp_figures *f, FILE *table, esp_client_error *reterr) {
     json_t *job = NULL;
-    bool good = run_job(f, "train", train_spec(f), &job, reterr) && take_models(job, f->model, &f->n_models, reterr);
+    bool good = run_job(f, "train", train_spec(f), &job, reterr) && take_models(f, job, f->model, &f->n_models, reterr);
     json_decref(job);
     for (int i = 0; good && i < f->n_models; i++) good = evaluate(f, table, i == 0 ? "dense" : "ladder", &f->model[i], reterr);
     return good;
@@ -94,7 +109,7 @@ static bool learn_channel(esp_figures *f, FILE *table, esp_client_error *reterr)
     esp_figures_model models[ESP_FIGURES_MODELS];
     json_t *job = NULL;
     int n = 0;
-    bool good = run_job(f, "sparsify", channel_spec(f), &job, reterr) && take_models(job, models, &n, reterr);
+    bool good = run_job(f, "sparsify", channel_spec(f), &job, reterr) && take_models(f, job, models, &n, reterr);
     json_decref(job);
     for (int i = 0; good && i < n; i++) good = evaluate(f, table, "channel", &models[i], reterr);
     return good;

@@ -62,13 +62,13 @@ static int take_int(const char *name, const char *text, int least, int most) {
 
 /* Falling numbers with commas between. */
 static void take_ladder(esp_figures_opts *opts, const char *text) {
-    int n = 0, last = 2 * opts->hidden;
+    int n = 0, last = opts->neurons;
     char *end = NULL;
     for (const char *at = text;; at = end + 1) {
         long value = strtol(at, &end, 10);
         if (end == at || (*end != ',' && *end != '\0') || value < 0 || value >= last || n == ESP_FIGURES_RUNGS) {
             fprintf(stderr, "espalier-robots: --ladder takes up to %d falling numbers below %d, such as 64,36,24; not \"%s\"\n", ESP_FIGURES_RUNGS,
-                    2 * opts->hidden, text);
+                    opts->neurons, text);
             exit(2);
         }
         opts->ladder[n++] = last = (int)value;
@@ -162,10 +162,11 @@ int main(int argc, char **argv) {
                              .plans = loop ? 10 : 20,
                              .plan_relu = 36,
                              .deadline_ms = loop ? 200 : 1000,
-                             .hidden = 64,
                              .method = "mip",
                              .seed = 1};
     const esp_robot *robot = take_robot(argv[2]);
+    opts.hidden = robot->objects > 0 ? 32 : 64; /* of a graph network's seven hidden layers, of a plain one's two */
+    opts.neurons = (robot->objects > 0 ? 7 : 2) * opts.hidden;
     int which, at = 0;
     optind = 3;
     while ((which = getopt_long(argc, argv, "", options, &at)) != -1) take_option(&opts, which, which == '?' ? "" : options[at].name, optarg);

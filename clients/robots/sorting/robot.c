@@ -12,6 +12,7 @@
 #define TAU       6.283185307179586
 #define FIELD     0.6 /* discs begin within +- this, in x and in y */
 #define AIM_SHARE 0.85
+#define REACH     1.0 /* the longest push that is aimed, and both radii */
 #define PILE      0.5 /* the piles are at x = -+ this, y = 0 */
 
 static double within(double x) {
@@ -99,6 +100,7 @@ static double input_d(int i, int j, int n) {
                                             .goal_index = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},                                    \
                                             .horizon = 2,                                                                                            \
                                             .objects = N,                                                                                            \
+                                            .radius = REACH,                                                                                         \
                                             .step = step,                                                                                            \
                                             .observe = observe,                                                                                      \
                                             .free = release,                                                                                         \
