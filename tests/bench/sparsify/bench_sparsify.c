@@ -30,8 +30,12 @@ static const int ladder[RUNGS] = {64, 36, 24, 15};
 static const struct {
     const char *name;
     esp_sparsify_method method;
-    double distill_weight;
-} ways[] = {{"gumbel", ESP_SPARSIFY_GUMBEL, 0}, {"gumbel, distilled 0.5", ESP_SPARSIFY_GUMBEL, 0.5}, {"channel", ESP_SPARSIFY_CHANNEL, 0}};
+    double distill_weight, logit_rate; /* 0: the default */
+} ways[] = {{"gumbel", ESP_SPARSIFY_GUMBEL, 0, 0},
+            {"gumbel, logit_rate 0.1", ESP_SPARSIFY_GUMBEL, 0, 0.1},
+            {"gumbel, logit_rate 0.3", ESP_SPARSIFY_GUMBEL, 0, 0.3},
+            {"gumbel, distilled 0.5", ESP_SPARSIFY_GUMBEL, 0.5, 0},
+            {"channel", ESP_SPARSIFY_CHANNEL, 0, 0}};
 enum { WAYS = sizeof ways / sizeof *ways };
 
 static esp_error error;
@@ -135,6 +139,7 @@ static void run(int transitions, int epochs, int rung_epochs, uint64_t seed) {
     outcome dense = {.box = {NY + NU, lower, upper}}, out[WAYS];
     esp_dataset *data = push(transitions, seed);
     esp_train_opts opts = push_opts(epochs, rung_epochs, seed);
+    const double logit_rate = opts.logit_rate;
     const esp_train_hooks hooks = {.user = &dense, .model = on_model};
     must(esp_dataset_box(data, 1, lower, upper, &error));
     must(esp_train_run(data, &opts, &hooks, NULL, &error));
@@ -149,6 +154,7 @@ static void run(int transitions, int epochs, int rung_epochs, uint64_t seed) {
         out[k] = (outcome){.box = dense.box};
         opts.method = ways[k].method;
         opts.distill_weight = ways[k].distill_weight;
+        opts.logit_rate = ways[k].logit_rate > 0 ? ways[k].logit_rate : logit_rate;
         must(esp_train_run(data, &opts, &of_way, NULL, &error));
         seconds[k] = cpu_seconds() - begin;
         esp_model_free(out[k].last);
