@@ -228,7 +228,7 @@ START_TEST(graph__has_a_plain_form_for_a_state) {
     const char *x = "{\"x\":[[0,0.05,0.35,0,5,5,-0.4,0,0.1,0]]}";
     http_reply a = post("/v1/models/plain/predict", x, 200), b = post("/v1/models/discs%2F2/predict", x, 200);
     for (int k = 0; k < 8; k++) {
-        char pointer[16];
+        char pointer[24];
         snprintf(pointer, sizeof pointer, "/y/0/%d", k);
         ck_assert_double_eq_tol(reply_number(&a, pointer), reply_number(&b, pointer), 1e-12);
     }
