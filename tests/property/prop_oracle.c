@@ -70,7 +70,7 @@ static void check_claims(const reference *r, uint64_t seed, const char *what, co
     CLAIM(fabs(cost - objective) <= share(1e-8, cost), "costs %.12g, said to cost %.12g", cost, objective);
     CLAIM(excess <= 4e-6 || !isfinite(excess), "outside by %g", excess);
     CLAIM(bound <= objective + share(CHARGED, objective), "bound %.12g above the plan's %.12g", bound, objective);
-    CLAIM(out->least <= objective + share(1e-6, objective), "%.12g, enumeration finds no less than %.12g", objective, out->least);
+    CLAIM(out->least <= objective + share(ROUNDED, objective), "%.12g, enumeration finds no less than %.12g", objective, out->least);
 }
 
 static void check_result(const reference *r, uint64_t seed, const char *what, const esp_plan_result *result, double tolerance) {
@@ -134,9 +134,10 @@ START_TEST(oracle__planner_with_cbc_finds_what_enumeration_finds) {
 }
 END_TEST
 
-/* A bound above the plan's cost, by what a limit may be missed by (2604); squares that did not close (386). */
+/* A bound above the plan's cost, by what a limit may be missed by (2604); squares that did not close (386); the enumeration itself, by what Clp
+ * may miss a row by (1134). */
 START_TEST(oracle__planner_keeps_right_what_was_wrong_once) {
-    static const uint64_t once[] = {103, 129, 386, 2604};
+    static const uint64_t once[] = {103, 129, 386, 1134, 2604};
     tally t = {0};
     for (size_t k = 0; k < sizeof once / sizeof *once; k++) plan_one(once[k], "auto", ROUNDED, &t);
     ck_assert_msg(t.known == t.all && t.settled == t.all, "%d known, %d settled of %d", t.known, t.settled, t.all);

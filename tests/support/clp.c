@@ -57,6 +57,27 @@ clp_status clp_solve(clp *c) {
     return Clp_status(c->model) == 0 ? CLP_OPTIMAL : Clp_status(c->model) == 1 ? CLP_INFEASIBLE : CLP_OTHER;
 }
 
+double clp_bound(clp *c) {
+    Clp_Simplex *m = c->model;
+    const double *dual = Clp_dualRowSolution(m), *value = Clp_getElements(m), *lower = Clp_rowLower(m), *upper = Clp_rowUpper(m);
+    const CoinBigIndex *start = Clp_getVectorStarts(m);
+    const int *row = Clp_getIndices(m);
+    long double bound = 0;
+    for (int i = 0; i < Clp_numberRows(m); i++) {
+        double side = dual[i] > 0 ? lower[i] : upper[i];
+        if (fabs(side) < DBL_MAX) bound += (long double)dual[i] * side;
+    }
+    for (int j = 0; j < Clp_numberColumns(m); j++) {
+        long double reduced = Clp_objective(m)[j];
+        for (CoinBigIndex k = start[j]; k < start[j + 1]; k++) {
+            double y = dual[row[k]], side = y > 0 ? lower[row[k]] : upper[row[k]];
+            if (fabs(side) < DBL_MAX) reduced -= (long double)y * value[k];
+        }
+        bound += reduced * (reduced > 0 ? Clp_columnLower(m)[j] : Clp_columnUpper(m)[j]);
+    }
+    return (double)bound;
+}
+
 double clp_value(clp *c) {
     return Clp_objectiveValue(c->model);
 }

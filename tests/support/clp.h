@@ -15,6 +15,8 @@ void clp_cost(clp *c, const double *cost);
 void clp_coefficient(clp *c, int row, int col, double value);
 clp_status clp_solve(clp *c);
 double clp_value(clp *c);
+/* No point of the program costs less, whatever the tolerances: weak duality with Clp's multipliers; columns must be bounded. */
+double clp_bound(clp *c);
 void clp_point(clp *c, double *ret_x); /* columns, of the last solve */
 
 #endif

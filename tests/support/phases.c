@@ -319,7 +319,7 @@ static clp_status solve(pattern *p, double *ret_value, double **ret_x) {
     if (status == CLP_OPTIMAL) {
         *ret_x = malloc((size_t)p->lp.n_cols * sizeof **ret_x);
         ck_assert_ptr_nonnull(*ret_x);
-        *ret_value = clp_value(c);
+        *ret_value = clp_bound(c);
         clp_point(c, *ret_x);
     }
     clp_free(c);

@@ -14,7 +14,7 @@ enum { PHASES_INPUTS = 8 }; /* horizon * nu at most */
 typedef struct phases_optimum {
     bool whole; /* every pattern was looked at, and Clp settled each */
     int patterns;
-    double least; /* of the linear programs, up to Clp's tolerances: no plan costs less; INFINITY when all are empty */
+    double least; /* of the bounds of the linear programs, by their multipliers: no plan costs less; INFINITY when all are empty */
     double cost; /* of the best plan found, replayed (oracle_plan), inside every limit exactly; INFINITY when none */
     double inputs[PHASES_INPUTS]; /* of that plan */
 } phases_optimum;
