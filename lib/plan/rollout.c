@@ -81,22 +81,36 @@ void esp_tile_project(const esp_tile *tile, double *row) {
 
 /* ---- cost --------------------------------------------------------------------------------------------------------- */
 
+/* The rows whose difference, less the target, is the distance; no second one but for changes of u. */
+static const float *rows_of(const esp_tile *tile, const esp_piece *piece, int k, const float **ret_before) {
+    const float *v = (piece->on == ESP_ON_Y ? esp_tile_y(tile, piece->t) : esp_tile_u(tile, piece->t)) + (size_t)piece->index[k] * LANES;
+    *ret_before = piece->on == ESP_ON_DU ? v - (size_t)tile->problem->nu * LANES : NULL;
+    return v;
+}
+
 void esp_tile_distance(const esp_tile *tile, const esp_piece *piece, int k, float *restrict d) {
-    int i = piece->index[k];
+    const float *before, *v = rows_of(tile, piece, k, &before);
     float target = (float)piece->target[k];
-    const float *v = (piece->on == ESP_ON_Y ? esp_tile_y(tile, piece->t) : esp_tile_u(tile, piece->t)) + (size_t)i * LANES;
-    if (piece->on == ESP_ON_DU) {
-        const float *before = v - (size_t)tile->problem->nu * LANES;
+    if (before)
         FOR_LANES(j) d[j] = v[j] - before[j] - target;
-    } else {
+    else
         FOR_LANES(j) d[j] = v[j] - target;
-    }
+}
+
+/* The most common term, the distance of a y or u in size, is summed where it is computed. */
+static bool add_size(const esp_tile *tile, const esp_piece *piece, int k, float *restrict cost) {
+    const float *before, *restrict v = rows_of(tile, piece, k, &before);
+    float target = (float)piece->target[k], w = (float)piece->weight[k];
+    if (before || piece->norm != ESP_COST_L1) return false;
+    FOR_LANES(j) cost[j] += w * fabsf(v[j] - target);
+    return true;
 }
 
 static void add_piece(const esp_tile *tile, const esp_piece *piece, float *restrict cost) {
     float d[LANES], most[LANES] = {0};
     for (int k = 0; k < piece->n; k++) {
         float w = (float)piece->weight[k];
+        if (add_size(tile, piece, k, cost)) continue;
         esp_tile_distance(tile, piece, k, d);
         switch (piece->norm) {
         case ESP_COST_L1: FOR_LANES(j) cost[j] += w * fabsf(d[j]); break;
@@ -277,12 +291,14 @@ static void add_rate(const esp_sampler *s, const esp_problem *p, int first) {
 }
 
 void esp_sampler_rollout(esp_sampler *s, const esp_problem *p, int n) {
+    bool limited = esp_problem_limits_y(p);
+    memset(s->violation, 0, (size_t)s->room * sizeof *s->violation);
     for (int first = 0; first < n; first += LANES) {
         esp_tile tile = esp_sampler_tile(s, p, first / LANES);
         float *cost = s->cost + first, *violation = s->violation + first;
         for (int t = 0; t < p->horizon; t++) esp_tile_step(&tile, s->batch, t, s->values);
         esp_tile_cost(&tile, cost);
-        esp_tile_violation(&tile, violation);
+        if (limited) esp_tile_violation(&tile, violation);
         if (p->task->rate && p->task->values) add_rate(s, p, first);
         FOR_LANES(j) if (!isfinite(cost[j]) || isnan(violation[j])) cost[j] = violation[j] = INFINITY;
     }

@@ -66,11 +66,11 @@ static void draw(esp_sampler *s, const esp_track *track, int n, float filter, es
     }
 }
 
-/* Offers the cheapest sample inside all limits when it looks better than the best known. */
+/* Offers the cheapest sample inside all limits when it looks better than the best known, which is sample 1 itself. */
 static void offer_best(const esp_sampler *s, esp_track *track, int n, const char *found_by) {
     int best = -1;
     for (int j = 0; j < n; j++)
-        if (!(s->violation[j] > 0.0f) && (best < 0 || s->cost[j] < s->cost[best])) best = j;
+        if (!(s->violation[j] > 0.0f) && !(j == 1 && track->found) && (best < 0 || s->cost[j] < s->cost[best])) best = j;
     if (best < 0 || !isfinite(s->cost[best])) return;
     double cost = (double)s->cost[best], slack = 1e-5 * fabs(cost);
     if (track->found && !(cost - slack < track->best.objective)) return;
@@ -78,25 +78,37 @@ static void offer_best(const esp_sampler *s, esp_track *track, int n, const char
     (void)esp_track_offer(track, s->row, found_by);
 }
 
-/* Puts the m samples of least key first; partial selection sort would be quadratic in m, so a heap of m. */
-static void sift(int *order, const float *key, int m, int at) {
-    for (int child; (child = 2 * at + 1) < m; at = child) {
-        if (child + 1 < m && key[order[child + 1]] > key[order[child]]) child++;
-        if (key[order[at]] >= key[order[child]]) return;
-        int swap = order[at];
-        order[at] = order[child];
-        order[child] = swap;
+/* The m-th least of n keys, none of them NaN: a float's bits, as an integer, have its order, so the answer is closed in on bit by bit,
+ * each time by a count of the keys below. 32 passes without a branch take less than one heap. */
+static float least_but(const float *restrict key, int n, int m, int *restrict image) {
+    int64_t lower = INT32_MIN, upper = INT32_MAX;
+    for (int j = 0; j < n; j++) {
+        int32_t bits;
+        memcpy(&bits, &key[j], sizeof bits);
+        image[j] = bits ^ (bits >> 31 & INT32_MAX);
     }
+    while (lower < upper) {
+        int64_t middle = lower + (upper - lower) / 2;
+        int at_most = (int)middle, count = 0;
+        for (int j = 0; j < n; j++) count += image[j] <= at_most;
+        if (count >= m)
+            upper = middle;
+        else
+            lower = middle + 1;
+    }
+    int32_t bits = (int32_t)lower ^ ((int32_t)lower >> 31 & INT32_MAX);
+    float found;
+    memcpy(&found, &bits, sizeof found);
+    return found;
 }
 
+/* The m samples of least key, in their order; of equals the first. */
 static void select_least(int *order, const float *key, int n, int m) {
-    for (int j = 0; j < m; j++) order[j] = j;
-    for (int j = m / 2; j-- > 0;) sift(order, key, m, j);
-    for (int j = m; j < n; j++) {
-        if (!(key[j] < key[order[0]])) continue;
-        order[0] = j;
-        sift(order, key, m, 0);
-    }
+    float most = least_but(key, n, m, order);
+    int taken = 0, below = 0;
+    for (int j = 0; j < n; j++) below += key[j] < most;
+    for (int j = 0, equals = m - below; j < n; j++)
+        if (key[j] < most || (key[j] == most && equals-- > 0)) order[taken++] = j;
 }
 
 /* The ranking key of each sample: its cost, and a penalty that is large against the costs seen, so that the ranking is by
@@ -139,19 +151,32 @@ static void weigh(esp_sampler *s, const esp_problem *p, int first, const float *
     }
 }
 
+/* e^x for x <= 0, 0 below -20: 2^k times the series to the sixth order of what is left, within ln 2 / 2; 2e-7 off. */
+static inline float exp_below(float x) {
+    float k = floorf(x * 1.44269504f + 0.5f), r = x - k * 0.693145752f - k * 1.42860677e-6f;
+    float series = 1.0f + r * (1.0f + r * (0.5f + r * (1.66666667e-1f + r * (4.16666667e-2f + r * (8.33333333e-3f + r * 1.38888889e-3f)))));
+    int32_t power = ((int32_t)fmaxf(k, -126.0f) + 127) * (1 << 23);
+    float scale;
+    memcpy(&scale, &power, sizeof scale);
+    return x > -20.0f ? series * scale : 0.0f;
+}
+
+/* exp((least - key) / lambda) of a tile's samples, none of those from n on; their sum. */
+static float weights_of(const float *restrict key, int n, float least, float lambda, float *restrict w) {
+    float sum = 0.0f;
+    for (int j = 0; j < ESP_LANES; j++) w[j] = j < n ? exp_below((least - key[j]) / lambda) : 0.0f;
+    for (int j = 0; j < ESP_LANES; j++) sum += w[j];
+    return sum;
+}
+
 /* lambda is half the distance from the least key to the tenth-best share's worst: invariant to the cost's scale. */
 static void mppi_update(esp_sampler *s, const esp_problem *p, int n) {
-    select_least(s->order, s->key, n, elite(n));
-    float least = INFINITY, total = 0.0f;
+    float least = INFINITY, total = 0.0f, worst = least_but(s->key, n, elite(n), s->order);
     for (int j = 0; j < n; j++) least = s->key[j] < least ? s->key[j] : least;
-    float lambda = fmaxf(0.5f * (s->key[s->order[0]] - least), 1e-7f * (1.0f + fabsf(least)));
+    float lambda = fmaxf(0.5f * (worst - least), 1e-7f * (1.0f + fabsf(least)));
     memset(s->weighted, 0, (size_t)s->hu * ESP_LANES * sizeof *s->weighted);
     for (int first = 0; first < n; first += ESP_LANES) {
-        float w[ESP_LANES] = {0}, sum = 0.0f;
-        for (int j = 0; j < ESP_LANES && first + j < n; j++) {
-            float exponent = (least - s->key[first + j]) / lambda;
-            if (exponent > -20.0f) sum += w[j] = expf(exponent);
-        }
+        float w[ESP_LANES], sum = weights_of(s->key + first, n - first, least, lambda, w);
         if (sum > 0.0f) weigh(s, p, first, w);
         total += sum;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * This planner's side of the rollout benchmark: sampled plans a second. Driven by rollouts.py, which times the peers.
  *
- *     bench_rollouts NETWORK HORIZON       NETWORK: dense (the pushing network, all 128 neurons ReLU) or push24-1, ...
+ *     bench_rollouts NETWORK HORIZON       NETWORK: dense (push128-1, the pushing network before any pruning) or push24-1, ...
  *
  * Writes the model, a present, plans and what they cost by the replay in double, one JSON object on one line. Then answers
  * "rollouts N SECONDS", "mppi N SECONDS" and "cem N SECONDS" on standard input each with a line of two rates, samples per
@@ -29,10 +29,8 @@ static esp_model *model_of(const char *network) {
     char path[128];
     esp_error error = {0};
     esp_model *model = NULL;
-    bool dense = strcmp(network, "dense") == 0;
-    (void)snprintf(path, sizeof path, "tests/bench/models/%s.espm", dense ? "push36-1" : network);
+    (void)snprintf(path, sizeof path, "tests/bench/models/%s.espm", strcmp(network, "dense") == 0 ? "push128-1" : network);
     must(esp_model_load(path, &model, &error), &error);
-    for (int l = 0; dense && l + 1 < model->net->n_layers; l++) memset(model->net->layers[l].act, ESP_ACT_RELU, (size_t)model->net->layers[l].n_out);
     return model;
 }
 
