@@ -69,9 +69,11 @@ static void hit_workers(int sig) {
 
 /* The worker is stopped with a request in hand. */
 static int occupy(void) {
+    long asks = metric(&d, "asks_total");
     stop_workers(&d, 1);
     int fd = send_post(&d, "/v1/models/wide/predict", "{\"x\":[[0,0,0]]}");
     wait_metric(&d, "workers{state=\"busy\"}", 1);
+    wait_metric(&d, "asks_total", asks + 1); /* counted a moment later */
     return fd;
 }
 
