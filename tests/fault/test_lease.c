@@ -77,7 +77,7 @@ START_TEST(lease__slow_jobs_run_once) {
     rail_submit(&d, rail_long_job, id);
     http_reply job = rail_wait_state(&d, id, "running");
     http_done(&job);
-    sleep_ms(4000);
+    sleep_ms(5000);
     snprintf(path, sizeof path, "/v1/jobs/%s", id);
     job = http_delete(&d, path);
     ck_assert_double_eq(reply_number(&job, "/attempt"), 1);
@@ -88,13 +88,13 @@ START_TEST(lease__slow_jobs_run_once) {
     ck_assert_str_eq(reply_text(&job, "/state"), "succeeded");
     ck_assert_double_eq(reply_number(&job, "/attempt"), 1);
     ck_assert_str_eq(reply_text(&job, "/result/certificates/0/method"), "exact");
-    ck_assert_double_gt(reply_number(&job, "/result/certificates/0/seconds"), 2); /* or the lease was not put to the test */
+    ck_assert_double_gt(reply_number(&job, "/result/certificates/0/seconds"), 4); /* or the lease was not put to the test */
     http_done(&job);
 }
 END_TEST
 
 int main(void) {
-    static const char *const options[] = {"--job-lease-s", "1", "--job-backoff-ms", "100", "--checkpoint-ms", "10000", NULL};
+    static const char *const options[] = {"--job-lease-s", "2", "--job-backoff-ms", "100", "--checkpoint-ms", "10000", NULL};
     daemon_start(&d, options);
     Suite *suite = suite_create("lease");
     TCase *tc = tcase_create("lease");
