@@ -240,7 +240,6 @@ static void fill(bundle *b) {
         bytes += a->len;
         n++;
     }
-    esp_metric_add(ESP_METRIC_ASKS, (int64_t)n);
     esp_metric_add(ESP_METRIC_ASK_FRAMES, 1);
 }
 
@@ -292,6 +291,7 @@ static asking *take_answered(bundle *b) {
         a->bundle = NULL;
         b->asks->bytes -= a->len;
         b->answered++;
+        esp_metric_add(ESP_METRIC_ASKS, 1);
     }
     pthread_mutex_unlock(&b->asks->lock);
     return a;
