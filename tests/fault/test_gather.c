@@ -179,7 +179,8 @@ static int send_large(const char *model) {
     return fd;
 }
 
-START_TEST(gather__large_requests_leave_a_worker_to_plans) {
+/* False: the idle worker was stopped with a ping in hand, and is asked nothing else before it answers. */
+static bool small_passes_large(void) {
     static char text[1 << 20];
     stop_workers(&two, 2);
     int first = send_large("wide");
@@ -188,14 +189,22 @@ START_TEST(gather__large_requests_leave_a_worker_to_plans) {
     wait_metric(&two, "queue_depth{class=\"ask\"}", 1); /* although a worker is idle */
     ck_assert_int_eq(metric(&two, "workers{state=\"busy\"}"), 1);
     int small = send_post(&two, "/v1/models/wide/predict", "{\"x\":[[1,2,3]]}");
-    wait_metric(&two, "workers{state=\"busy\"}", 2); /* it passes the large one */
-    ck_assert_int_eq(metric(&two, "queue_depth{class=\"ask\"}"), 1);
+    for (int turn = 0; turn < 30 && metric(&two, "workers{state=\"busy\"}") != 2; turn++) sleep_ms(10);
+    bool passes = metric(&two, "workers{state=\"busy\"}") == 2;
+    ck_assert_int_eq(metric(&two, "queue_depth{class=\"ask\"}"), passes ? 1 : 2);
     hit_workers(SIGCONT);
     const int fds[] = {first, second, small};
     for (int i = 0; i < 3; i++) {
         http_raw_read(fds[i], text, sizeof text);
         ck_assert_int_eq(atoi(text + 9), 200);
     }
+    return passes;
+}
+
+START_TEST(gather__large_requests_leave_a_worker_to_plans) {
+    bool passes = false;
+    for (int turn = 0; turn < 4 && !passes; turn++) passes = small_passes_large();
+    ck_assert(passes);
 }
 END_TEST
 

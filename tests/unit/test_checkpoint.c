@@ -198,7 +198,7 @@ START_TEST(checkpoint__a_run_stopped_again_and_again_ends_the_same) {
     opts.hidden[0] = opts.hidden[1] = 48;
     opts.rollout = 10;
     opts.batch = 300;
-    opts.epochs = opts.rung_epochs = 24; /* long enough to be stopped often */
+    opts.epochs = opts.rung_epochs = 60; /* long enough to be stopped often */
     opts.ladder[0] = 40;
     expect_run(data, &opts, NULL, ESP_NEVER / 2, &alone);
     while (run_from(data, &opts, "k", stops ? &from : NULL, ESP_NEVER / 2, &broken, &error) == ESP_CANCELLED) {
