@@ -324,7 +324,7 @@ static void value_rows(writer *w) {
     }
 }
 
-static void halfscut_rows(writer *w) {
+static void halfspace_rows(writer *w) {
     const esp_problem *p = w->p;
     for (int t = 0; t < w->horizon; t++) {
         for (int k = 0; k < p->n_halfspaces; k++) {
@@ -618,7 +618,7 @@ esp_code esp_encode(const esp_problem *problem, const esp_ranges *ranges, int ho
     for (int t = 0; t < horizon; t++) step_rows(&w, t);
     rate_rows(&w);
     value_rows(&w);
-    halfscut_rows(&w);
+    halfspace_rows(&w);
     cut_rows(&w);
     avoid_rows(&w);
     soft_rows(&w);

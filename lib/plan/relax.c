@@ -100,7 +100,7 @@ void esp_relax_restore(esp_relax *relax) {
     memcpy(relax->upper, relax->e.lp.col_upper, bytes);
 }
 
-void esp_relax_limit(esp_relax *relax, int k, double low, double high) {
+void esp_relax_output(esp_relax *relax, int k, double low, double high) {
     esp_encoding_range(&relax->e, k, low, high, relax->lower, relax->upper);
 }
 
@@ -317,12 +317,6 @@ void esp_relax_inputs(const esp_relax *relax, double *ret_u) {
     for (int k = 0; k < relax->e.n_u; k++) ret_u[k] = z[relax->e.u[k]];
 }
 
-double esp_relax_output(const esp_relax *relax, int k) {
-    const esp_encoding *e = &relax->e;
-    const double *z = esp_simplex_solution(relax->simplex);
-    return e->y[k] < 0 ? 0 : z[e->y[k]] - (e->y_minus[k] >= 0 ? z[e->y_minus[k]] : 0) + e->y_at[k];
-}
-
 /* The present value of what a piece's component k is on. */
 static double component(const esp_relax *relax, const esp_piece *piece, int k, const double *z) {
     const esp_encoding *e = &relax->e;
@@ -330,7 +324,7 @@ static double component(const esp_relax *relax, const esp_piece *piece, int k, c
     int i = piece->index[k], at = piece->t * (piece->on == ESP_ON_Y ? p->ny : p->nu) + i;
     if (piece->on == ESP_ON_U) return z[e->u[at]];
     if (piece->on == ESP_ON_DU) return z[e->u[at]] - (piece->t > 0 ? z[e->u[at - p->nu]] : p->u_last[i]);
-    return esp_relax_output(relax, at);
+    return z[e->y[at]] - (e->y_minus[at] >= 0 ? z[e->y_minus[at]] : 0) + e->y_at[at];
 }
 
 int esp_relax_last_costly(const esp_relax *relax, double least) {

@@ -35,7 +35,7 @@ esp_simplex *esp_relax_simplex(esp_relax *relax);
 const esp_encoding *esp_relax_encoding(const esp_relax *relax);
 /* Limits that no region speaks of, until they are restored: an output's range; for each box to avoid the face that a
  * prediction (H x ny) leaves it through. In force with the next apply. */
-void esp_relax_limit(esp_relax *relax, int k, double low, double high);
+void esp_relax_output(esp_relax *relax, int k, double low, double high);
 void esp_relax_faces(esp_relax *relax, const double *predicted);
 void esp_relax_restore(esp_relax *relax);
 /* Squares get a tangent at the LP's point where that lies below them by more than `least` in cost; how many did. Every
@@ -66,6 +66,5 @@ double esp_relax_penalty(esp_relax *relax, int q, bool on);
 /* The last step whose cost at the LP's point is above `least`; 0 when there is none. */
 int esp_relax_last_costly(const esp_relax *relax, double least);
 void esp_relax_inputs(const esp_relax *relax, double *ret_u); /* H x nu */
-double esp_relax_output(const esp_relax *relax, int k); /* 0 for one that the model leaves out */
 
 #endif

@@ -173,7 +173,7 @@ static void draw_in(esp_root *root) {
         if (isfinite(high)) high -= 0.5 * ESP_LIMIT_TOLERANCE * fmax(1.0, fabs(high));
         low = fmax(low, root->ranges->y_lower[k]);
         high = fmin(high, root->ranges->y_upper[k]);
-        if (low <= high) esp_relax_limit(relax_of(root), k, low, high);
+        if (low <= high) esp_relax_output(relax_of(root), k, low, high);
     }
 }
 
