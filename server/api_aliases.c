@@ -19,7 +19,7 @@ static const esp_column columns[] = {
     {NULL, NULL, ESP_COL_TEXT, 0},
 };
 /* the key is the event that last moved it: unique, and short enough for a cursor */
-static const esp_list list = {"alias a JOIN model m ON m.name = a.name AND m.version = a.version", "a.event", "alias", columns, false};
+static const esp_list list = {"alias a JOIN model m ON m.name = a.name AND m.version = a.version", "a.event", "alias", columns, NULL, false};
 
 static void make_etag(const esp_alias_row *row, char ret_etag[48]) {
     snprintf(ret_etag, 48, "\"%lld\"", (long long)row->event);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api.h"
+#include "certify/certificate.h"
 #include "lists.h"
 #include "registry/query.h"
 #include "server.h"
@@ -25,9 +26,11 @@ enum { BOTH = ESP_COL_FILTER | ESP_COL_SORT };
 static const esp_column columns[] = {COLUMNS, {NULL, NULL, ESP_COL_TEXT, 0}};
 /* with the record: domain, witness, constants, versions */
 static const esp_column whole_columns[] = {COLUMNS, {"record", "c.record", ESP_COL_JSON, 0}, {NULL, NULL, ESP_COL_TEXT, 0}};
+/* kind, method and status name what later versions may add to */
+static const esp_choice choices[] = {{"norm", esp_norm_names}, {"strength", esp_strength_names}, {NULL, NULL}};
 
-const esp_list esp_list_bounds = {FROM, "c.rowid", NULL, columns, true};
-static const esp_list whole = {FROM, "c.rowid", NULL, whole_columns, true};
+const esp_list esp_list_bounds = {FROM, "c.rowid", NULL, columns, choices, true};
+static const esp_list whole = {FROM, "c.rowid", NULL, whole_columns, NULL, true};
 
 void esp_api_bounds_list(struct esp_server *server, esp_call *call) {
     esp_list_reply(server, call, &esp_list_bounds, NULL, NULL);

@@ -30,9 +30,10 @@ static const esp_column columns[] = {
     {"created_at", "d.created_ms", ESP_COL_TIME, ESP_COL_FILTER | ESP_COL_SORT},
     {NULL, NULL, ESP_COL_TEXT, 0},
 };
-static const esp_list list = {"dataset d", "d.rowid", NULL, columns, false};
+static const char *const format_names[] = {[ESP_DATA_NDJSON] = "ndjson", [ESP_DATA_CSV] = "csv", NULL};
+static const esp_choice choices[] = {{"format", format_names}, {NULL, NULL}};
+static const esp_list list = {"dataset d", "d.rowid", NULL, columns, choices, false};
 
-static const char *const format_names[] = {[ESP_DATA_NDJSON] = "ndjson", [ESP_DATA_CSV] = "csv"};
 static const char *const format_types[] = {[ESP_DATA_NDJSON] = "application/x-ndjson", [ESP_DATA_CSV] = "text/csv"};
 
 /* ---- upload --------------------------------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include "api.h"
 #include "create.h"
 #include "list.h"
+#include "net/model.h"
 #include "server.h"
 
 enum { BOTH = ESP_COL_FILTER | ESP_COL_SORT, STEPS_MAX = 1000000000, METRICS_MAX = 16 << 10 };
@@ -34,8 +35,9 @@ static const esp_column totals_columns[] = {
     {"last_at", "e.last_ms", ESP_COL_TIME, BOTH},
     {NULL, NULL, ESP_COL_TEXT, 0},
 };
-static const esp_list totals = {"episode_total e JOIN model m ON m.id = e.model JOIN task t ON t.id = e.task", "e.seq", "relu", totals_columns,
-                                false};
+static const esp_choice totals_choices[] = {{"kind", esp_model_kind_names}, {NULL, NULL}};
+static const esp_list totals = {
+    "episode_total e JOIN model m ON m.id = e.model JOIN task t ON t.id = e.task", "e.seq", "relu", totals_columns, totals_choices, false};
 
 static const esp_column columns[] = {
     {"id", "e.id", ESP_COL_TEXT, 0},
@@ -49,7 +51,7 @@ static const esp_column columns[] = {
     {"created_at", "e.created_ms", ESP_COL_TIME, ESP_COL_SORT},
     {NULL, NULL, ESP_COL_TEXT, 0},
 };
-static const esp_list one = {"episode e", "e.rowid", NULL, columns, false};
+static const esp_list one = {"episode e", "e.rowid", NULL, columns, NULL, false};
 
 /* ---- POST ----------------------------------------------------------------------------------------------------------- */
 

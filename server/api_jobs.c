@@ -228,7 +228,8 @@ void esp_api_jobs_list(esp_server *server, esp_call *call) {
         {"error", "job.error", ESP_COL_JSON, 0},
         {NULL, NULL, ESP_COL_TEXT, 0},
     };
-    static const esp_list list = {"job", "job.rowid", NULL, columns, false};
+    static const esp_choice choices[] = {{"kind", esp_job_kind_names}, {"state", esp_job_state_names}, {NULL, NULL}};
+    static const esp_list list = {"job", "job.rowid", NULL, columns, choices, false};
     esp_list_reply(server, call, &list, NULL, NULL);
 }
 

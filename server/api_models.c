@@ -43,7 +43,8 @@ static const esp_column columns[] = {
     {"tag", "m.id IN (SELECT t.model FROM tag t WHERE t.tag", ESP_COL_SET, ESP_COL_FILTER},
     {NULL, NULL, ESP_COL_TEXT, 0},
 };
-const esp_list esp_list_models = {"model m", "m.rowid", NULL, columns, true};
+static const esp_choice choices[] = {{"kind", esp_model_kind_names}, {NULL, NULL}};
+const esp_list esp_list_models = {"model m", "m.rowid", NULL, columns, choices, true};
 
 /* ---- upload --------------------------------------------------------------------------------------------------------- */
 

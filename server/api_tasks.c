@@ -28,7 +28,8 @@ static const esp_column columns[] = {
     {"created_at", "t.created_ms", ESP_COL_TIME, BOTH},
     {NULL, NULL, ESP_COL_TEXT, 0},
 };
-static const esp_list list = {"task t JOIN model m ON m.id = t.model", "t.rowid", NULL, columns, false};
+static const esp_choice choices[] = {{"method", esp_method_names}, {NULL, NULL}};
+static const esp_list list = {"task t JOIN model m ON m.id = t.model", "t.rowid", NULL, columns, choices, false};
 
 /* ---- the task as it is shown: what the row knows, then the members as they were given ---------------------------------- */
 

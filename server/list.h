@@ -24,11 +24,17 @@ typedef struct esp_column {
     unsigned flags;
 } esp_column;
 
+typedef struct esp_choice {
+    const char *field; /* TEXT */
+    const char *const *values; /* all there are, ends with NULL: another one in =, __ne is refused */
+} esp_choice;
+
 typedef struct esp_list {
     const char *from; /* "model m LEFT JOIN ..." */
     const char *key; /* unique, in the order of creation: "m.rowid" */
     const char *sort; /* default, e.g. "relu"; NULL: newest first, by the key */
     const esp_column *columns; /* ends with field NULL */
+    const esp_choice *choices; /* ends with field NULL; NULL: none */
     bool indexed; /* `from` is one table, and every filter and sort has an index (schema/db/0003_lists.sql) */
 } esp_list;
 

@@ -97,6 +97,20 @@ static esp_code parse_value(const esp_column *column, const char *name, const ch
     return ESP_OK;
 }
 
+/* A text that the column never holds: a slip of the pen, not an empty list. */
+static esp_code check_choice(const esp_list *list, const esp_column *column, const char *name, const char *text, esp_error *reterr) {
+    const esp_choice *choice = list->choices;
+    while (choice && choice->field && strcmp(choice->field, column->field) != 0) choice++;
+    if (!choice || !choice->field) return ESP_OK;
+    char message[200];
+    int len = snprintf(message, sizeof message, "must be one of");
+    for (int i = 0; choice->values[i]; i++) {
+        if (strcmp(choice->values[i], text) == 0) return ESP_OK;
+        if ((size_t)len < sizeof message) len += snprintf(message + len, sizeof message - (size_t)len, "%s %s", i ? "," : "", choice->values[i]);
+    }
+    return refuse_param(name, reterr, message);
+}
+
 static esp_code take_filter(esp_list_query *query, const char *name, const char *value, esp_error *reterr) {
     const char *mark = strstr(name, "__");
     size_t len = mark ? (size_t)(mark - name) : strlen(name);
@@ -114,6 +128,7 @@ static esp_code take_filter(esp_list_query *query, const char *name, const char 
     filter->column = column;
     filter->op = (esp_list_op)op;
     esp_code code = parse_value(column, name, value, &filter->value, reterr);
+    if (!code && (op == ESP_OP_EQ || op == ESP_OP_NE)) code = check_choice(query->list, column, name, value, reterr);
     if (!code) query->n_filters++;
     return code;
 }

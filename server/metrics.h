@@ -35,6 +35,9 @@
     GAUGE(WORKERS_HELPING, "workers_helping", "Busy workers that help with another's plan")                                                          \
     GAUGE(CONNECTIONS, "http_connections", "Open connections")                                                                                       \
     COUNTER(CONNECTIONS_REFUSED, "http_connections_refused_total", "Connections beyond those that their address may have")                           \
+    COUNTER(CUT_HEADERS, "http_connections_cut_total{phase=\"headers\"}", "Connections closed for slowness, by what was slow")                       \
+    COUNTER(CUT_BODY, "http_connections_cut_total{phase=\"body\"}", "")                                                                              \
+    COUNTER(CUT_REPLY, "http_connections_cut_total{phase=\"reply\"}", "")                                                                            \
     HISTOGRAM(PLAN_QUEUE_WAIT, "queue_wait_seconds{class=\"plan\"}", "Time from arrival to a worker")                                                \
     HISTOGRAM(PLAN_SOLVE, "solve_duration_seconds{class=\"plan\"}", "Time a worker had for a plan")                                                  \
     HISTOGRAM(LAG, "lag_seconds", "How late the daemon's own threads were for what was due")                                                         \

@@ -35,6 +35,7 @@ struct esp_conn {
     esp_target target;
     esp_address *address; /* NULL: it has too many */
     int64_t gone_ns; /* the client has ended its side; 0 = not yet */
+    bool cut; /* shut down here */
     esp_conn *next, **prev;
 };
 
@@ -165,21 +166,30 @@ static bool sips(esp_conn *conn, int64_t now, int64_t idle_ns) {
     return (double)(taken(conn) - conn->bytes) < (double)(now - conn->since_ns) * 1e-9 * BODY_RATE;
 }
 
-static bool overdue(esp_conn *conn, int64_t now, int64_t idle_ns) {
+static bool is_gone(const esp_conn *conn, int64_t now) {
     int64_t since = conn->gone_ns > conn->since_ns ? conn->gone_ns : conn->since_ns;
+    return conn->phase != ESP_CONN_BUSY && conn->gone_ns && now - since > GONE_NS;
+}
+
+static bool is_slow(esp_conn *conn, int64_t now, int64_t idle_ns) {
     if (conn->phase == ESP_CONN_BUSY) return sips(conn, now, idle_ns);
-    if (conn->gone_ns && now - since > GONE_NS) return true;
     if (conn->phase == ESP_CONN_BODY) return drips(conn, now, idle_ns);
-    return conn->phase == ESP_CONN_HEADERS && now - conn->since_ns > idle_ns;
+    return now - conn->since_ns > idle_ns;
+}
+
+static void reap(esp_conn *conn, int64_t now, int64_t idle_ns) {
+    bool gone = is_gone(conn, now);
+    if (conn->cut || (!gone && !is_slow(conn, now, idle_ns))) return;
+    conn->cut = true;
+    if (!gone) esp_metric_add(ESP_METRIC_CUT_HEADERS + conn->phase, 1); /* one counter a phase, in their order */
+    shutdown(conn->fd, SHUT_RDWR);
 }
 
 void esp_conns_reap(void *user) {
     esp_http *http = user;
     int64_t now = esp_clock_now_ns(), idle_ns = (http->server->config.idle_s + 1) * ESP_NS_PER_S;
     pthread_mutex_lock(&http->conns_lock);
-    for (esp_conn *conn = http->conns; conn; conn = conn->next) {
-        if (overdue(conn, now, idle_ns)) shutdown(conn->fd, SHUT_RDWR);
-    }
+    for (esp_conn *conn = http->conns; conn; conn = conn->next) reap(conn, now, idle_ns);
     pthread_mutex_unlock(&http->conns_lock);
     esp_addresses_sweep(http->addresses);
 }

@@ -4,9 +4,11 @@
  * libmicrohttpd 0.9.75 hides some of what it was sent: a value ends at its first NUL, a folded line is joined to the name above it, any
  * number of spaces parts a request line. But its names and values point into the buffer that the request was received in, where one line
  * stands right behind the other, with NULs for what ended it. So whatever is hidden is a gap: the request target must follow the method,
- * the version the target, each header its predecessor's CR LF. Of the last header nothing tells the end but the four NULs of CR LF CR LF:
- * an end that leaves as many there - a value with four NULs, an empty line of LF alone where the byte behind it is 0 - is taken for one.
- * Releases from 1.0 on refuse all of this themselves, and keep what they read elsewhere. */
+ * the version the target, each header its predecessor's CR LF, and the end of the head the last one's CR LF CR LF. A NUL in the place of a
+ * CR is not told from it, and hides nothing. Releases from 1.0 on refuse all of this themselves, and keep what they read elsewhere.
+ *
+ * The lines of a chunked body and its trailers never get here. Who reads those otherwise finds its end elsewhere, so its connection is
+ * closed with the reply, and what follows is not read as a request. */
 #include <string.h>
 #include <strings.h>
 
@@ -68,13 +70,19 @@ static bool target_ok(const esp_target *target, const char *method, const char *
     return target->begin == method + strlen(method) + 1 && version == target->end + 1;
 }
 
-const char *esp_framing_wrong(struct MHD_Connection *connection, const char *method, const char *version) {
+/* Nothing stands between the last header and the end of the head. */
+static bool ends_well(struct MHD_Connection *connection, const char *method, const char *next) {
     static const char ended[4] = {0};
+    if (MHD_VERSION >= 0x01000000) return true;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    return info && method + info->header_size == next + 2 && memcmp(next - 2, ended, sizeof ended) == 0;
+}
+
+const char *esp_framing_wrong(struct MHD_Connection *connection, const char *method, const char *version) {
     if (!target_ok(esp_conn_target(connection), method, version)) return "the request line is malformed";
     framing f = {.next = version + strlen(version) + 2};
     MHD_get_connection_values_n(connection, MHD_HEADER_KIND, look_at, &f);
-    if (MHD_VERSION < 0x01000000) f.odd = f.odd || memcmp(f.next - 2, ended, sizeof ended) != 0;
-    if (f.odd) return "a header is malformed, folded, or does not end with CR LF";
+    if (f.odd || !ends_well(connection, method, f.next)) return "a header is malformed, folded, or does not end with CR LF";
     if (f.hosts > 1 || (f.hosts == 0 && strcmp(version, "HTTP/1.0") != 0)) return "Host must be given once";
     if (f.lengths + f.encodings > 1 || (f.encodings == 1 && !f.chunked))
         return "Content-Length and Transfer-Encoding must be given once, and not both; the only encoding is chunked";

@@ -129,9 +129,10 @@ static enum MHD_Result on_headers(esp_http *http, struct MHD_Connection *connect
         call->upload = call->route->upload->begin(http->server, call, &call->refusal);
         call->refused = !call->upload;
     }
-    if (!call->refused || (framed && !call->expects_continue && length <= discard_max(call))) return MHD_YES;
-    if (length > 0 || !framed || call->expects_continue) esp_call_header_add(call, "Connection", "close");
-    return answer_refusal(call);
+    bool collects = !call->refused || (framed && !call->expects_continue && length <= discard_max(call));
+    bool unread = !collects && (length > 0 || !framed || call->expects_continue);
+    if (unread || esp_call_header(call, "Transfer-Encoding")) esp_call_header_add(call, "Connection", "close"); /* the latter: see framing.c */
+    return collects ? MHD_YES : answer_refusal(call);
 }
 
 /* Another thread reads the piece; until then nothing more is taken from the connection. */

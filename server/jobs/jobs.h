@@ -32,7 +32,9 @@ void esp_jobs_stop(esp_jobs *jobs);
 /* After the pool has stopped and the registry has closed. NULL is fine. */
 void esp_jobs_free(esp_jobs *jobs);
 
-/* jobs/spec.c: a job as it may be asked for: {"kind","spec","priority"?,"run_limit_s"?}. Fills the row but its id; refs are
+/* jobs/spec.c */
+extern const char *const esp_job_kind_names[]; /* "train", ..., NULL */
+/* A job as it may be asked for: {"kind","spec","priority"?,"run_limit_s"?}. Fills the row but its id; refs are
  * resolved on `db`. Errors name the field: NOT_FOUND becomes UNPROCESSABLE at the ref. */
 ESP_MUST_CHECK esp_code esp_job_parse(const esp_reader *reader, esp_db *db, esp_job_row *ret_row, esp_error *reterr);
 /* jobs/format.c: the job as API.md has it. */

@@ -204,25 +204,9 @@ static esp_code check_evaluate(const esp_reader *spec, esp_db *db, refs *ret, es
 
 /* ---- the job ---- */
 
-static const struct {
-    const char *kind;
-    esp_code (*check)(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr);
-} kinds[] = {{"train", check_train},       {"sparsify", spec_check_sparsify}, {"certify", check_certify},
-             {"evaluate", check_evaluate}, {"prune", spec_check_prune},       {"distill", spec_check_distill}};
-
-static esp_code find_kind(const esp_reader *reader, size_t *ret_index, esp_error *reterr) {
-    esp_reader member;
-    const char *kind = NULL;
-    esp_code code = esp_read_required(reader, "kind", &member, reterr);
-    if (!code) code = esp_read_string(&member, 64, &kind, reterr);
-    if (code) return code;
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        if (strcmp(kinds[i].kind, kind) != 0) continue;
-        *ret_index = i;
-        return ESP_OK;
-    }
-    return esp_refuse(&member, reterr, "must be one of train, sparsify, certify, evaluate, prune, distill");
-}
+const char *const esp_job_kind_names[] = {"train", "sparsify", "certify", "evaluate", "prune", "distill", NULL};
+static esp_code (*const checks[])(const esp_reader *spec, esp_db *db, refs *ret, esp_error *reterr) = {
+    check_train, spec_check_sparsify, check_certify, check_evaluate, spec_check_prune, spec_check_distill}; /* in the order of the names */
 
 /* An object of the spec that has a ref under `ref`, with its id. */
 static void put_with_id(esp_jsonw *w, const char *name, const esp_reader *object, const char *ref, const char *id) {
@@ -269,20 +253,21 @@ esp_code esp_job_parse(const esp_reader *reader, esp_db *db, esp_job_row *ret_ro
     static const char *const fields[] = {"kind", "spec", "priority", "run_limit_s", NULL};
     esp_job_row row = {.run_limit_s = 0};
     refs found = {0};
-    size_t kind = 0;
+    int kind = 0;
     esp_reader spec, member;
     esp_buf text = {0};
     esp_code code = esp_read_object(reader, fields, reterr);
-    if (!code) code = find_kind(reader, &kind, reterr);
+    if (!code) code = esp_read_required(reader, "kind", &member, reterr);
+    if (!code) code = esp_read_choice(&member, esp_job_kind_names, &kind, reterr);
     if (!code) code = esp_read_required(reader, "spec", &spec, reterr);
     if (!code && esp_reader_kind(&spec) != ESP_JSON_OBJECT) code = esp_refuse(&spec, reterr, "must be an object");
     member = esp_read_member(reader, "priority");
     if (!code) code = esp_read_integer(&member, -PRIORITY_MAX, PRIORITY_MAX, &row.priority, reterr);
     member = esp_read_member(reader, "run_limit_s");
     if (!code) code = esp_read_number(&member, 0.001, 1e7, &row.run_limit_s, reterr);
-    if (!code) code = kinds[kind].check(&spec, db, &found, reterr);
+    if (!code) code = checks[kind](&spec, db, &found, reterr);
     if (code) return code;
-    strcpy(row.kind, kinds[kind].kind);
+    strcpy(row.kind, esp_job_kind_names[kind]);
     put_spec(&spec, &found, &text);
     row.spec = esp_buf_take(&text, NULL);
     if (!row.spec) return esp_fail(reterr, ESP_NOMEM, "no memory for the job");

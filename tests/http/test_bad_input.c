@@ -219,6 +219,29 @@ START_TEST(bad_input__awkward_queries) {
 }
 END_TEST
 
+/* A slip in a name of few: refused, not an empty list. */
+START_TEST(bad_input__filters_by_a_name_there_is_not) {
+    static const char *const wrong[][2] = {
+        {"/v1/jobs?state=runing", "?state"},          {"/v1/jobs?state__ne=Queued", "?state__ne"}, {"/v1/jobs?kind=training", "?kind"},
+        {"/v1/models?kind=robot", "?kind"},           {"/v1/bounds?strength=proven", "?strength"}, {"/v1/bounds?norm=l1", "?norm"},
+        {"/v1/datasets?format__ne=x", "?format__ne"}, {"/v1/tasks?method=cbc", "?method"},         {"/v1/episodes?kind=", "?kind"},
+    };
+    static const char *const right[] = {"/v1/jobs?state=timed_out&kind=evaluate",       "/v1/jobs?state__glob=run*",   "/v1/models?kind__ne=policy",
+                                        "/v1/bounds?strength=proved&norm=linf",         "/v1/bounds?kind=one_to_come", "/v1/tasks?method=mppi",
+                                        "/v1/episodes?kind=dynamics&sort=-success_rate"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        http_reply reply = http_get(&d, wrong[i][0]);
+        expect_problem(&reply, 400, "INVALID", wrong[i][1]);
+        http_done(&reply);
+    }
+    for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
+        http_reply reply = http_get(&d, right[i]);
+        expect_status(reply, 200);
+        http_done(&reply);
+    }
+}
+END_TEST
+
 START_TEST(bad_input__two_requests_in_one_packet_are_both_answered) {
     char text[8192];
     static const char two[] = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -290,6 +313,7 @@ int main(void) {
     tcase_add_test(c, bad_input__broken_requests);
     tcase_add_test(c, bad_input__json_that_is_none);
     tcase_add_test(c, bad_input__awkward_queries);
+    tcase_add_test(c, bad_input__filters_by_a_name_there_is_not);
     tcase_add_test(c, bad_input__two_requests_in_one_packet_are_both_answered);
     tcase_add_test(c, bad_input__mutated_requests);
     tcase_add_test(c, bad_input__dripped_headers_are_cut);

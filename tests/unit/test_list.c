@@ -24,7 +24,9 @@ static const esp_column columns[] = {
     {"part", "r.part", ESP_COL_REAL, BOTH},   {"text", "r.text", ESP_COL_TEXT, BOTH}, {"odd", "r.i % 2", ESP_COL_BOOL, ESP_COL_FILTER},
     {"at", "r.i * 1000", ESP_COL_TIME, BOTH}, {"hidden", "'[1,2]'", ESP_COL_JSON, 0}, {NULL, NULL, ESP_COL_TEXT, 0},
 };
-static const esp_list list = {ROWS, "r.key", "-at", columns, false};
+static const char *const texts[] = {"x", "a,\"b\"", NULL};
+static const esp_choice choices[] = {{"text", texts}, {NULL, NULL}};
+static const esp_list list = {ROWS, "r.key", "-at", columns, choices, false};
 
 static char dir[64];
 static esp_registry *registry;
@@ -135,7 +137,10 @@ START_TEST(list__filters_mean_what_they_say) {
     ck_assert_int_eq(page("at__gte=1970-01-01T00:00:30Z", NULL, 64, keys, &next), 10);
     ck_assert_int_eq(page("at=5000", NULL, 64, keys, &next), 1);
     ck_assert_int_eq(page("odd=false", NULL, 64, keys, &next), 20);
-    ck_assert_int_eq(page("text='; DROP TABLE model; --", NULL, 64, keys, &next), 0);
+    ck_assert_int_eq(page("key='; DROP TABLE model; --", NULL, 64, keys, &next), 0);
+    ck_assert_int_eq(page("text=x", NULL, 64, keys, &next) + page("text__ne=x", NULL, 64, keys, &next), 40);
+    ck_assert_int_eq(page("text__gt=y", NULL, 64, keys, &next), 0); /* what is compared or matched need not be there */
+    ck_assert_int_eq(page("text__glob=l*", NULL, 64, keys, &next), 10);
     esp_buf_done(&next);
 }
 END_TEST
@@ -164,6 +169,9 @@ START_TEST(list__refuses_and_names_the_parameter) {
         {"limit=-1", "?limit"},
         {"format=xml", "?format"},
         {"i=99999999999999999999", "?i"},
+        {"text=X", "?text"},
+        {"text=", "?text"},
+        {"text__ne=y", "?text__ne"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         esp_list_query query;
