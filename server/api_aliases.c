@@ -26,12 +26,10 @@ static void make_etag(const esp_alias_row *row, char ret_etag[48]) {
 }
 
 static void reply_row(esp_call *call, const esp_alias_row *row) {
-    char etag[48], at[ESP_TIME_TEXT];
+    char at[ESP_TIME_TEXT];
     esp_buf out = {0};
     esp_jsonw w = esp_jsonw_on(&out);
-    make_etag(row, etag);
     esp_time_format(row->updated_ms, at);
-    esp_call_header_add(call, "ETag", etag);
     esp_jsonw_object(&w, NULL);
     esp_jsonw_string(&w, "name", row->name);
     esp_jsonw_string(&w, "alias", row->alias);
@@ -47,28 +45,27 @@ static void reply_row(esp_call *call, const esp_alias_row *row) {
 typedef struct move {
     esp_alias_row row;
     const char *actor; /* the token's name, NULL for none */
-    int64_t expect;
+    const char *match; /* If-Match, NULL for none */
+    bool fresh; /* If-None-Match: *, the alias must be new */
 } move;
 
 static esp_code write_move(esp_db *db, void *user, esp_error *reterr) {
     move *m = user;
-    return esp_alias_set(db, &m->row, m->expect, m->actor, reterr);
+    char etag[48];
+    esp_alias_row now = {0};
+    esp_code code = m->match ? esp_alias_find(db, m->row.name, m->row.alias, -1, &now, reterr) : ESP_OK;
+    if (code && code != ESP_NOT_FOUND) return code;
+    make_etag(&now, etag);
+    if (m->match && (code || !esp_etag_listed(m->match, etag, false)))
+        return esp_fail(reterr, ESP_PRECONDITION, "alias %s@%s is not what If-Match names", m->row.name, m->row.alias);
+    return esp_alias_set(db, &m->row, m->fresh ? 0 : -1, m->actor, reterr);
 }
 
-/* If-Match names the event that must still stand; If-None-Match: * wants a new alias. "*" in If-Match is looked up by the caller. */
-static esp_code parse_condition(const esp_call *call, int64_t *ret_expect, esp_error *reterr) {
-    const char *match = esp_call_header(call, "If-Match"), *none = esp_call_header(call, "If-None-Match");
-    *ret_expect = -1;
-    if (none) {
-        if (strcmp(none, "*") != 0) return esp_fail_at(reterr, ESP_INVALID, "If-None-Match", "only * makes sense here");
-        *ret_expect = 0;
-    }
-    if (!match) return ESP_OK;
-    char *end = NULL;
-    long long event = match[0] == '"' ? strtoll(match + 1, &end, 10) : -1;
-    bool good = end && end > match + 1 && strcmp(end, "\"") == 0 && event > 0;
-    /* a tag that is none of ours cannot match: refused as changed, not as malformed */
-    *ret_expect = good ? event : INT64_MAX;
+static esp_code parse_condition(const esp_call *call, move *m, esp_error *reterr) {
+    const char *none = esp_call_header(call, "If-None-Match");
+    if (none && strcmp(none, "*") != 0) return esp_fail_at(reterr, ESP_INVALID, "If-None-Match", "only * makes sense here");
+    m->fresh = none;
+    m->match = esp_call_header(call, "If-Match");
     return ESP_OK;
 }
 
@@ -87,7 +84,7 @@ static esp_code parse_put(esp_call *call, move *m, esp_error *reterr) {
     code = esp_read_object(&root, fields, reterr);
     if (!code) code = esp_read_required(&root, "version", &version, reterr);
     if (!code) code = esp_read_integer(&version, 1, INT64_C(1) << 50, &m->row.version, reterr);
-    if (!code) code = parse_condition(call, &m->expect, reterr);
+    if (!code) code = parse_condition(call, m, reterr);
     if (code) return code;
     strcpy(m->row.name, name);
     strcpy(m->row.alias, alias);
@@ -95,6 +92,7 @@ static esp_code parse_put(esp_call *call, move *m, esp_error *reterr) {
 }
 
 void esp_api_aliases_put(struct esp_server *server, esp_call *call) {
+    char etag[48];
     esp_error error = {0};
     const esp_token *token = esp_call_token(call);
     move m = {.actor = *token->id ? token->name : NULL};
@@ -103,6 +101,8 @@ void esp_api_aliases_put(struct esp_server *server, esp_call *call) {
     if (code) {
         esp_call_reply_error(call, &error);
     } else {
+        make_etag(&m.row, etag);
+        esp_call_header_add(call, "ETag", etag);
         reply_row(call, &m.row);
     }
 }
@@ -111,6 +111,7 @@ void esp_api_aliases_put(struct esp_server *server, esp_call *call) {
 
 void esp_api_aliases_get(struct esp_server *server, esp_call *call) {
     static const char *const known[] = {"at", NULL};
+    char etag[48];
     esp_error error = {0};
     esp_alias_row row = {0};
     esp_db *db = NULL;
@@ -125,9 +126,10 @@ void esp_api_aliases_get(struct esp_server *server, esp_call *call) {
         code = esp_alias_find(db, esp_call_path(call, "name"), esp_call_path(call, "alias"), at, &row, &error);
         esp_registry_read_end(server->registry, db);
     }
+    make_etag(&row, etag);
     if (code) {
         esp_call_reply_error(call, &error);
-    } else {
+    } else if (!esp_call_not_modified(call, etag)) {
         reply_row(call, &row);
     }
 }

@@ -224,7 +224,7 @@ static void reply_stored(esp_server *server, esp_call *call, const artifact_wish
     snprintf(etag, sizeof etag, "\"%s-%s%s\"", row->sha256, form_names[wish->form], state);
     if (esp_call_not_modified(call, etag)) return;
     if (wish->form == FORM_ESPALIER && !wish->y)
-        esp_call_reply_file(call, MODEL_TYPE, path);
+        esp_call_reply_file(call, MODEL_TYPE, etag, path);
     else
         reply_written(call, wish, row, path);
 }

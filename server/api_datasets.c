@@ -262,7 +262,7 @@ void esp_api_datasets_data(struct esp_server *server, esp_call *call) {
     if (esp_call_not_modified(call, etag)) return;
     esp_blob_path(server->registry, row.sha256, path);
     if (wanted == stored) {
-        esp_call_reply_file(call, format_types[stored], path);
+        esp_call_reply_file(call, format_types[stored], etag, path);
     } else {
         reply_converted(call, path, stored, wanted);
     }

@@ -52,7 +52,7 @@ static int find_earlier(esp_db *db, creation *c, esp_error *reterr) {
         "tti", c->key, c->route, esp_clock_wall_ms() - KEPT_MS);
     int step = code ? code : esp_stmt_step(s, reterr);
     if (step == 1 && strcmp(esp_stmt_text(s, 0, NULL), c->fingerprint) != 0) {
-        step = esp_fail_at(reterr, ESP_CONFLICT, "Idempotency-Key", "this key was used for a different request");
+        step = esp_fail_at(reterr, ESP_UNPROCESSABLE, "Idempotency-Key", "this key was used for a different request");
     } else if (step == 1) {
         c->made.replayed = true;
         c->made.status = (int)esp_stmt_int(s, 1);

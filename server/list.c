@@ -55,7 +55,12 @@ static esp_code parse(const esp_call *call, esp_list_query *query, esp_error *re
     esp_code code = ESP_OK;
     if (!esp_call_query(call, "format")) code = negotiate(esp_call_header(call, "Accept"), &query->format, reterr);
     for (size_t i = 0; !code && esp_call_query_at(call, i, &name, &value); i++) {
-        if (strcmp(name, "cursor") == 0) {
+        bool once = strcmp(name, "cursor") == 0 || strcmp(name, "limit") == 0 || strcmp(name, "sort") == 0 || strcmp(name, "format") == 0;
+        if (once && esp_call_query(call, name) != value) { /* the first of that name */
+            char pointer[16];
+            snprintf(pointer, sizeof pointer, "?%s", name);
+            code = esp_fail_at(reterr, ESP_INVALID, pointer, "given twice");
+        } else if (strcmp(name, "cursor") == 0) {
             cursor = value;
         } else {
             code = esp_list_take(query, name, value, reterr);

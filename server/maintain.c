@@ -19,6 +19,7 @@
 
 #include "base/hash.h"
 #include "config.h"
+#include "data/dataset.h"
 #include "net/model.h"
 #include "registry/query.h"
 
@@ -44,14 +45,14 @@ static void problem(audit *a, const char *format, ...) {
 
 /* ---- the database itself -------------------------------------------------------------------------------------------- */
 
-/* Every row of the pragma but `good` is a problem. */
-static esp_code run_pragma(audit *a, const char *sql, const char *good, esp_error *reterr) {
+/* Every row but `good` is a problem. */
+static esp_code run_pragma(audit *a, const char *name, const char *sql, const char *good, esp_error *reterr) {
     esp_stmt *s = NULL;
     esp_code code = esp_stmt_open(a->db, &s, reterr, sql, "");
     int step = code ? code : esp_stmt_step(s, reterr);
     for (; step == 1; step = esp_stmt_step(s, reterr)) {
         const char *text = esp_stmt_text(s, 0, NULL);
-        if (strcmp(text, good) != 0) problem(a, "%s: %s", sql, text);
+        if (strcmp(text, good) != 0) problem(a, "%s: %s", name, text);
     }
     esp_stmt_close(s);
     return (esp_code)step;
@@ -100,18 +101,54 @@ static bool check_blob(audit *a, const char *what, const char *id, const char *s
     return false;
 }
 
-static esp_code check_datasets(audit *a, esp_error *reterr) {
+/* What the row says of its blob, from column `first` on, against what it is. */
+static void compare(audit *a, const char *what, esp_stmt *s, int first, const char *const *names, const int64_t *is, int n) {
+    for (int i = 0; i < n; i++) {
+        if (is[i] != esp_stmt_int(s, first + i))
+            problem(a, "%s %s: %s is %lld in its row, %lld in its blob", what, esp_stmt_text(s, 0, NULL), names[i],
+                    (long long)esp_stmt_int(s, first + i), (long long)is[i]);
+    }
+}
+
+static esp_code count(const char *path, esp_data_format format, esp_ingest **ret_ingest, esp_error *reterr) {
+    static char piece[PIECE];
+    FILE *file = fopen(path, "re");
+    size_t n = 0;
+    esp_code code = file ? esp_ingest_create(format, false, ret_ingest, reterr) : esp_fail_errno(reterr, ESP_IO, "open %s", path);
+    while (!code && (n = fread(piece, 1, sizeof piece, file)) > 0) code = esp_ingest_feed(*ret_ingest, piece, n, reterr);
+    if (file) fclose(file);
+    return code ? code : esp_ingest_finish(*ret_ingest, reterr);
+}
+
+static void check_dataset(audit *a, esp_stmt *s) {
+    static const char *const names[] = {"trajectories", "transitions", "ny", "nu"};
+    char path[4096];
+    const char *id = esp_stmt_text(s, 0, NULL), *sha256 = esp_stmt_text(s, 1, NULL);
+    esp_ingest *ingest = NULL;
+    esp_error error = {0};
+    if (!check_blob(a, "dataset", id, sha256, esp_stmt_int(s, 2))) return;
+    blob_path(a, sha256, path);
+    if (count(path, strcmp(esp_stmt_text(s, 3, NULL), "csv") == 0 ? ESP_DATA_CSV : ESP_DATA_NDJSON, &ingest, &error)) {
+        problem(a, "dataset %s: its blob %s: %s %s", id, sha256, error.pointer, error.message);
+    } else {
+        const esp_dataset *is = esp_ingest_counts(ingest);
+        compare(a, "dataset", s, 4, names, (const int64_t[]){(int64_t)is->n_trajectories, (int64_t)is->n_transitions, is->ny, is->nu}, 4);
+    }
+    esp_ingest_free(ingest);
+}
+
+static esp_code check_each(audit *a, const char *sql, void (*check)(audit *a, esp_stmt *s), esp_error *reterr) {
     esp_stmt *s = NULL;
-    esp_code code = esp_stmt_open(a->db, &s, reterr, "SELECT id, sha256, bytes FROM dataset ORDER BY id", "");
+    esp_code code = esp_stmt_open(a->db, &s, reterr, sql, "");
     int step = code ? code : esp_stmt_step(s, reterr);
-    for (; step == 1; step = esp_stmt_step(s, reterr))
-        check_blob(a, "dataset", esp_stmt_text(s, 0, NULL), esp_stmt_text(s, 1, NULL), esp_stmt_int(s, 2));
+    for (; step == 1; step = esp_stmt_step(s, reterr)) check(a, s);
     esp_stmt_close(s);
     return (esp_code)step;
 }
 
 /* The file is a model, and the row says of it what it is. */
 static void check_model(audit *a, esp_stmt *s) {
+    static const char *const names[] = {"ny", "nu", "history", "relu", "parameters", "nonzero"};
     char path[4096];
     const char *id = esp_stmt_text(s, 0, NULL), *sha256 = esp_stmt_text(s, 1, NULL);
     esp_buf bytes = {0};
@@ -124,24 +161,13 @@ static void check_model(audit *a, esp_stmt *s) {
     if (code) {
         problem(a, "model %s: its blob %s: %s", id, sha256, error.message);
     } else {
-        const long long is[] = {model->ny, model->nu, model->history, esp_model_relus(model)};
-        static const char *const names[] = {"ny", "nu", "history", "relu"};
-        for (int i = 0; i < 4; i++) {
-            if (is[i] != esp_stmt_int(s, 2 + i))
-                problem(a, "model %s: %s is %lld in its row, %lld in its blob", id, names[i], (long long)esp_stmt_int(s, 2 + i), is[i]);
-        }
+        const char *row_kind = esp_stmt_text(s, 2, NULL), *kind = esp_model_kind_names[model->kind];
+        if (strcmp(row_kind, kind) != 0) problem(a, "model %s: kind is %s in its row, %s in its blob", id, row_kind, kind);
+        const int64_t is[] = {model->ny, model->nu, model->history, esp_model_relus(model), esp_model_parameters(model), esp_model_nonzero(model)};
+        compare(a, "model", s, 3, names, is, 6);
     }
     esp_model_free(model);
     esp_buf_done(&bytes);
-}
-
-static esp_code check_models(audit *a, esp_error *reterr) {
-    esp_stmt *s = NULL;
-    esp_code code = esp_stmt_open(a->db, &s, reterr, "SELECT id, sha256, ny, nu, history, relu FROM model ORDER BY id", "");
-    int step = code ? code : esp_stmt_step(s, reterr);
-    for (; step == 1; step = esp_stmt_step(s, reterr)) check_model(a, s);
-    esp_stmt_close(s);
-    return (esp_code)step;
 }
 
 /* ---- blobs against rows --------------------------------------------------------------------------------------------- */
@@ -220,10 +246,15 @@ static esp_code remove_garbage(audit *a, const char *path, long long bytes, esp_
 
 static esp_code check(audit *a, esp_error *reterr) {
     esp_code code = esp_db_run(a->db, reterr, "BEGIN", ""); /* one snapshot */
-    if (!code) code = run_pragma(a, "PRAGMA integrity_check", "ok", reterr);
-    if (!code) code = run_pragma(a, "PRAGMA foreign_key_check", "", reterr);
-    if (!code) code = check_datasets(a, reterr);
-    if (!code) code = check_models(a, reterr);
+    if (!code) code = run_pragma(a, "integrity_check", "PRAGMA integrity_check", "ok", reterr);
+    if (!code)
+        code = run_pragma(a, "foreign_key_check",
+                          "SELECT \"table\" || ' of rowid ' || rowid || ' names a ' || parent || ' that is not there' FROM pragma_foreign_key_check",
+                          "", reterr);
+    if (!code)
+        code = check_each(a, "SELECT id, sha256, bytes, format, trajectories, transitions, ny, nu FROM dataset ORDER BY id", check_dataset, reterr);
+    if (!code)
+        code = check_each(a, "SELECT id, sha256, kind, ny, nu, history, relu, parameters, nonzero FROM model ORDER BY id", check_model, reterr);
     if (!code) code = walk(a, pass_over, reterr);
     if (code) return code;
     printf("%s: %ld rows with a blob, %ld blobs, %ld of them named by no row (%lld bytes; espalierd gc lists them)\n",

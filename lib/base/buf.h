@@ -44,7 +44,8 @@ void esp_cursor_doubles(esp_cursor *cursor, double *values, size_t n);
 /* Borrowed pointer to the next n bytes, NULL past the end. */
 const void *esp_cursor_bytes(esp_cursor *cursor, size_t n);
 
-/* Whole-file helpers. The write is atomic and durable: temporary name beside it, fsync, rename, fsync of the directory. */
+/* Whole-file helpers. The write is atomic and durable: temporary name beside it, fsync, rename, fsync of the directory;
+ * the file is its owner's alone. */
 ESP_MUST_CHECK esp_code esp_file_read(const char *path, size_t max_len, esp_buf *ret_bytes, esp_error *reterr);
 ESP_MUST_CHECK esp_code esp_file_write(const char *path, const void *bytes, size_t len, esp_error *reterr);
 

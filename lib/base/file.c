@@ -77,7 +77,7 @@ esp_code esp_file_write(const char *path, const void *bytes, size_t len, esp_err
     if (snprintf(temp, sizeof temp, "%s.XXXXXX", path) >= (int)sizeof temp) return esp_fail(reterr, ESP_INVALID, "path too long");
     int fd = mkostemp(temp, O_CLOEXEC);
     if (fd < 0) return esp_fail_errno(reterr, ESP_IO, "create %s", temp);
-    bool ok = write_all(fd, bytes, len) && fchmod(fd, 0644) == 0 && fsync(fd) == 0;
+    bool ok = write_all(fd, bytes, len) && fsync(fd) == 0;
     int saved = errno;
     ok = close(fd) == 0 && ok;
     if (ok && rename(temp, path) == 0 && sync_directory_of(path)) return ESP_OK;

@@ -134,6 +134,7 @@ esp_code esp_read_array(const esp_reader *reader, size_t min, size_t max, size_t
     size_t n = json_array_size(reader->value);
     if (n < min || n > max) {
         if (min == max) return esp_refuse(reader, reterr, "must have %zu elements, has %zu", min, n);
+        if (max == SIZE_MAX) return esp_refuse(reader, reterr, "must have at least %zu elements, has %zu", min, n);
         return esp_refuse(reader, reterr, "must have %zu to %zu elements, has %zu", min, max, n);
     }
     *ret_n = n;

@@ -180,6 +180,9 @@ void esp_conns_reap(void *user); /* the http */
 void esp_target_note(esp_target *target, const char *text);
 /* What could be read as another request elsewhere, or NULL. */
 const char *esp_framing_wrong(struct MHD_Connection *connection, const char *method, const char *version);
+/* range.c: one range of `size` bytes; NONE: nothing that is to be looked at, BEYOND: none of it is there. */
+typedef enum esp_range_kind { ESP_RANGE_NONE, ESP_RANGE_ONE, ESP_RANGE_BEYOND } esp_range_kind;
+esp_range_kind esp_range_parse(const char *text, uint64_t size, uint64_t *ret_first, uint64_t *ret_len);
 /* address.c */
 ESP_MUST_CHECK esp_code esp_addresses_create(const esp_config *config, esp_addresses **ret, esp_error *reterr);
 void esp_addresses_free(esp_addresses *a);

@@ -94,7 +94,10 @@ void esp_call_reply_error(esp_call *call, const esp_error *error); /* problem+js
 void esp_problem_format(const char *request_id, const esp_error *error, esp_buf *out); /* the same for a line of a batch; no newline */
 /* Adds the ETag; when If-None-Match names it, answers 304 and returns true. */
 bool esp_call_not_modified(esp_call *call, const char *etag);
-void esp_call_reply_file(esp_call *call, const char *content_type, const char *path);
+/* `list` is an If-Match or If-None-Match; "*" lists all. Weakly: a "W/" on either side does not matter (RFC 9110, 8.8.3.2). */
+bool esp_etag_listed(const char *list, const char *etag, bool weakly);
+/* range.c: the file, or the part of it that Range asks for; its strong ETag has been added. */
+void esp_call_reply_file(esp_call *call, const char *content_type, const char *etag, const char *path);
 /* A long reply produced piece by piece on an event thread: `next` appends up to about 64 KiB, returns 1 for more now,
  * 0 for the end, -1 for "nothing now": then esp_stream_wake (from any thread) asks again, -2 to cut the connection so
  * that the client sees a broken reply. `end` runs once. */

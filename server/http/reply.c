@@ -3,12 +3,9 @@
 #include "http/call.h"
 
 #include <assert.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "log.h"
@@ -98,7 +95,7 @@ void esp_problem_format(const char *request_id, const esp_error *error, esp_buf 
     esp_jsonw_string(&w, "code", esp_code_name(error->code));
     esp_jsonw_string(&w, "request_id", request_id);
     esp_jsonw_array(&w, "errors");
-    if (*error->pointer) {
+    if (*error->pointer || error->code == ESP_INVALID) { /* "": all of it */
         esp_jsonw_object(&w, NULL);
         esp_jsonw_string(&w, "pointer", error->pointer);
         esp_jsonw_string(&w, "detail", error->message);
@@ -148,14 +145,13 @@ void esp_call_reply_made(esp_call *call, esp_code code, const esp_error *error, 
 
 /* ---- ETags and files ------------------------------------------------------------------------------------------------ */
 
-/* Weak comparison (RFC 9110, 13.1.2): a "W/" on either side does not matter. */
-static bool names_etag(const char *list, const char *etag) {
-    if (strncmp(etag, "W/", 2) == 0) etag += 2;
+bool esp_etag_listed(const char *list, const char *etag, bool weakly) {
+    if (weakly && strncmp(etag, "W/", 2) == 0) etag += 2;
     size_t len = strlen(etag);
     for (const char *p = list; *p;) {
         p += strspn(p, " \t,");
         if (*p == '*') return true;
-        if (strncmp(p, "W/", 2) == 0) p += 2;
+        if (weakly && strncmp(p, "W/", 2) == 0) p += 2;
         if (strncmp(p, etag, len) == 0 && (p[len] == '\0' || strchr(" \t,", p[len]))) return true;
         p += strcspn(p, ",");
     }
@@ -165,27 +161,10 @@ static bool names_etag(const char *list, const char *etag) {
 bool esp_call_not_modified(esp_call *call, const char *etag) {
     const char *known = esp_call_header(call, "If-None-Match");
     esp_call_header_add(call, "ETag", etag);
-    if (!known || !names_etag(known, etag)) return false;
+    if (!known || !esp_etag_listed(known, etag, true)) return false;
     esp_call_set_response(call, 304, NULL, MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT));
     esp_call_finish(call);
     return true;
-}
-
-void esp_call_reply_file(esp_call *call, const char *content_type, const char *path) {
-    esp_error error = {0};
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) != 0) {
-        esp_fail_errno(&error, ESP_IO, "open a stored file");
-        if (fd >= 0) close(fd);
-        esp_call_reply_error(call, &error);
-        return;
-    }
-    struct MHD_Response *response = MHD_create_response_from_fd64((uint64_t)st.st_size, fd);
-    if (!response) close(fd);
-    call->sent = (uint64_t)st.st_size;
-    esp_call_set_response(call, 200, content_type, response);
-    esp_call_finish(call);
 }
 
 static void keep(esp_call *call, bool soon, void (*hangup)(void *user), void *user) {

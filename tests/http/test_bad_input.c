@@ -219,12 +219,21 @@ START_TEST(bad_input__awkward_queries) {
 }
 END_TEST
 
-/* A slip in a name of few: refused, not an empty list. */
-START_TEST(bad_input__filters_by_a_name_there_is_not) {
+/* A slip in a name of few is refused, not an empty list; and so is what has two values and can have one. */
+START_TEST(bad_input__parameters_of_lists_that_cannot_be_meant) {
     static const char *const wrong[][2] = {
-        {"/v1/jobs?state=runing", "?state"},          {"/v1/jobs?state__ne=Queued", "?state__ne"}, {"/v1/jobs?kind=training", "?kind"},
-        {"/v1/models?kind=robot", "?kind"},           {"/v1/bounds?strength=proven", "?strength"}, {"/v1/bounds?norm=l1", "?norm"},
-        {"/v1/datasets?format__ne=x", "?format__ne"}, {"/v1/tasks?method=cbc", "?method"},         {"/v1/episodes?kind=", "?kind"},
+        {"/v1/jobs?state=runing", "?state"},
+        {"/v1/jobs?state__ne=Queued", "?state__ne"},
+        {"/v1/jobs?kind=training", "?kind"},
+        {"/v1/models?kind=robot", "?kind"},
+        {"/v1/bounds?strength=proven", "?strength"},
+        {"/v1/bounds?norm=l1", "?norm"},
+        {"/v1/datasets?format__ne=x", "?format__ne"},
+        {"/v1/tasks?method=cbc", "?method"},
+        {"/v1/models?limit=2&limit=3", "?limit"},
+        {"/v1/models?sort=id&sort=id", "?sort"},
+        {"/v1/models?format=csv&format=csv", "?format"},
+        {"/v1/episodes?kind=", "?kind"},
     };
     static const char *const right[] = {"/v1/jobs?state=timed_out&kind=evaluate",       "/v1/jobs?state__glob=run*",   "/v1/models?kind__ne=policy",
                                         "/v1/bounds?strength=proved&norm=linf",         "/v1/bounds?kind=one_to_come", "/v1/tasks?method=mppi",
@@ -313,7 +322,7 @@ int main(void) {
     tcase_add_test(c, bad_input__broken_requests);
     tcase_add_test(c, bad_input__json_that_is_none);
     tcase_add_test(c, bad_input__awkward_queries);
-    tcase_add_test(c, bad_input__filters_by_a_name_there_is_not);
+    tcase_add_test(c, bad_input__parameters_of_lists_that_cannot_be_meant);
     tcase_add_test(c, bad_input__two_requests_in_one_packet_are_both_answered);
     tcase_add_test(c, bad_input__mutated_requests);
     tcase_add_test(c, bad_input__dripped_headers_are_cut);

@@ -187,6 +187,53 @@ START_TEST(datasets__request_is_checked_before_the_body) {
 }
 END_TEST
 
+static void expect_part(const char *range, const char *if_range, int status, size_t first, size_t len) {
+    char range_header[100], if_header[160], header[80], expected[80];
+    const char *headers[] = {range_header, if_range ? if_header : NULL, NULL};
+    http_reply reply;
+    snprintf(range_header, sizeof range_header, "Range: %s", range);
+    if (if_range) snprintf(if_header, sizeof if_header, "If-Range: %s", if_range);
+    http_send(&d, &(http_request){.method = "GET", .path = "/v1/datasets/parts/data", .headers = headers}, &reply);
+    ck_assert_msg(reply.status == status, "%s: %d", range, reply.status);
+    http_header(&reply, "Content-Range", header, sizeof header);
+    snprintf(expected, sizeof expected, "bytes %zu-%zu/%zu", first, first + len - 1, sizeof good - 1);
+    if (status == 416) {
+        snprintf(expected, sizeof expected, "bytes */%zu", sizeof good - 1);
+        expect_problem(&reply, 416, "RANGE", "Range");
+    } else {
+        ck_assert_msg(reply.len == len && memcmp(reply.body, good + first, len) == 0, "%s: %zu bytes", range, reply.len);
+    }
+    ck_assert_str_eq(header, status == 200 ? "" : expected);
+    http_done(&reply);
+}
+
+/* A download that broke goes on where it did. */
+START_TEST(datasets__come_in_parts) {
+    size_t all = sizeof good - 1;
+    char etag[100];
+    http_reply reply = upload("parts", NDJSON, good);
+    expect_status(reply, 201);
+    http_done(&reply);
+    reply = http_get(&d, "/v1/datasets/parts/data");
+    http_header(&reply, "ETag", etag, sizeof etag);
+    http_done(&reply);
+    expect_part("bytes=0-0", NULL, 206, 0, 1);
+    expect_part("bytes=10-", NULL, 206, 10, all - 10);
+    expect_part("Bytes=5-9", etag, 206, 5, 5);
+    expect_part("bytes=5-100000", NULL, 206, 5, all - 5);
+    expect_part("bytes=-7", NULL, 206, all - 7, 7);
+    expect_part("bytes=-100000", NULL, 206, 0, all);
+    expect_part("bytes=10-", "\"another\"", 200, 0, all);
+    static const char *const ignored[] = {"bytes=9-5", "bytes=0-1,4-5", "lines=1-2",  "bytes=",     "bytes=-",
+                                          "bytes=a-b", "bytes=1-2x",    "bytes=+1-2", "bytes= 1-2", "bytes=99999999999999999999-"};
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) expect_part(ignored[i], NULL, 200, 0, all);
+    char end[40];
+    snprintf(end, sizeof end, "bytes=%zu-", all);
+    expect_part(end, NULL, 416, 0, 0);
+    expect_part("bytes=-0", NULL, 416, 0, 0);
+}
+END_TEST
+
 START_TEST(datasets__idempotency_key_replays_and_refuses_another_request) {
     static const char *const headers[] = {"Content-Type: " NDJSON, "Idempotency-Key: k-1", NULL};
     char replayed[16];
@@ -200,7 +247,7 @@ START_TEST(datasets__idempotency_key_replays_and_refuses_another_request) {
     ck_assert_str_eq(http_header(&b, "Idempotent-Replayed", replayed, sizeof replayed), "true");
     request.path = "/v1/datasets?name=other";
     http_send(&d, &request, &c);
-    expect_problem(&c, 409, "CONFLICT", "Idempotency-Key");
+    expect_problem(&c, 422, "UNPROCESSABLE", "Idempotency-Key");
     http_done(&a);
     http_done(&b);
     http_done(&c);
@@ -297,6 +344,7 @@ int main(void) {
     tcase_add_test(c, datasets__early_error_of_a_long_upload_reaches_the_client);
     tcase_add_test(c, datasets__request_is_checked_before_the_body);
     tcase_add_test(c, datasets__idempotency_key_replays_and_refuses_another_request);
+    tcase_add_test(c, datasets__come_in_parts);
     tcase_add_test(c, datasets__deleted_ones_are_gone_and_their_version_too);
     tcase_add_test(c, datasets__list_in_every_form_with_etag);
     suite_add_tcase(suite, c);

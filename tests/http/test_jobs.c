@@ -273,7 +273,7 @@ START_TEST(batch__is_kept_whole_under_its_key) {
     ck_assert_str_eq(http_header(&first, "Idempotent-Replayed", replayed, sizeof replayed), "");
     ck_assert_str_eq(http_header(&again, "Idempotent-Replayed", replayed, sizeof replayed), "true");
     http_reply other = keyed("/v1/jobs/batch", type, "many", NULL, "{}\n");
-    expect_problem(&other, 409, "CONFLICT", "Idempotency-Key");
+    expect_problem(&other, 422, "UNPROCESSABLE", "Idempotency-Key");
     http_done(&first);
     http_done(&again);
     http_done(&other);

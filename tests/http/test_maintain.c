@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "registry/query.h"
+#include "registry/registry.h"
 #include "support/http.h"
 
 static test_daemon d;
@@ -57,6 +59,39 @@ static void blob_of(const char *path, char ret[300]) {
     http_done(&reply);
 }
 
+static esp_code run_sql(esp_db *db, void *user, esp_error *reterr) {
+    return esp_db_run(db, reterr, user, "");
+}
+
+/* As by another tool, with the daemon away. */
+static void tamper(const char *sql) {
+    char dir[100], text[200];
+    esp_registry *registry = NULL;
+    esp_error error = {0};
+    snprintf(dir, sizeof dir, "%s/data", d.dir);
+    snprintf(text, sizeof text, "%s", sql);
+    ck_assert_int_eq(esp_registry_open(dir, &registry, &error), ESP_OK);
+    ck_assert_msg(esp_registry_write(registry, run_sql, text, &error) == ESP_OK, "%s: %s", sql, error.message);
+    esp_registry_close(registry);
+}
+
+static void expect_rows_are_held_against_blobs(void) {
+    static const char *const lies[][3] = {
+        {"UPDATE dataset SET transitions = 7", "transitions is 7 in its row, 2 in its blob", "UPDATE dataset SET transitions = 2"},
+        {"UPDATE dataset SET trajectories = 2", "trajectories is 2 in its row, 1", "UPDATE dataset SET trajectories = 1"},
+        {"UPDATE dataset SET format = 'csv'", "line 1", "UPDATE dataset SET format = 'ndjson'"},
+        {"UPDATE model SET relu = 3", "relu is 3 in its row, 1 in its blob", "UPDATE model SET relu = 1"},
+        {"UPDATE model SET nonzero = 1", "nonzero is 1 in its row, 2 in its blob", "UPDATE model SET nonzero = 2"},
+        {"UPDATE model SET kind = 'dynamics'", "kind is dynamics in its row, policy in its blob", "UPDATE model SET kind = 'policy'"},
+    };
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        tamper(lies[i][0]);
+        expect(1, lies[i][1], "--check", NULL);
+        tamper(lies[i][2]);
+    }
+    expect(0, "good: 2 rows", "--check", NULL);
+}
+
 /* One case: the steps build on each other, and the daemon comes and goes. */
 START_TEST(maintain__checks_copies_and_collects) {
     char blob[300], away[310], copy[200], restored[200], said[4096];
@@ -97,7 +132,7 @@ START_TEST(maintain__checks_copies_and_collects) {
     ck_assert_int_eq(daemon_stop(&d), 0);
     expect(0, "1 of 3 blobs removed", "gc", "--apply");
     ck_assert_uint_eq(blobs(), 2);
-    expect(0, "good: 2 rows", "--check", NULL);
+    expect_rows_are_held_against_blobs();
 
     /* The copy is a registry of the moment before the deletion: its dropped model has lost its blob since. */
     snprintf(restored, sizeof restored, "%s/restored", d.dir);

@@ -165,12 +165,50 @@ START_TEST(models__etag_changes_with_an_alias) {
 }
 END_TEST
 
-static http_reply put(const char *body, const char *condition) {
+static http_reply put_alias(const char *path, const char *body, const char *condition) {
     const char *headers[] = {"Content-Type: application/json", condition, NULL};
     http_reply reply;
-    http_send(&d, &(http_request){.method = "PUT", .path = "/v1/models/moved/aliases/live", .headers = headers, .body = body, .len = strlen(body)},
-              &reply);
+    http_send(&d, &(http_request){.method = "PUT", .path = path, .headers = headers, .body = body, .len = strlen(body)}, &reply);
     return reply;
+}
+
+static http_reply put(const char *body, const char *condition) {
+    return put_alias("/v1/models/moved/aliases/live", body, condition);
+}
+
+static int status_if_none(const char *path, const char *etag) {
+    char header[160];
+    const char *headers[] = {header, NULL};
+    http_reply reply;
+    snprintf(header, sizeof header, "If-None-Match: %s", etag);
+    http_send(&d, &(http_request){.method = "GET", .path = path, .headers = headers}, &reply);
+    int status = reply.status;
+    http_done(&reply);
+    return status;
+}
+
+/* The alias has moved on since `old`. */
+static void expect_conditions_are_lists(const char *old) {
+    char now[64], condition[200];
+    http_reply reply = http_get(&d, "/v1/models/moved/aliases/live");
+    http_header(&reply, "ETag", now, sizeof now);
+    http_done(&reply);
+    snprintf(condition, sizeof condition, "If-Match: %s, %s", old, now);
+    reply = put("{\"version\":2}", condition);
+    expect_status(reply, 200);
+    http_done(&reply);
+    snprintf(condition, sizeof condition, "If-Match: W/%s", now); /* weak tags are not for this */
+    reply = put("{\"version\":2}", condition);
+    expect_problem(&reply, 412, "PRECONDITION", NULL);
+    http_done(&reply);
+    reply = put("{\"version\":2}", "If-Match: *");
+    expect_status(reply, 200);
+    http_done(&reply);
+    reply = put_alias("/v1/models/moved/aliases/new", "{\"version\":2}", "If-Match: *");
+    expect_problem(&reply, 412, "PRECONDITION", NULL);
+    http_done(&reply);
+    ck_assert_int_eq(status_if_none("/v1/models/moved/aliases/live", now), 304);
+    ck_assert_int_eq(status_if_none("/v1/models/moved/aliases/live", old), 200);
 }
 
 START_TEST(aliases__move_under_conditions_and_remember) {
@@ -202,6 +240,7 @@ START_TEST(aliases__move_under_conditions_and_remember) {
     reply = put("{\"version\":2}", condition); /* its time is over */
     expect_problem(&reply, 412, "PRECONDITION", NULL);
     http_done(&reply);
+    expect_conditions_are_lists(etag);
     reply = http_get(&d, "/v1/models/moved@live");
     ck_assert_int_eq((int)reply_number(&reply, "/version"), 2);
     http_done(&reply);

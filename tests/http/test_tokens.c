@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Tokens over HTTP: who is let in where, quotas, changes beside a running daemon, and listening beyond loopback. */
 #include <fcntl.h>
+#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -238,6 +239,21 @@ START_TEST(tokens__idempotency_keys_are_a_tokens_own) {
 }
 END_TEST
 
+static int expect_private(const char *path, const struct stat *st, int kind, struct FTW *walk) {
+    (void)kind, (void)walk;
+    ck_assert_msg((st->st_mode & 077) == 0, "%s has mode %o", path, (unsigned)st->st_mode & 0777);
+    return 0;
+}
+
+START_TEST(tokens__data_are_their_owners_to_read) {
+    static const char body[] = "{\"layers\":[{\"w\":[[1]],\"b\":[0],\"activation\":\"relu\"}]}";
+    char path[100];
+    snprintf(path, sizeof path, "%s/data", d.dir);
+    ck_assert_int_eq(status_of("POST", "/v1/models?name=own&kind=policy", submitter, body), 201);
+    ck_assert_int_eq(nftw(path, expect_private, 16, FTW_PHYS), 0);
+}
+END_TEST
+
 START_TEST(tokens__damaged_file_changes_nothing) {
     char path[100], kept[8192];
     snprintf(path, sizeof path, "%s/data/tokens", d.dir);
@@ -324,6 +340,7 @@ int main(void) {
     Suite *suite = suite_create("tokens");
     TCase *tcase = tcase_create("tokens");
     tcase_set_timeout(tcase, 30);
+    tcase_add_test(tcase, tokens__data_are_their_owners_to_read);
     tcase_add_test(tcase, tokens__guard_every_route_by_its_scope);
     tcase_add_test(tcase, tokens__health_stays_open);
     tcase_add_test(tcase, tokens__refuse_what_is_not_one);

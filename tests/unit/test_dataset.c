@@ -128,7 +128,7 @@ START_TEST(dataset__ndjson_errors_name_line_and_place) {
     refuse(NDJSON, "[1]", "line 1", "must be an object");
     refuse(NDJSON, "{\"y\":[[1],[2]],\"u\":[[1]],\"v\":1}", "line 1", "/v: unknown field");
     refuse(NDJSON, "{\"u\":[[1]]}", "line 1", "\"y\" is required");
-    refuse(NDJSON, "{\"y\":[[1]],\"u\":[]}", "line 1", "/y: must have 2 to");
+    refuse(NDJSON, "{\"y\":[[1]],\"u\":[]}", "line 1", "/y: must have at least 2");
     refuse(NDJSON, "{\"y\":[[],[]],\"u\":[[1]]}", "line 1", "/y/0: must have 1 to 1024");
     refuse(NDJSON, "{\"y\":[[1],[2]],\"u\":[[1],[2]]}", "line 1", "/u: has 2 rows; 1 are needed");
     refuse(NDJSON, "{\"y\":[[1],[2,3]],\"u\":[[1]]}", "line 1", "/y/1: must have 1 elements, has 2");
