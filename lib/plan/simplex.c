@@ -145,6 +145,7 @@ static void ready(esp_simplex *s) {
 /* Reduced costs from scratch. */
 static void price(esp_simplex *s, bool with_cost) {
     const esp_tableau *t = s->t;
+    if (with_cost) esp_tableau_settle(s->t);
     for (int c = 0; c < t->ld; c++) s->d[c] = c < t->width && with_cost ? s->cost[t->col_var[c]] : 0.0;
     for (int i = 0; with_cost && i < t->m; i++) {
         double cost = s->cost[t->row_var[i]];
@@ -174,6 +175,7 @@ static void guard(esp_simplex *s, int row) {
 /* Values of the basic variables and of the objective from scratch. */
 static void evaluate(esp_simplex *s) {
     const esp_tableau *t = s->t;
+    esp_tableau_settle(s->t);
     for (int c = 0; c < t->ld; c++) s->move[c] = c < t->width ? esp_tableau_limit(t, t->col_var[c]) : 0.0;
     for (int i = 0; i < t->m; i++) {
         const double *row = esp_tableau_row(t, i);
@@ -190,9 +192,7 @@ static void evaluate(esp_simplex *s) {
 
 /* A column lies across all rows of the tableau: read once, it is at hand for the ratio test and the step. */
 static void gather(esp_simplex *s, int col) {
-    const esp_tableau *t = s->t;
-    const double *entry = t->t + col;
-    for (int i = 0; i < t->m; i++) s->column[i] = entry[(size_t)i * (size_t)t->ld];
+    esp_tableau_column(s->t, col, s->column);
 }
 
 /* Moves the gathered column's variable. */
@@ -216,10 +216,11 @@ static void flip(esp_simplex *s, int col) {
 static void exchange(esp_simplex *s, int row, int col, bool to_upper, bool weigh) {
     esp_tableau *t = s->t;
     int out = t->row_var[row], in = t->col_var[col];
+    esp_tableau_renew_row(t, row);
     double by = ((to_upper ? t->upper[out] : t->lower[out]) - s->beta[row]) / esp_tableau_row(t, row)[col];
     double entering = esp_tableau_limit(t, in) + by;
     shift_column(s, col, by);
-    esp_tableau_pivot(t, row, col, s->d, weigh);
+    esp_tableau_pivot(t, row, col, s->column, s->d, weigh);
     s->beta[row] = entering;
     guard(s, row);
     t->status[in] = ESP_BASIC;
@@ -230,6 +231,7 @@ static void exchange(esp_simplex *s, int row, int col, bool to_upper, bool weigh
 /* Takes x from the tableau. False when it misses the LP's rows by more than it should. */
 static bool take_point(esp_simplex *s) {
     const esp_tableau *t = s->t;
+    esp_tableau_settle(s->t);
     const esp_lp *lp = s->lp;
     double *x = s->x;
     for (int v = 0; v < t->n; v++) x[v] = t->at[v] >= 0 ? s->beta[t->at[v]] : esp_tableau_limit(t, v);
@@ -367,6 +369,7 @@ static esp_simplex_status dual_loop(esp_simplex *s, bool with_cost, double limit
         if (row < 0) return any_barred(s) ? ESP_SIMPLEX_STOPPED : ESP_SIMPLEX_OPTIMAL;
         bool below = s->beta[row] < s->row_lower[row];
         double out = below ? s->row_lower[row] - s->beta[row] : s->beta[row] - s->row_upper[row], before = s->value;
+        esp_tableau_renew_row(t, row);
         int n = collect(s, row, below ? 1.0 : -1.0);
         ratio_result found = ratio_test(s, out, n, &flips);
         if (found == RATIO_UNBOUNDED) {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "certify/rounding.h"
 #include "plan/shelf.h"
 
 #define SMALLEST_PIVOT 1e-8 /* a smaller one does not enter a basis that is being set */
@@ -85,7 +86,8 @@ static bool take_matrices(esp_tableau *t) {
     t->t = ESP_NEW(t->arena, double, entries);
     t->col_var = ESP_NEW(t->arena, int, t->base_width + 1);
     t->entering = ESP_NEW(t->arena, int, t->base_width + 1);
-    return t->base && t->t && t->col_var && t->entering;
+    t->column = ESP_NEW(t->arena, double, t->m + 1);
+    return t->base && t->t && t->col_var && t->entering && t->column && esp_pending_init(&t->pending, t->arena, t->m, t->base_ld);
 }
 
 /* Limits of a slack: the row's, and where there is none, more than the columns can reach. */
@@ -166,20 +168,6 @@ static inline void add_row(double *restrict to, const double *restrict from, dou
     const double *restrict b = ALIGNED(from);
 #pragma omp simd
     for (int k = 0; k < ld; k++) a[k] += scale * b[k];
-}
-
-/* The same, and the squared length of what comes out. */
-static inline double add_row_weigh(double *restrict to, const double *restrict from, double scale, int ld) {
-    double *restrict a = ALIGNED(to);
-    const double *restrict b = ALIGNED(from);
-    double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-    for (int k = 0; k < ld; k++) {
-        double x = a[k] + scale * b[k];
-        a[k] = x;
-        sum += x * x;
-    }
-    return sum;
 }
 
 static inline double weigh(const double *row, int ld) {
@@ -273,32 +261,8 @@ static void copy_base(esp_tableau *t) {
     }
 }
 
-/* Subtracts the pivot row from the others so that the column is the pivot row's alone. */
-static void eliminate(esp_tableau *t, int row, int col, double of_row) {
-    const double *pivot_row = esp_tableau_row(t, row);
-    for (int i = 0; i < t->m; i++) {
-        double *other = esp_tableau_row(t, i), f = other[col];
-        if (i == row || f == 0.0) continue;
-        other[col] = 0.0;
-        add_row(other, pivot_row, f, t->ld);
-        t->constant[i] -= f * of_row;
-    }
-}
-
-/* The same, lengths kept. */
-static void eliminate_weigh(esp_tableau *t, int row, int col, double of_row) {
-    const double *pivot_row = esp_tableau_row(t, row);
-    for (int i = 0; i < t->m; i++) {
-        double *other = esp_tableau_row(t, i), f = other[col];
-        if (i == row || f == 0.0) continue;
-        other[col] = 0.0;
-        t->weight[i] = add_row_weigh(other, pivot_row, f, t->ld);
-        t->constant[i] -= f * of_row;
-    }
-    t->weight[row] = weigh(pivot_row, t->ld);
-}
-
-/* Solves the row for the column's variable, and names the two anew. Returns what the row's constant was, over the pivot. */
+/* Solves the row, which must be up to date, for the column's variable, and names the two anew. Returns what the row's constant was, over
+ * the pivot. */
 static double turn(esp_tableau *t, int row, int col) {
     double *pivot_row = esp_tableau_row(t, row), inverse = 1.0 / pivot_row[col];
     for (int k = 0; k < t->ld; k++) pivot_row[k] *= -inverse;
@@ -314,15 +278,39 @@ static double turn(esp_tableau *t, int row, int col) {
     return constant;
 }
 
-void esp_tableau_pivot(esp_tableau *t, int row, int col, double *d, bool weigh_rows) {
-    double constant = turn(t, row, col), f = d[col];
-    if (weigh_rows)
-        eliminate_weigh(t, row, col, constant);
-    else
-        eliminate(t, row, col, constant);
+/* A row's length is at least that of what is added to it, or what it was: near enough to price by. */
+static void lengthen(esp_tableau *t, int row, const double *restrict column) {
+    double own = weigh(esp_tableau_row(t, row), t->ld), *restrict weight = t->weight;
+    for (int i = 0; i < t->m; i++) weight[i] = esp_max(weight[i], column[i] * column[i] * own);
+    weight[row] = own;
+}
+
+static void exchange(esp_tableau *t, int row, int col, const double *restrict column) {
+    double constant = turn(t, row, col), own = t->constant[row], *restrict constants = t->constant;
+    for (int i = 0; i < t->m; i++) constants[i] -= column[i] * constant;
+    constants[row] = own;
+    esp_pending_add(&t->pending, t->t, t->ld, row, col, column);
+}
+
+void esp_tableau_pivot(esp_tableau *t, int row, int col, const double *column, double *d, bool weigh_rows) {
+    double f = d[col];
+    exchange(t, row, col, column);
+    if (weigh_rows) lengthen(t, row, column);
     t->weighed = t->weighed && weigh_rows;
     d[col] = 0.0;
     add_row(d, esp_tableau_row(t, row), f, t->ld);
+}
+
+void esp_tableau_renew_row(esp_tableau *t, int row) {
+    esp_pending_give(&t->pending, row, esp_tableau_row(t, row), t->ld);
+}
+
+void esp_tableau_column(const esp_tableau *t, int col, double *ret_column) {
+    esp_pending_column(&t->pending, t->t, t->ld, col, ret_column);
+}
+
+void esp_tableau_settle(esp_tableau *t) {
+    esp_pending_apply(&t->pending, t->t, t->ld);
 }
 
 void esp_tableau_weigh(esp_tableau *t) {
@@ -348,15 +336,18 @@ static void reach_basis(esp_tableau *t) {
             if (t->status[t->row_var[i]] == ESP_BASIC) continue;
             const double *row = esp_tableau_row(t, i);
             int best = 0;
+            esp_tableau_renew_row(t, i);
             for (int k = 1; k < n; k++)
                 if (fabs(row[list[k]]) > fabs(row[list[best]])) best = k;
             int c = list[best];
             if (fabs(row[c]) <= SMALLEST_PIVOT) continue;
             list[best] = list[--n];
-            eliminate(t, i, c, turn(t, i, c));
+            esp_tableau_column(t, c, t->column);
+            exchange(t, i, c, t->column);
             moved = true;
         }
     }
+    esp_tableau_settle(t);
     for (int i = 0; i < t->m; i++) t->status[t->row_var[i]] = ESP_BASIC;
     for (int k = 0; k < n; k++) t->status[t->col_var[list[k]]] = ESP_AT_LOWER;
 }
@@ -396,6 +387,7 @@ static void compact(esp_tableau *t) {
 
 void esp_tableau_make(esp_tableau *t, bool afresh) {
     renew_base(t);
+    esp_pending_clear(&t->pending);
     if (!afresh && esp_shelf_take(t)) return;
     mark_kept(t);
     copy_base(t);

@@ -18,6 +18,8 @@
  * Multipliers. Those of left-out slacks follow from the reduced costs of the columns, row by row from the last to the
  * first: column k of equality row i has d_k = cost_k - sum of v over its rows, and all rows but i are known by then.
  *
+ * Pivots are given to the rows by eights (pending.h); a row is up to date when it was asked for, all are after a settle.
+ *
  * Rounding. Errors grow with pivots, so the tableau is made anew from the LP for every basis that is set, and when a
  * check of x against the LP's rows fails. Nothing here is trusted anyway: a bound is evaluated from multipliers with the
  * LP's own numbers (relax.h), a plan is replayed. */
@@ -26,8 +28,8 @@
 
 #include <stdint.h>
 
-#include "base/arena.h"
 #include "plan/lp.h"
+#include "plan/pending.h"
 
 enum esp_place { ESP_AT_LOWER, ESP_AT_UPPER, ESP_BASIC };
 
@@ -49,10 +51,12 @@ typedef struct esp_tableau {
     bool *stale; /* per row: the LP's entries have changed */
     /* At work. */
     int width, ld; /* active columns; padded with zeros to whole cache lines */
-    double *t, *constant; /* m x base_ld (ld used), m */
+    double *t, *constant; /* m x base_ld (ld used), without the pending pivots; m */
+    esp_pending pending;
+    double *column; /* m: while it is made */
     int *row_var, *col_var; /* m, base_width */
     int *at; /* n + m: row >= 0; -1 - column; ESP_TABLEAU_OUT */
-    double *weight; /* m: squared length of each row of T, while `weighed` */
+    double *weight; /* m: squared length of each row of T, while `weighed`: as it was, or what pivots have made of it at least */
     bool weighed;
     bool *keep; /* n + m: not to be left out though fixed, for the multipliers */
     double *left_at; /* n: where a left-out column was fixed */
@@ -78,9 +82,15 @@ void esp_tableau_make(esp_tableau *tableau, bool afresh);
  * search comes back to a basis twice, for both branches, and copying is a pass over memory where making is a pivot for each column of the basis. The copies that
  * were not used for longest make room. */
 void esp_tableau_keep(esp_tableau *tableau);
-/* Exchanges the basic variable of a row with the nonbasic one of a column; `d`: another row of width ld, taken along.
- * weigh: keep the rows' lengths, which must be known; else they are forgotten. */
-void esp_tableau_pivot(esp_tableau *tableau, int row, int col, double *d, bool weigh);
+/* Exchanges the basic variable of a row, which must be up to date, with the nonbasic one of a column, whose entries are given; `d`: another
+ * row of width ld, taken along. weigh: keep the rows' lengths, which must be known; else they are forgotten. The row is up to date
+ * afterwards, the others not. */
+void esp_tableau_pivot(esp_tableau *tableau, int row, int col, const double *column, double *d, bool weigh);
+/* Brings one row up to date; all of them. */
+void esp_tableau_renew_row(esp_tableau *tableau, int row);
+void esp_tableau_settle(esp_tableau *tableau);
+/* The present entries of a column, m values. */
+void esp_tableau_column(const esp_tableau *tableau, int col, double *ret_column);
 /* Lengths of all rows, unless they are known. */
 void esp_tableau_weigh(esp_tableau *tableau);
 /* True when a column that was left out is not where it was. */
