@@ -215,10 +215,12 @@ static esp_code end_done(esp_db *db, job_run *run, esp_error *reterr) {
 /* A lost worker: again after a while, until too many were. */
 static esp_code end_lost(esp_db *db, job_run *run, const esp_job_row *row, esp_error *reterr) {
     const esp_config *config = &run->jobs->server->config;
+    esp_code code = esp_job_crashed(db, run->id, reterr);
+    if (code) return code;
     if (row->crashes + 1 >= esp_config_live(config->job_crashes)) return move(db, run, ESP_JOB_FAILED, NULL, &run->error, reterr);
     int64_t wait_ms = (int64_t)esp_config_live(config->job_backoff_ms) << (row->crashes < 16 ? row->crashes : 16);
     if (wait_ms > BACKOFF_MAX_MS) wait_ms = BACKOFF_MAX_MS;
-    esp_code code = move(db, run, ESP_JOB_QUEUED, NULL, &run->error, reterr);
+    code = move(db, run, ESP_JOB_QUEUED, NULL, &run->error, reterr);
     return code || !wait_ms ? code : esp_job_delay(db, run->id, esp_clock_wall_ms() + wait_ms, reterr);
 }
 

@@ -155,19 +155,15 @@ static esp_code read_state(esp_db *db, const char *id, esp_job_state *ret_state,
     return code;
 }
 
-/* The state, and what goes with it: the attempt and start of a run, the end of an ended job, a crash. */
-static esp_code write_move(esp_db *db, const char *id, esp_job_state from, esp_job_state to, const char *result, const char *error,
-                           esp_error *reterr) {
+/* The state, and what goes with it: the attempt and start of a run, the end of an ended job. */
+static esp_code write_move(esp_db *db, const char *id, esp_job_state to, const char *result, const char *error, esp_error *reterr) {
     int64_t now = esp_clock_wall_ms();
     const char *name = esp_job_state_names[to];
     if (to == ESP_JOB_RUNNING) {
         return esp_db_run(db, reterr, "UPDATE job SET state = ?, attempt = attempt + 1, started_ms = ?, not_before_ms = 0 WHERE id = ?", "tit", name,
                           now, id);
     }
-    if (to == ESP_JOB_QUEUED) {
-        int64_t crash = from == ESP_JOB_RUNNING && error;
-        return esp_db_run(db, reterr, "UPDATE job SET state = ?, started_ms = NULL, crashes = crashes + ? WHERE id = ?", "tit", name, crash, id);
-    }
+    if (to == ESP_JOB_QUEUED) return esp_db_run(db, reterr, "UPDATE job SET state = ?, started_ms = NULL WHERE id = ?", "tt", name, id);
     if (!esp_job_state_terminal(to)) return esp_db_run(db, reterr, "UPDATE job SET state = ? WHERE id = ?", "tt", name, id);
     return esp_db_run(db, reterr, "UPDATE job SET state = ?, ended_ms = ?, result = ?, error = ? WHERE id = ?", "tittt", name, now, result, error,
                       id);
@@ -184,7 +180,7 @@ esp_code esp_job_move(esp_db *db, const char *id, int64_t attempt, esp_job_state
     if (!esp_job_move_allowed(from, to)) {
         return esp_fail(reterr, ESP_STATE, "job %s is %s and cannot become %s", id, esp_job_state_names[from], esp_job_state_names[to]);
     }
-    code = write_move(db, id, from, to, result, error, reterr);
+    code = write_move(db, id, to, result, error, reterr);
     return code ? code : state_event(db, id, to, to == ESP_JOB_RUNNING ? present + 1 : present, error, reterr);
 }
 
@@ -222,6 +218,10 @@ esp_code esp_job_say(esp_db *db, const char *id, int64_t attempt, const char *te
     if (!code) code = esp_event_append(db, id, "log", esp_buf_text(&data), reterr);
     esp_buf_done(&data);
     return code ? code : keep_newest(db, id, "log", LOG_EVENTS_MAX, reterr);
+}
+
+esp_code esp_job_crashed(esp_db *db, const char *id, esp_error *reterr) {
+    return esp_db_run(db, reterr, "UPDATE job SET crashes = crashes + 1 WHERE id = ?", "t", id);
 }
 
 esp_code esp_job_kept(esp_db *db, const char *id, esp_error *reterr) {

@@ -162,8 +162,7 @@ ESP_MUST_CHECK esp_code esp_job_insert(esp_db *db, esp_job_row *row, esp_error *
 ESP_MUST_CHECK esp_code esp_job_find(esp_db *db, const char *id, esp_job_row *ret_row, esp_error *reterr);
 /* The one way to change a job's state: checks the move against states.def and the attempt (a late result of an earlier
  * attempt is refused with STATE), sets the clocks, stores result or error (may be NULL) and appends a "state" event.
- * `attempt` is the row's present one, < 0 for whichever it is; the move to running counts it up. A move from running
- * back to queued with an error counts a crash; without one (drain) it does not, and neither does recovery. */
+ * `attempt` is the row's present one, < 0 for whichever it is; the move to running counts it up. */
 ESP_MUST_CHECK esp_code esp_job_move(esp_db *db, const char *id, int64_t attempt, esp_job_state to, const char *result, const char *error,
                                      esp_error *reterr);
 /* Progress: replaces the row's and appends a "progress" event (the oldest progress events go when there are over 2,000). */
@@ -180,6 +179,8 @@ ESP_MUST_CHECK esp_code esp_job_next_due(esp_db *db, int64_t *ret_ms, esp_error 
 ESP_MUST_CHECK esp_code esp_job_delay(esp_db *db, const char *id, int64_t until_ms, esp_error *reterr);
 /* At start: every running or cancelling job goes back to queued (or to cancelled). */
 ESP_MUST_CHECK esp_code esp_job_recover(esp_db *db, esp_error *reterr);
+/* A running job's worker was lost. */
+ESP_MUST_CHECK esp_code esp_job_crashed(esp_db *db, const char *id, esp_error *reterr);
 /* Work was kept that a next attempt need not do again: the workers lost so far count no more. */
 ESP_MUST_CHECK esp_code esp_job_kept(esp_db *db, const char *id, esp_error *reterr);
 

@@ -266,6 +266,7 @@ START_TEST(job__runs_again_when_its_worker_is_lost_and_fails_in_the_end) {
     ck_assert_str_eq(reply_text(&job, "/state"), "failed");
     ck_assert_str_eq(reply_text(&job, "/error/code"), "WORKER_LOST");
     ck_assert_ptr_nonnull(strstr(reply_text(&job, "/error/detail"), "signal 9"));
+    ck_assert_double_eq(reply_number(&job, "/crashes"), 2);
     http_done(&job);
 }
 END_TEST

@@ -394,6 +394,11 @@ static esp_code job_find(esp_db *db, void *user, esp_error *reterr) {
     return esp_job_find(db, s->id, &s->row, reterr);
 }
 
+static esp_code job_crashed(esp_db *db, void *user, esp_error *reterr) {
+    const step *s = user;
+    return esp_job_crashed(db, s->id, reterr);
+}
+
 static esp_code job_recover(esp_db *db, void *user, esp_error *reterr) {
     (void)user;
     return esp_job_recover(db, reterr);
@@ -531,6 +536,7 @@ START_TEST(jobs__recovery_requeues_running_and_ends_cancelling) {
     run.to = ESP_JOB_RUNNING;
     run.attempt = -1;
     must(write_step(job_move, &run, &error), &error);
+    must(write_step(job_crashed, &run, &error), &error);
     run.to = ESP_JOB_QUEUED;
     run.text = "{\"code\":\"WORKER_LOST\"}";
     must(write_step(job_move, &run, &error), &error);
