@@ -19,8 +19,8 @@ enum { MAX_ROUTES = 96, N_BUCKETS = 16 };
 static const double edges[N_BUCKETS] = {0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60};
 
 /* What the service answers; anything else is counted under the last. */
-static const int statuses[] = {200, 201, 202, 204, 206, 304, 400, 401, 403, 404, 405, 406, 408,
-                               409, 412, 413, 415, 416, 422, 429, 500, 502, 503, 504, 0};
+static const int statuses[] = {200, 201, 202, 204, 206, 304, 400, 401, 403, 404, 405, 406, 408, 409,
+                               412, 413, 414, 415, 416, 422, 429, 431, 500, 502, 503, 504, 505, 0};
 enum { N_STATUSES = sizeof statuses / sizeof *statuses };
 
 typedef struct histogram {

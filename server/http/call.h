@@ -173,6 +173,7 @@ void esp_conn_notify(void *user, struct MHD_Connection *connection, void **conte
 void esp_conn_set(struct MHD_Connection *connection, esp_conn_phase phase);
 void esp_conn_progress(struct MHD_Connection *connection, size_t bytes); /* of a body */
 bool esp_conn_admit(struct MHD_Connection *connection); /* one request more; false: its address has had too many */
+bool esp_conn_in_body(struct MHD_Connection *connection); /* its request has a call and is not all there */
 void esp_conn_address(struct MHD_Connection *connection, char ret_text[48]);
 esp_target *esp_conn_target(struct MHD_Connection *connection); /* of its request under way; NULL: no memory for it */
 void esp_conns_reap(void *user); /* the http */
@@ -180,6 +181,8 @@ void esp_conns_reap(void *user); /* the http */
 void esp_target_note(esp_target *target, const char *text);
 /* What could be read as another request elsewhere, or NULL. */
 const char *esp_framing_wrong(struct MHD_Connection *connection, const char *method, const char *version);
+/* refusal.c */
+enum MHD_Result esp_queue(struct MHD_Connection *connection, int status, struct MHD_Response *response);
 /* range.c: one range of `size` bytes; NONE: nothing that is to be looked at, BEYOND: none of it is there. */
 typedef enum esp_range_kind { ESP_RANGE_NONE, ESP_RANGE_ONE, ESP_RANGE_BEYOND } esp_range_kind;
 esp_range_kind esp_range_parse(const char *text, uint64_t size, uint64_t *ret_first, uint64_t *ret_len);

@@ -128,6 +128,15 @@ void esp_conn_progress(struct MHD_Connection *connection, size_t bytes) {
     pthread_mutex_unlock(&conn->http->conns_lock);
 }
 
+bool esp_conn_in_body(struct MHD_Connection *connection) {
+    esp_conn *conn = conn_of(connection);
+    if (!conn) return false;
+    pthread_mutex_lock(&conn->http->conns_lock);
+    bool in_body = conn->phase == ESP_CONN_BODY;
+    pthread_mutex_unlock(&conn->http->conns_lock);
+    return in_body;
+}
+
 bool esp_conn_admit(struct MHD_Connection *connection) {
     esp_conn *conn = conn_of(connection);
     return !conn || !conn->address || esp_address_draw(conn->http->addresses, conn->address);

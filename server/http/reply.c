@@ -53,7 +53,7 @@ enum MHD_Result esp_call_send(esp_call *call) {
     struct MHD_Response *response = call->response;
     if (call->resumed_ns) esp_lag_note(esp_clock_now_ns() - call->resumed_ns);
     if (!response) return MHD_NO; /* no memory to say anything: the connection closes */
-    enum MHD_Result result = MHD_queue_response(call->connection, (unsigned)call->status, response);
+    enum MHD_Result result = esp_queue(call->connection, call->status, response);
     call->response = NULL;
     MHD_destroy_response(response);
     return result;
