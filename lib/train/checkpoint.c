@@ -13,7 +13,7 @@
 #include "base/hash.h"
 
 #define MAGIC   "ESPT"
-#define VERSION 2u
+#define VERSION 3u
 
 typedef struct field {
     void *at;
@@ -223,6 +223,7 @@ static bool is_place(const esp_trainer *t) {
                   p->batch <= batches;
     bool flags = (p->settling | p->begun | p->shuffled) >> 1 == 0;
     if (!inside || !flags || t->epochs_done < 0 || t->epochs_done > t->total_epochs || t->adam.step < 0 || t->logit_adam.step < 0) return false;
+    if (p->rounding < 0 || p->rounding > ESP_ROUNDINGS || (p->rounding && !p->settling)) return false;
     if (p->rung < 0 || p->rung == n_rungs) return p->wave == 0 && p->settling == 0;
     return p->wave >= 0 && p->wave < t->rung_epochs && p->from > t->opts->ladder[p->rung] && p->from <= neurons;
 }

@@ -222,6 +222,19 @@ void esp_compact_add(const esp_compact *c, const esp_gap_program *grads, float *
         for (size_t i = 0; i < c->n_r; i++) params_grads[row_at(c, last, (int)k) + (size_t)out[c->n_in + i]] += grads->b[k * c->n_r + i];
 }
 
+size_t esp_compact_entries(const esp_compact *c, esp_compact_entry *ret) {
+    const int last = c->mlp->n_layers - 1;
+    size_t n = 0, n_rows = c->n_r + (size_t)c->mlp->width[last + 1];
+    for (size_t i = 0; i < n_rows; i++) {
+        bool relu = i < c->n_r;
+        int l = relu ? c->layer[i] : last, row = relu ? c->row[i] : (int)(i - c->n_r);
+        const int *at = columns_of(c, l);
+        for (size_t k = 0; k < c->n_in + (size_t)c->begin[l]; k++, n++)
+            if (ret) ret[n] = (esp_compact_entry){row_at(c, l, row) + (size_t)at[k], c->mlp->bias[l] + (size_t)row, k};
+    }
+    return n;
+}
+
 void esp_compact_hold(const esp_compact *c, float *params) {
     for (int l = 0; l < c->mlp->n_layers - 1; l++) {
         const int *from = columns_of(c, l), *to = columns_of(c, l + 1);

@@ -34,6 +34,13 @@ size_t esp_compact_relus(const esp_compact *compact);
  * added to those of the parameters. */
 void esp_compact_get(const esp_compact *compact, const float *params, esp_gap_program *ret_program);
 void esp_compact_add(const esp_compact *compact, const esp_gap_program *grads, float *params_grads);
+/* A weight of a ReLU's or an output's row. */
+typedef struct esp_compact_entry {
+    size_t weight, bias; /* in the parameters: its own place, that of its row's bias */
+    size_t from; /* what it is multiplied by: an input, or the network's inputs + a ReLU */
+} esp_compact_entry;
+/* All that can be other than 0, row by row; ret may be NULL. Returns how many. */
+size_t esp_compact_entries(const esp_compact *compact, esp_compact_entry *ret);
 /* Carriers as they must be. */
 void esp_compact_hold(const esp_compact *compact, float *params);
 

@@ -56,20 +56,20 @@ static void measure(const esp_gap_program *q, const float *reach, scratch *s) {
     }
 }
 
-static void forward(const esp_gap_program *q, const float *x, scratch *s) {
+void esp_gap_forward(const esp_gap_program *q, const float *x, float *ret_p, float *ret_r) {
     for (size_t i = 0; i < q->n_r; i++) {
         float p = q->d0[i];
         for (size_t j = 0; j < q->n_x; j++) p += q->c[i * q->n_x + j] * x[j];
-        for (size_t k = 0; k < i; k++) p += q->d[i * q->n_r + k] * s->r[k];
-        s->p[i] = p;
-        s->r[i] = p > 0 ? p : 0;
+        for (size_t k = 0; k < i; k++) p += q->d[i * q->n_r + k] * ret_r[k];
+        ret_p[i] = p;
+        ret_r[i] = p > 0 ? p : 0;
     }
 }
 
 /* One point's share of the heights and of the gradient that comes through p. */
 static void add_point(const esp_gap_program *q, const float *x, float share, float weight, scratch *s, esp_gap_program *grads) {
     size_t n = q->n_r;
-    forward(q, x, s);
+    esp_gap_forward(q, x, s->p, s->r);
     memset(s->dr, 0, n * sizeof *s->dr);
     for (size_t i = n; i-- > 0;) {
         float p = s->p[i], e = s->reach[i], dp = p > 0 ? s->dr[i] : 0;

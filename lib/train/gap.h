@@ -26,6 +26,9 @@ typedef struct esp_gap_program {
 size_t esp_gap_floats(size_t n_x, size_t n_r, size_t n_y);
 esp_gap_program esp_gap_program_at(size_t n_x, size_t n_r, size_t n_y, float *memory);
 
+/* At one point x (n_x): what each ReLU sees and says, n_r each. */
+void esp_gap_forward(const esp_gap_program *program, const float *x, float *ret_p, float *ret_r);
+
 /* R over n points (n_x numbers each); reach (n_x) not negative. Writes weight * dR into grads, of the same sizes.
  * work holds esp_gap_work floats. */
 double esp_gap(const esp_gap_program *program, const float *reach, const float *const *rows, size_t n, float weight, esp_gap_program *grads,

@@ -94,11 +94,17 @@ esp_code esp_model_opts_check(const esp_reader *spec, const esp_train_opts *opts
     return esp_refuse(member.value ? &member : &model, reterr, "makes %lld parameters, more than %d", (long long)parameters, ESP_MAX_PARAMETERS);
 }
 
-/* Gaps are taken and minibatches shared by threads of plain networks (train/proof.h, train/rollout.h). */
+/* What looks at the layers of plain networks (train/compact.h, train/rollout.h). */
 esp_code esp_graph_opts_check(const esp_reader *spec, const esp_train_opts *opts, esp_error *reterr) {
-    esp_reader weight = esp_read_member(spec, "proof_weight"), threads = esp_read_member(spec, "threads");
-    if (opts->proof_weight > 0) return esp_refuse(&weight, reterr, "is for plain networks only");
-    return opts->threads > 1 ? esp_refuse(&threads, reterr, "is for plain networks only") : ESP_OK;
+    const struct {
+        const char *field;
+        bool asked;
+    } plain[] = {{"proof_weight", opts->proof_weight > 0}, {"rounding", opts->rounding > 0}, {"threads", opts->threads > 1}};
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+        esp_reader member = esp_read_member(spec, plain[i].field);
+        if (plain[i].asked) return esp_refuse(&member, reterr, "is for plain networks only");
+    }
+    return ESP_OK;
 }
 
 /* A graph network has its own frame, and sees one observation. */

@@ -99,6 +99,7 @@ static const number_field number_fields[] = {
     NUMBER(plateau_threshold, 0, 0.5),
     INTEGER(early_stop, 0, MAX_EPOCHS),
     NUMBER(proof_weight, 0, 1e6),
+    NUMBER(rounding, 0, 1),
     INTEGER(reach, 1, 1000),
     NUMBER(input_noise, 0, 10),
     NUMBER(weight_decay, 0, 100),

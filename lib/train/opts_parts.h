@@ -9,7 +9,7 @@
 #define ESP_RUN_FIELDS                                                                                                                               \
     "threads", "rollout", "step_weights", "epochs", "rung_epochs", "batch", "learning_rate", "schedule", "plateau_factor", "plateau_patience",       \
         "plateau_threshold", "early_stop", "input_noise", "weight_decay", "clip", "validation", "seed", "ladder", "lambda", "lambda_id", "tau",      \
-        "logit_rate", "straight_through", "proof_weight", "reach", "target"
+        "logit_rate", "straight_through", "proof_weight", "rounding", "reach", "target"
 
 /* Those of ESP_RUN_FIELDS that the spec gives, but the ladder, into opts. */
 ESP_MUST_CHECK esp_code esp_numbers_parse(const esp_reader *spec, esp_train_opts *opts, esp_error *reterr);

@@ -7,7 +7,8 @@
  * from n undecided neurons to k goes down in a few waves, each
  *     search   masks drawn anew for each minibatch, weights and logits trained (section 3.3)
  *     freeze   the top of the ranking, so that the numbers left fall geometrically from n to k (section 3.4)
- *     settle   masks fixed, the undecided as ReLU; after the last wave for longer, and then the model is handed out.
+ *     settle   masks fixed, the undecided as ReLU; after the last wave for longer, with the roundings in it (rounding.h), and then
+ *              the model is handed out.
  * With the baseline, channel pruning, a rung is one settling after the neurons are gone (sparsify/channel.h). A run may also
  * start from a model that is given (start.h): then its first rung is its first stage.
  * Many small waves because pi is measured inside the network of the moment: freeze thirty neurons on one reading and the
@@ -26,6 +27,8 @@
 #define SEARCH_SHARE 0.3
 #define SETTLE_SHARE 0.3
 #define MAX_WAVES    8
+/* Share of a rung's last settling that is before its roundings. */
+#define BEFORE_SHARE 0.5
 
 /* Automatic lengths, in minibatches, and their limits in epochs. */
 #define AUTO_BATCHES 16000
@@ -81,6 +84,17 @@ static rung rung_of(const esp_trainer *t) {
     return r;
 }
 
+/* The last settling, cut by its roundings. `all`: its epochs, with and between them. */
+static void cut_settling(const esp_trainer *t, int all, esp_phase *phase) {
+    int before = t->opts->rounding > 0 ? (int)(BEFORE_SHARE * all) : all, done = (int)t->place.rounding - 1;
+    phase->round = done >= 0;
+    phase->epochs = before;
+    for (int i = 0; i <= done; i++) {
+        phase->stage_begin += phase->epochs;
+        phase->epochs = part(all - before, i, ESP_ROUNDINGS);
+    }
+}
+
 /* The phase that the trainer's place is in. */
 static esp_phase phase_at(const esp_trainer *t, const char *stage) {
     if (t->place.rung < 0) return (esp_phase){.stage = stage, .epochs = t->epochs, .stage_epochs = t->epochs, .rate = t->rate};
@@ -88,12 +102,12 @@ static esp_phase phase_at(const esp_trainer *t, const char *stage) {
     int wave = (int)t->place.wave;
     esp_phase phase = {.stage = stage, .stage_epochs = t->rung_epochs, .rate = t->rate, .logit_rate = t->opts->logit_rate};
     phase.search = !t->place.settling;
-    phase.proof = t->place.settling && t->opts->proof_weight > 0;
+    phase.compact = t->place.settling && (t->opts->proof_weight > 0 || t->opts->rounding > 0);
     phase.stage_begin = r.search * wave / r.waves + r.settle * wave / r.waves;
     phase.epochs = part(phase.search ? r.search : r.settle, wave, r.waves);
     if (phase.search) return phase;
     phase.stage_begin += part(r.search, wave, r.waves);
-    if (wave == r.waves - 1) phase.epochs = t->rung_epochs - phase.stage_begin;
+    if (wave == r.waves - 1) cut_settling(t, t->rung_epochs - phase.stage_begin, &phase);
     return phase;
 }
 
@@ -135,6 +149,9 @@ static esp_code close_phase(esp_trainer *t, esp_error *reterr) {
         next.settling = 1;
     } else if (in_rung && t->place.wave + 1 < r.waves) {
         next.wave++;
+    } else if (in_rung && t->opts->rounding > 0 && t->place.rounding < ESP_ROUNDINGS) {
+        next.settling = 1;
+        next.rounding = t->place.rounding + 1;
     } else {
         esp_code code = emit(t, reterr);
         if (code != ESP_OK) return code;

@@ -68,6 +68,7 @@ typedef struct esp_train_opts {
     int n_rungs;
     int ladder[ESP_MAX_RUNGS]; /* falling ReLU counts; none = only the dense model */
     double proof_weight; /* of the relaxation gap in the loss of a rung, for models whose plans are sooner proved (train/proof.h); 0 */
+    double rounding; /* share by which a rung's loss may rise, four times over, through weights that are put to 0 (train/rounding.h); 0: none are */
     int reach; /* 3: steps of the data within whose reach it is taken */
     double target_rmse; /* the ladder ends after the first model whose validation error is above this; 0: it does not */
     double target_plan_ms; /* or after the first whose plans are proved in so many milliseconds, which the caller measures and says by `enough` */

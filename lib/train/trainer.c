@@ -9,10 +9,12 @@
 
 #include "train/checkpoint.h"
 #include "train/graph_start.h"
+#include "train/rounding.h"
 #include "train/start.h"
 
 #define CHECK_NS        (20 * ESP_NS_PER_MS) /* between looks at the stop request */
 #define TELL_NS         (500 * ESP_NS_PER_MS) /* between reports */
+#define ROUNDING_ROWS   1024 /* that the loss is taken on when weights are rounded */
 #define VALIDATION_ROWS 2048 /* of the progress figure; the emitted models are measured in full */
 
 /* Independent random streams of one seed. */
@@ -253,12 +255,19 @@ static double gradient(esp_trainer *t, const esp_phase *phase, size_t batch) {
     call.slopes = phase->search ? &t->slopes : NULL;
     double loss = loss_of(t, &call, NULL);
     if (phase->search && !t->stopped.code) (void)esp_ladder_backward(t->ladder, t->slopes.positive, t->slopes.negative);
-    if (t->proof && !t->stopped.code) (void)esp_proof_add(t->proof, call.starts, call.n, t->opts->proof_weight, t->params, t->grads);
+    if (t->proof && t->opts->proof_weight > 0 && !t->stopped.code)
+        (void)esp_proof_add(t->proof, call.starts, call.n, t->opts->proof_weight, t->params, t->grads);
     return loss;
+}
+
+/* Adam starts a phase afresh, so that what never has a gradient never moves. */
+static void keep_zeros(size_t n, const float *restrict params, float *restrict grads) {
+    for (size_t i = 0; i < n; i++) grads[i] = params[i] == 0 ? 0 : grads[i];
 }
 
 static void update(esp_trainer *t, const esp_phase *phase, double share) {
     double rate = phase->rate * esp_schedule_rate(&t->schedule, t->opts, share), norm = 0;
+    if (phase->round && t->proof) keep_zeros(t->n_weights, t->params, t->grads);
     if (t->opts->clip > 0) norm = esp_block_norm(t->grads, t->n_params);
     if (norm > t->opts->clip) esp_block_scale(t->grads, t->n_params, (float)(t->opts->clip / norm));
     esp_adam_step(&t->adam, rate, t->opts->weight_decay, t->n_weights, t->grads, t->params);
@@ -314,14 +323,36 @@ static esp_code run_epoch(esp_trainer *t, const esp_phase *phase, esp_error *ret
     return code;
 }
 
+typedef struct sample {
+    esp_trainer *trainer;
+    size_t rows[ROUNDING_ROWS], n;
+} sample;
+
+static double loss_of_sample(void *user) {
+    sample *s = user;
+    const esp_rollout_call call = call_of(s->trainer, s->rows, s->n, s->trainer->opts->rollout);
+    return loss_of(s->trainer, &call, NULL);
+}
+
+/* By the loss on training rows, evenly spaced: what validates decides nothing. */
+static esp_code round_weights(esp_trainer *t, esp_error *reterr) {
+    size_t zeros, n = t->windows->n_starts;
+    sample s = {.trainer = t, .n = n < ROUNDING_ROWS ? n : ROUNDING_ROWS};
+    for (size_t i = 0; i < s.n; i++) s.rows[i] = t->windows->starts[i * n / s.n];
+    const esp_rounding_call call = {&t->mlp, t->ladder, t->windows, s.rows, s.n, t->opts->rounding, loss_of_sample, &s};
+    esp_code code = esp_rounding_run(&call, t->params, &zeros, reterr);
+    return code == ESP_OK ? stopped(t, reterr) : code;
+}
+
 /* What a phase begins with, also one that is gone on with: its network is in compact form already. */
 static esp_code begin_phase(esp_trainer *t, const esp_phase *phase, esp_error *reterr) {
-    bool proof = phase->proof && esp_compact_fits(&t->mlp, t->ladder);
+    bool compact = phase->compact && esp_compact_fits(&t->mlp, t->ladder), fresh = compact && !t->place.begun;
     esp_code code = ESP_OK;
     esp_proof_free(t->proof);
     t->proof = NULL;
-    if (proof && !t->place.begun) code = esp_compact_rewrite(&t->mlp, t->params, t->ladder, reterr);
-    if (proof && code == ESP_OK) code = esp_proof_create(&t->mlp, t->ladder, t->windows, &t->proof, reterr);
+    if (fresh && !phase->round) code = esp_compact_rewrite(&t->mlp, t->params, t->ladder, reterr);
+    if (fresh && phase->round) code = round_weights(t, reterr);
+    if (compact && code == ESP_OK) code = esp_proof_create(&t->mlp, t->ladder, t->windows, &t->proof, reterr);
     if (code == ESP_OK && !t->place.begun) {
         esp_adam_reset(&t->adam);
         esp_adam_reset(&t->logit_adam);
@@ -332,11 +363,11 @@ static esp_code begin_phase(esp_trainer *t, const esp_phase *phase, esp_error *r
 }
 
 esp_code esp_trainer_phase(esp_trainer *t, const esp_phase *phase, esp_error *reterr) {
+    esp_ladder_relu(t->ladder);
     esp_code code = begin_phase(t, phase, reterr);
     if (code != ESP_OK) return code;
     t->progress.stage = phase->stage;
     t->progress.epochs = phase->stage_epochs;
-    esp_ladder_relu(t->ladder);
     while (t->place.epoch < phase->epochs) {
         t->progress.epoch = phase->stage_begin + (int)t->place.epoch + 1;
         code = run_epoch(t, phase, reterr);

@@ -17,10 +17,13 @@
 #include "train/train.h"
 #include "train/windows.h"
 
+#define ESP_ROUNDINGS 4 /* of a rung that is rounded */
+
 /* Where a run stands, between two minibatches. All of one type, so that it has no gaps and can be kept as bytes. */
 typedef struct esp_place {
     int64_t rung; /* -1: the dense stage; opts->n_rungs: all is done */
     int64_t wave, settling; /* of the rung: its phase; 0 in the dense stage */
+    int64_t rounding; /* of the rung's last settling: how many there were */
     int64_t from; /* undecided neurons when the rung began */
     int64_t begun; /* Adam has been started afresh for this phase */
     int64_t epoch; /* of the phase: those that are over */
@@ -81,7 +84,8 @@ typedef struct esp_phase {
     const char *stage; /* for progress and errors; outlives the phase */
     int epochs; /* may be 0 */
     int stage_begin, stage_epochs; /* for progress: epochs of the stage before this phase, and in all */
-    bool proof; /* in compact form and with the relaxation gap, if the network fits */
+    bool compact; /* rewritten as its program, if the network fits, and with the relaxation gap if that has a weight */
+    bool round; /* of a compact one: begins with a rounding (rounding.h), and weights that are 0 stay 0 */
     bool search; /* draw masks and train logits; otherwise masks are fixed and the undecided are ReLU */
     double rate; /* of Adam at the start */
     double logit_rate;

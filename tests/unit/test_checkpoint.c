@@ -132,7 +132,7 @@ static void expect_same_models(const result *a, const result *b) {
     }
 }
 
-/* With noise and masks, and a penalty that freezes; plain; soft masks; by a plateau with an early stop; and for the planner. */
+/* With noise and masks, and a penalty that freezes; plain; soft masks; by a plateau with an early stop; for the planner; and rounded. */
 static esp_train_opts variant(int i) {
     esp_train_opts opts = ladder_opts();
     if (i == 1) {
@@ -157,6 +157,10 @@ static esp_train_opts variant(int i) {
     if (i == 4) { /* rewritten between phases, and held while it is trained */
         opts.rollout = 1;
         opts.proof_weight = 1e-3;
+    }
+    if (i == 5) {
+        opts.rung_epochs = 8;
+        opts.rounding = 0.05;
     }
     return opts;
 }
@@ -331,7 +335,7 @@ int main(void) {
     Suite *suite = suite_create("checkpoint");
     TCase *c = tcase_create("checkpoint");
     tcase_set_timeout(c, 120);
-    tcase_add_loop_test(c, checkpoint__each_minibatch_can_be_gone_on_from, 0, 5);
+    tcase_add_loop_test(c, checkpoint__each_minibatch_can_be_gone_on_from, 0, 6);
     tcase_add_test(c, checkpoint__a_run_stopped_again_and_again_ends_the_same);
     tcase_add_test(c, checkpoint__of_another_run_is_refused);
     tcase_add_test(c, checkpoint__cut_short_or_changed_is_refused);

@@ -271,6 +271,7 @@ static esp_dataset *drive(size_t n) {
 
 typedef struct outcome {
     int relu;
+    int64_t nonzero;
     double rmse, norm; /* norm: sum over ReLUs of what goes in times what comes out */
 } outcome;
 
@@ -279,7 +280,7 @@ static esp_code receive(void *user, const esp_train_model *trained, esp_error *r
     esp_program *p = NULL;
     esp_code code = esp_program_lower(trained->model, &p, reterr);
     if (code) return code;
-    *out = (outcome){.relu = trained->relu, .rmse = trained->validation_rmse};
+    *out = (outcome){.relu = trained->relu, .nonzero = esp_model_nonzero(trained->model), .rmse = trained->validation_rmse};
     for (int i = 0; i < p->n_r; i++) {
         double in = 0, to = 0;
         for (int j = 0; j < p->n_x; j++) in += fabs(p->c[i * p->n_x + j]);
@@ -290,7 +291,7 @@ static esp_code receive(void *user, const esp_train_model *trained, esp_error *r
     return ESP_OK;
 }
 
-static outcome train(const esp_dataset *data, double proof_weight) {
+static outcome train(const esp_dataset *data, double proof_weight, double rounding) {
     outcome out = {0};
     esp_train_opts opts;
     const esp_train_hooks hooks = {.user = &out, .model = receive};
@@ -305,6 +306,7 @@ static outcome train(const esp_dataset *data, double proof_weight) {
     opts.ladder[0] = 8;
     opts.ladder[1] = 4;
     opts.proof_weight = proof_weight;
+    opts.rounding = rounding;
     esp_code code = esp_train_run(data, &opts, &hooks, NULL, &error);
     ck_assert_msg(code == ESP_OK, "%s: %s", esp_code_name(code), error.message);
     return out;
@@ -312,10 +314,23 @@ static outcome train(const esp_dataset *data, double proof_weight) {
 
 START_TEST(run__proof_weight_makes_small_what_a_relaxation_does_not_see) {
     esp_dataset *data = drive(60);
-    outcome plain = train(data, 0), proof = train(data, 1e-3);
+    outcome plain = train(data, 0, 0), proof = train(data, 1e-3, 0);
     ck_assert(plain.relu == 4 && proof.relu == 4);
     ck_assert_double_lt(proof.norm, 0.7 * plain.norm);
     ck_assert_double_lt(proof.rmse, 0.05);
+    esp_dataset_free(data);
+}
+END_TEST
+
+/* Zeros of four roundings, trained after each: what is handed out still has them. */
+START_TEST(run__rounding_leaves_weights_out) {
+    esp_dataset *data = drive(60);
+    outcome dense = train(data, 1e-3, 0), rounded = train(data, 1e-3, 0.02), alone = train(data, 0, 0.02);
+    ck_assert(rounded.relu == 4 && alone.relu == 4);
+    ck_assert_int_lt(rounded.nonzero, dense.nonzero - 3);
+    ck_assert_int_lt(alone.nonzero, dense.nonzero - 3);
+    ck_assert_double_lt(rounded.rmse, 0.05);
+    ck_assert_double_lt(alone.rmse, 0.05);
     esp_dataset_free(data);
 }
 END_TEST
@@ -350,6 +365,7 @@ int main(void) {
     tcase_add_test(compact, compact__is_the_program_it_says);
     tcase_add_test(compact, compact__needs_room);
     tcase_add_test(runs, run__proof_weight_makes_small_what_a_relaxation_does_not_see);
+    tcase_add_test(runs, run__rounding_leaves_weights_out);
     tcase_add_test(runs, windows__reach_is_how_far_inputs_move);
     suite_add_tcase(suite, gap);
     suite_add_tcase(suite, compact);

@@ -389,7 +389,7 @@ START_TEST(train_opts__reads_every_field_and_writes_it_back) {
               "\"rung_epochs\":5,\"batch\":6,\"learning_rate\":0.007,\"input_noise\":0.08,\"weight_decay\":0.009,\"clip\":1.5,\"validation\":0.25,"
               "\"seed\":9007199254740991,\"ladder\":[29,12,0],\"lambda\":0.5,\"lambda_id\":0.25,\"tau\":0.75,\"logit_rate\":0.125,"
               "\"straight_through\":false,\"step_weights\":[1,0,0.5],\"schedule\":\"plateau\",\"plateau_factor\":0.5,\"plateau_patience\":9,"
-              "\"plateau_threshold\":0.01,\"early_stop\":11,\"proof_weight\":0.002,\"reach\":7,\"threads\":2,"
+              "\"plateau_threshold\":0.01,\"early_stop\":11,\"proof_weight\":0.002,\"rounding\":0.03125,\"reach\":7,\"threads\":2,"
               "\"target\":{\"validation_rmse\":0.125}}",
               &opts, &error),
         ESP_OK);
@@ -406,6 +406,7 @@ START_TEST(train_opts__reads_every_field_and_writes_it_back) {
     ck_assert(opts.early_stop == 11 && opts.n_step_weights == 3 && opts.step_weights[1] == 0 && opts.step_weights[2] == 0.5);
     ck_assert(again.schedule == opts.schedule && again.early_stop == 11 && again.n_step_weights == 3 && again.step_weights[2] == 0.5);
     ck_assert(opts.proof_weight == 0.002 && opts.reach == 7 && again.proof_weight == 0.002 && again.reach == 7 && again.threads == 2);
+    ck_assert(opts.rounding == 0.03125 && again.rounding == 0.03125);
     ck_assert(opts.target_rmse == 0.125 && opts.target_plan_ms == 0 && again.target_rmse == 0.125);
     ck_assert(!again.straight_through && again.hidden[1] == 10 && again.tau == opts.tau);
     esp_buf_done(&text);
@@ -462,6 +463,7 @@ static const struct refusal {
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"plateau_factor\":0}", "/plateau_factor", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"early_stop\":-1}", "/early_stop", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"proof_weight\":-1}", "/proof_weight", ESP_INVALID},
+    {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"rounding\":1.5}", "/rounding", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"reach\":0}", "/reach", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"target\":{}}", "/target", ESP_INVALID},
     {"{\"model\":{\"type\":\"mlp\",\"hidden\":[8]},\"target\":{\"validation_rmse\":1,\"plan_ms\":1,\"task\":\"t\"}}", "/target", ESP_INVALID},
