@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The flock's world, its data and the options of its networks. */
+ * The flock's world, its data, the options of its networks, and what comes of training them. */
 #include "support/flock.h"
 
+#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,4 +71,54 @@ esp_train_opts flock_opts(double radius) {
     opts.batch = 64;
     opts.seed = 5;
     return opts;
+}
+
+/* ---- runs ---- */
+
+static esp_code receive(void *user, const esp_train_model *trained, esp_error *reterr) {
+    flock_run *run = user;
+    ck_assert_int_lt(run->n, FLOCK_MODELS);
+    esp_buf *bytes = &run->bytes[run->n];
+    run->rmse[run->n] = trained->validation_rmse;
+    ck_assert_int_eq(trained->relu, (int)esp_model_relus(trained->model));
+    esp_code code = esp_model_encode(trained->model, bytes, reterr);
+    if (code == ESP_OK) code = esp_model_decode(bytes->data, bytes->len, &run->model[run->n++], reterr);
+    return code;
+}
+
+static void take(void *user, const esp_buf *bytes, double fraction) {
+    flock_run *run = user;
+    (void)fraction;
+    if (++run->taken == run->wanted) esp_buf_put(&run->kept, bytes->data, bytes->len);
+}
+
+void flock_train(const esp_dataset *data, const esp_train_opts *opts, flock_run *ret_run) {
+    esp_error error = {0};
+    *ret_run = (flock_run){0};
+    const esp_train_hooks hooks = {.user = ret_run, .model = receive};
+    ck_assert_msg(esp_train_run(data, opts, &hooks, NULL, &error) == ESP_OK, "%s", error.message);
+}
+
+esp_code flock_resume(const esp_dataset *data, const esp_train_opts *opts, const esp_buf *from, flock_run *run) {
+    const esp_train_hooks hooks = {.user = run, .model = receive};
+    const esp_train_checkpoints checkpoints = {.user = run, .resume = from ? from->data : NULL, .resume_len = from ? from->len : 0, .take = take};
+    esp_error error = {0};
+    return esp_train_resume(data, opts, &hooks, &checkpoints, NULL, &error);
+}
+
+void flock_expect_end(const flock_run *a, const flock_run *b) {
+    ck_assert_int_ge(a->n, b->n);
+    for (int k = 0; k < b->n; k++) {
+        const esp_buf *want = &a->bytes[a->n - b->n + k], *got = &b->bytes[k];
+        ck_assert_uint_eq(got->len, want->len);
+        ck_assert_mem_eq(got->data, want->data, want->len);
+    }
+}
+
+void flock_run_done(flock_run *run) {
+    for (int k = 0; k < run->n; k++) {
+        esp_model_free(run->model[k]);
+        esp_buf_done(&run->bytes[k]);
+    }
+    esp_buf_done(&run->kept);
 }

@@ -13,52 +13,16 @@
 #include "train/graph_start.h"
 #include "train/trainer.h"
 
-enum { MOST = 4, NODES = 4 * 10 + 12 + 9 + 8 }; /* neurons of flock_opts: four widths and three hidden layers */
-
-typedef struct outcome {
-    int n;
-    esp_model *model[MOST];
-    esp_buf bytes[MOST];
-} outcome;
-
-static esp_code receive(void *user, const esp_train_model *trained, esp_error *reterr) {
-    outcome *out = user;
-    esp_buf *bytes = &out->bytes[out->n];
-    esp_code code = esp_model_encode(trained->model, bytes, reterr);
-    if (code == ESP_OK) code = esp_model_decode(bytes->data, bytes->len, &out->model[out->n++], reterr);
-    return code;
-}
-
-static void train(const esp_dataset *data, const esp_train_opts *opts, outcome *ret) {
-    esp_error error = {0};
-    *ret = (outcome){0};
-    const esp_train_hooks hooks = {.user = ret, .model = receive};
-    ck_assert_msg(esp_train_run(data, opts, &hooks, NULL, &error) == ESP_OK, "%s", error.message);
-}
-
-static void done(outcome *out) {
-    for (int k = 0; k < out->n; k++) {
-        esp_model_free(out->model[k]);
-        esp_buf_done(&out->bytes[k]);
-    }
-}
-
-static void expect_same(const outcome *a, const outcome *b) {
-    ck_assert_int_eq(a->n, b->n);
-    for (int k = 0; k < a->n; k++) {
-        ck_assert_uint_eq(a->bytes[k].len, b->bytes[k].len);
-        ck_assert_mem_eq(a->bytes[k].data, b->bytes[k].data, a->bytes[k].len);
-    }
-}
+enum { NODES = 4 * 10 + 12 + 9 + 8 }; /* neurons of flock_opts: four widths and three hidden layers */
 
 /* A dense network and a rung of it, quickly. */
-static void make_models(const esp_dataset *data, outcome *ret) {
+static void make_models(const esp_dataset *data, flock_run *ret) {
     esp_train_opts opts = flock_opts(0.7);
     opts.epochs = 6;
     opts.rung_epochs = 4;
     opts.n_rungs = 1;
     opts.ladder[0] = 30;
-    train(data, &opts, ret);
+    flock_train(data, &opts, ret);
     ck_assert_int_eq(ret->n, 2);
     ck_assert_int_eq(esp_graph_neurons(ret->model[0]->graph), NODES);
 }
@@ -121,7 +85,7 @@ static int changed(const esp_graph *parent, const esp_graph *child, int *ret_ide
 /* Cases: the dense network, a rung with all three kinds of neurons. */
 START_TEST(graph_start__a_model_comes_out_as_it_went_in) {
     esp_dataset *data = flock_drive(90);
-    outcome made;
+    flock_run made;
     esp_model *out = NULL;
     make_models(data, &made);
     const esp_model *model = made.model[_i];
@@ -135,7 +99,7 @@ START_TEST(graph_start__a_model_comes_out_as_it_went_in) {
     ck_assert_double_le(apart(data, model, out), 1e-5);
     esp_model_free(out);
     esp_trainer_free(t);
-    done(&made);
+    flock_run_done(&made);
     esp_dataset_free(data);
 }
 END_TEST
@@ -143,13 +107,14 @@ END_TEST
 /* Cases: either method. From a rung, two further ones: what was decided stays, and a choice is one for all copies. */
 START_TEST(graph_start__each_rung_by_either_method) {
     esp_dataset *data = flock_drive(90);
-    outcome made, one, two;
+    flock_run made, one, two;
     make_models(data, &made);
     const esp_train_opts opts = opts_from(made.model[1], _i ? ESP_SPARSIFY_CHANNEL : ESP_SPARSIFY_GUMBEL);
-    train(data, &opts, &one);
-    train(data, &opts, &two);
+    flock_train(data, &opts, &one);
+    flock_train(data, &opts, &two);
     ck_assert_int_eq(one.n, 2);
-    expect_same(&one, &two);
+    ck_assert_int_eq(two.n, 2);
+    flock_expect_end(&one, &two);
     for (int k = 0; k < 2; k++) {
         const esp_graph *parent = k ? one.model[0]->graph : made.model[1]->graph, *child = one.model[k]->graph;
         const int copies[ESP_BLOCKS] = {2, 2, 2 * 2, 2 * 2, 2}; /* two objects, two edges, two rounds */
@@ -160,9 +125,9 @@ START_TEST(graph_start__each_rung_by_either_method) {
         ck_assert_int_eq(changed(parent, child, &identities), 0);
         if (_i) ck_assert_int_eq(identities, 0); /* channels vanish */
     }
-    done(&one);
-    done(&two);
-    done(&made);
+    flock_run_done(&one);
+    flock_run_done(&two);
+    flock_run_done(&made);
     esp_dataset_free(data);
 }
 END_TEST
@@ -170,12 +135,12 @@ END_TEST
 /* By the norms of the weights as they are in training: in each layer those that go have the smallest. */
 START_TEST(graph_start__channels_with_the_smallest_norms_go) {
     esp_dataset *data = flock_drive(90);
-    outcome made, out;
+    flock_run made, out;
     make_models(data, &made);
     esp_train_opts opts = opts_from(made.model[0], ESP_SPARSIFY_CHANNEL);
     esp_trainer *t = trainer_of(data, &opts);
     opts.n_rungs = 1;
-    train(data, &opts, &out);
+    flock_train(data, &opts, &out);
     for (int b = 0; b < ESP_BLOCKS; b++)
         for (int l = 0; l < out.model[0]->graph->block[b]->n_layers; l++) {
             const esp_dense *layer = &t->graph.layer[t->graph.begin[b] + l];
@@ -191,8 +156,8 @@ START_TEST(graph_start__channels_with_the_smallest_norms_go) {
             if (layer->activated) ck_assert(most_gone > 0);
         }
     esp_trainer_free(t);
-    done(&made);
-    done(&out);
+    flock_run_done(&made);
+    flock_run_done(&out);
     esp_dataset_free(data);
 }
 END_TEST
@@ -207,7 +172,7 @@ static double loss_of(const esp_trainer *t) {
 /* Targets at weight w are (1 - w) of the way from the teacher to the data: its own loss there is (1 - w)^2 of that on the data. */
 START_TEST(graph_start__distillation_moves_targets_to_the_teacher) {
     esp_dataset *data = flock_drive(90);
-    outcome made;
+    flock_run made;
     make_models(data, &made);
     esp_train_opts opts = opts_from(made.model[1], ESP_SPARSIFY_GUMBEL);
     double loss[3];
@@ -222,61 +187,31 @@ START_TEST(graph_start__distillation_moves_targets_to_the_teacher) {
     ck_assert_double_gt(loss[0], 1e-4);
     ck_assert_double_eq_tol(loss[1], 0.25 * loss[0], 1e-4 * loss[0]);
     ck_assert_double_le(loss[2], 1e-9);
-    done(&made);
+    flock_run_done(&made);
     esp_dataset_free(data);
 }
 END_TEST
 
 /* ---- checkpoints ---- */
 
-typedef struct keeper {
-    outcome out;
-    esp_buf kept;
-    int taken, wanted; /* checkpoints so far; which one is kept */
-} keeper;
-
-static void keep(void *user, const esp_buf *bytes, double fraction) {
-    keeper *k = user;
-    (void)fraction;
-    if (++k->taken == k->wanted) esp_buf_put(&k->kept, bytes->data, bytes->len);
-}
-
-static esp_code take_kept(void *user, const esp_train_model *trained, esp_error *reterr) {
-    return receive(&((keeper *)user)->out, trained, reterr);
-}
-
-/* A run with a checkpoint after each minibatch, from `from` on. */
-static esp_code resume(const esp_dataset *data, const esp_train_opts *opts, const esp_buf *from, keeper *k) {
-    const esp_train_hooks hooks = {.user = k, .model = take_kept};
-    const esp_train_checkpoints checkpoints = {.user = k, .resume = from ? from->data : NULL, .resume_len = from ? from->len : 0, .take = keep};
-    esp_error error = {0};
-    return esp_train_resume(data, opts, &hooks, &checkpoints, NULL, &error);
-}
-
 /* Taken up in the search of the first rung, or in the second, it ends with the same models; a checkpoint of another start is none of
  * this run. */
 START_TEST(graph_start__goes_on_from_its_checkpoints) {
     esp_dataset *data = flock_drive(90);
-    outcome made;
-    keeper whole = {.wanted = _i ? 30 : 3}, rest = {0}, none = {0};
+    flock_run made, whole = {.wanted = _i ? 30 : 3}, rest = {0}, none = {0};
     make_models(data, &made);
     esp_train_opts opts = opts_from(made.model[0], ESP_SPARSIFY_GUMBEL);
     opts.distill_weight = 0.3;
-    ck_assert_int_eq(resume(data, &opts, NULL, &whole), ESP_OK);
+    ck_assert_int_eq(flock_resume(data, &opts, NULL, &whole), ESP_OK);
     ck_assert_uint_gt(whole.kept.len, 0);
-    ck_assert_int_eq(resume(data, &opts, &whole.kept, &rest), ESP_OK);
-    ck_assert_int_eq(rest.out.n, _i ? 1 : 2);
-    for (int k = 0; k < rest.out.n; k++) {
-        const esp_buf *want = &whole.out.bytes[2 - rest.out.n + k];
-        ck_assert_uint_eq(rest.out.bytes[k].len, want->len);
-        ck_assert_mem_eq(rest.out.bytes[k].data, want->data, want->len);
-    }
+    ck_assert_int_eq(flock_resume(data, &opts, &whole.kept, &rest), ESP_OK);
+    ck_assert_int_eq(rest.n, _i ? 1 : 2);
+    flock_expect_end(&whole, &rest);
     opts.start = made.model[1];
-    ck_assert_int_eq(resume(data, &opts, &whole.kept, &none), ESP_CORRUPT);
-    esp_buf_done(&whole.kept);
-    done(&whole.out);
-    done(&rest.out);
-    done(&made);
+    ck_assert_int_eq(flock_resume(data, &opts, &whole.kept, &none), ESP_CORRUPT);
+    flock_run_done(&whole);
+    flock_run_done(&rest);
+    flock_run_done(&made);
     esp_dataset_free(data);
 }
 END_TEST
@@ -289,6 +224,7 @@ static const struct refusal {
     {"{\"ladder\":[40]}", "/ladder/0"},
     {"{\"ladder\":[6],\"stable\":\"data_box\"}", "/stable"},
     {"{\"ladder\":[6],\"proof_weight\":0.1}", "/proof_weight"},
+    {"{\"ladder\":[6],\"rounding\":0.1}", "/rounding"},
     {"{\"ladder\":[6],\"threads\":2}", "/threads"},
 };
 

@@ -116,37 +116,6 @@ END_TEST
 
 /* ---- runs ---- */
 
-typedef struct outcome {
-    int n;
-    double rmse[4];
-    esp_model *model[4];
-    esp_buf bytes[4];
-} outcome;
-
-static esp_code receive(void *user, const esp_train_model *trained, esp_error *reterr) {
-    outcome *out = user;
-    esp_buf *bytes = &out->bytes[out->n];
-    out->rmse[out->n] = trained->validation_rmse;
-    ck_assert_int_eq(trained->relu, (int)esp_model_relus(trained->model));
-    esp_code code = esp_model_encode(trained->model, bytes, reterr);
-    if (code == ESP_OK) code = esp_model_decode(bytes->data, bytes->len, &out->model[out->n++], reterr);
-    return code;
-}
-
-static void train(const esp_dataset *data, const esp_train_opts *opts, outcome *ret) {
-    esp_error error = {0};
-    *ret = (outcome){0};
-    const esp_train_hooks hooks = {.user = ret, .model = receive};
-    ck_assert_msg(esp_train_run(data, opts, &hooks, NULL, &error) == ESP_OK, "%s", error.message);
-}
-
-static void done(outcome *out) {
-    for (int k = 0; k < out->n; k++) {
-        esp_model_free(out->model[k]);
-        esp_buf_done(&out->bytes[k]);
-    }
-}
-
 /* Root mean square error of one step of the world with n objects, where the data has them; NULL: of standing still. */
 static double error_with(const esp_model *graph, int n) {
     double sum = 0;
@@ -182,14 +151,14 @@ static int neurons_that_are_relu(const esp_model *m) {
 START_TEST(graph_train__two_objects_teach_what_four_do) {
     esp_dataset *data = flock_drive(2000);
     esp_train_opts opts = flock_opts(0.7);
-    outcome out;
+    flock_run out;
     opts.graph.width = opts.graph.node[0] = 16;
     opts.epochs = 40;
     opts.rung_epochs = 15;
     opts.n_rungs = 2;
     opts.ladder[0] = 20;
     opts.ladder[1] = 6;
-    train(data, &opts, &out);
+    flock_train(data, &opts, &out);
     ck_assert_int_eq(out.n, 3);
     const int relus[3] = {4 * 16 + 16 + 9 + 8, 20, 6}; /* four times the width and three hidden layers; then the rungs */
     for (int k = 0; k < 3; k++) {
@@ -201,7 +170,7 @@ START_TEST(graph_train__two_objects_teach_what_four_do) {
     }
     double two = error_with(out.model[0], 2), four = error_with(out.model[0], 4), still = error_with(NULL, 4);
     ck_assert_msg(3 * two < error_with(NULL, 2) && 2 * four < still, "two %g, four %g, standing still %g", two, four, still);
-    done(&out);
+    flock_run_done(&out);
     esp_dataset_free(data);
 }
 END_TEST
@@ -209,84 +178,55 @@ END_TEST
 START_TEST(graph_train__same_seed_same_model) {
     esp_dataset *data = flock_drive(90);
     esp_train_opts opts = flock_opts(INFINITY);
-    outcome one, two, other;
+    flock_run one, two, other;
     opts.epochs = 3;
     opts.rung_epochs = 3;
     opts.rollout = 2;
     opts.n_rungs = 1;
     opts.ladder[0] = 12;
     opts.input_noise = 0.01;
-    train(data, &opts, &one);
-    train(data, &opts, &two);
+    flock_train(data, &opts, &one);
+    flock_train(data, &opts, &two);
     opts.seed++;
-    train(data, &opts, &other);
+    flock_train(data, &opts, &other);
     for (int k = 0; k < 2; k++) {
         ck_assert_uint_eq(one.bytes[k].len, two.bytes[k].len);
         ck_assert_mem_eq(one.bytes[k].data, two.bytes[k].data, one.bytes[k].len);
         ck_assert_mem_ne(one.bytes[k].data, other.bytes[k].data, one.bytes[k].len);
     }
-    done(&one);
-    done(&two);
-    done(&other);
+    flock_run_done(&one);
+    flock_run_done(&two);
+    flock_run_done(&other);
     esp_dataset_free(data);
 }
 END_TEST
 
-/* Stopped after a few minibatches, again and again, it ends with the same models. */
-typedef struct pieces {
-    outcome out;
-    esp_buf kept;
-    int looks;
-} pieces;
-
-static bool look(void *user) {
-    return ++((pieces *)user)->looks > 40;
-}
-
-static void keep(void *user, const esp_buf *bytes, double fraction) {
-    pieces *p = user;
-    (void)fraction;
-    esp_buf_clear(&p->kept);
-    esp_buf_put(&p->kept, bytes->data, bytes->len);
-}
-
-static esp_code take_piece(void *user, const esp_train_model *trained, esp_error *reterr) {
-    return receive(&((pieces *)user)->out, trained, reterr);
-}
-
+/* Taken up every nine minibatches, each time from what was kept the time before, it ends with the same models. */
 START_TEST(graph_train__goes_on_from_its_checkpoints) {
+    enum { APART = 9 };
     esp_dataset *data = flock_drive(90);
     esp_train_opts opts = flock_opts(INFINITY);
-    outcome whole;
-    pieces p = {0};
-    esp_code code = ESP_CANCELLED;
+    flock_run whole, part = {.wanted = APART};
     int turns = 0;
     opts.epochs = 4;
     opts.rung_epochs = 3;
     opts.n_rungs = 1;
     opts.ladder[0] = 12;
-    train(data, &opts, &whole);
-    for (; code == ESP_CANCELLED && turns < 500; turns++) {
-        esp_buf from = p.kept;
-        esp_error error = {0};
-        p.kept = (esp_buf){0};
-        p.looks = 0;
-        const esp_train_hooks hooks = {.user = &p, .model = take_piece};
-        const esp_train_checkpoints checkpoints = {.user = &p, .resume = from.len ? from.data : NULL, .resume_len = from.len, .take = keep};
-        const esp_stop stop = {ESP_NEVER, look, &p};
-        code = esp_train_resume(data, &opts, &hooks, &checkpoints, &stop, &error);
-        ck_assert_msg(code == ESP_OK || code == ESP_CANCELLED, "%s", error.message);
-        esp_buf_done(&from);
+    flock_train(data, &opts, &whole);
+    ck_assert_int_eq(flock_resume(data, &opts, NULL, &part), ESP_OK);
+    ck_assert_int_eq(part.n, 2);
+    flock_expect_end(&whole, &part);
+    for (; part.kept.len > 0; turns++) {
+        flock_run next = {.wanted = APART};
+        ck_assert_int_eq(flock_resume(data, &opts, &part.kept, &next), ESP_OK);
+        ck_assert_int_eq(next.taken, part.taken - APART);
+        flock_expect_end(&whole, &next);
+        flock_run_done(&part);
+        part = next;
     }
-    ck_assert_int_eq(code, ESP_OK);
-    ck_assert_int_eq(p.out.n, 2);
-    for (int k = 0; k < 2; k++) {
-        ck_assert_uint_eq(p.out.bytes[k].len, whole.bytes[k].len);
-        ck_assert_mem_eq(p.out.bytes[k].data, whole.bytes[k].data, whole.bytes[k].len);
-    }
-    esp_buf_done(&p.kept);
-    done(&p.out);
-    done(&whole);
+    ck_assert_int_ge(turns, 3);
+    flock_run_done(&part);
+    flock_run_done(&whole);
     esp_dataset_free(data);
 }
 END_TEST
@@ -314,6 +254,7 @@ static const struct {
     {"'objects':{'count':2,'size':2},'hidden':[8]", "", "/model/hidden"},
     {"'objects':{'count':2,'size':2}", ",'history':2", "/history"},
     {"'objects':{'count':2,'size':2}", ",'proof_weight':0.1", "/proof_weight"},
+    {"'objects':{'count':2,'size':2}", ",'rounding':0.1", "/rounding"},
     {"'objects':{'count':2,'size':2}",
      ",'frame':{'a':[" Z "," Z "," Z "," Z "," Z "," Z "," Z "],'b':[" Z2 "," Z2 "," Z2 "," Z2 "," Z2 "," Z2 "," Z2 "],'c':[" Z "],'d':[" Z2
      "],'g':[[1],[0],[0],[0],[0],[0],[0]]}",
