@@ -62,6 +62,17 @@ static void put_start(esp_jsonw *w, job_run *run, const esp_model_row *row) {
     if (row->spec && strcmp(row->dataset, run->dataset) == 0) esp_jsonw_raw(w, "spec", row->spec, strlen(row->spec));
 }
 
+/* Neurons that were resolved over the data box stay so in what is pruned: it, too, holds inside that box only. */
+static esp_code put_resolved(esp_jsonw *w, const esp_model_row *row, esp_error *reterr) {
+    esp_json *json = NULL;
+    if (!row->spec) return ESP_OK;
+    esp_code code = esp_json_parse(row->spec, strlen(row->spec), &json, reterr);
+    esp_reader root = esp_reader_root(json), resolved = esp_read_member(&root, "resolved");
+    if (!code && resolved.value) esp_jsonw_value(w, "resolved", resolved.value);
+    esp_json_free(json);
+    return code;
+}
+
 static esp_code put_model(esp_jsonw *w, job_run *run, const char *key, esp_db *db, const char *id, esp_error *reterr) {
     char path[4096];
     esp_model_row row = {0};
@@ -73,11 +84,14 @@ static esp_code put_model(esp_jsonw *w, job_run *run, const char *key, esp_db *d
     esp_jsonw_string(w, "path", path);
     esp_jsonw_string(w, "sha256", row.sha256);
     if (strcmp(run->kind, "distill") == 0) put_data_box(w, &row);
-    if (strcmp(run->kind, "prune") == 0) put_parent(w, run, &row);
+    if (strcmp(run->kind, "prune") == 0) {
+        put_parent(w, run, &row);
+        code = put_resolved(w, &row, reterr);
+    }
     if (strcmp(run->kind, "sparsify") == 0) put_start(w, run, &row);
     esp_jsonw_object_end(w);
     esp_model_row_done(&row);
-    return ESP_OK;
+    return code;
 }
 
 static esp_code put_dataset(esp_jsonw *w, const job_run *run, const char *key, esp_db *db, const char *id, esp_error *reterr) {

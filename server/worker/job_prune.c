@@ -42,6 +42,7 @@ static esp_code read_spec(pruning *p, const esp_reader *payload, esp_error *rete
     if (!code) code = check_layers(p, &spec, reterr);
     if (!code) code = esp_read_choice(&member, esp_norm_names, &norm, reterr);
     p->norm = (esp_norm)norm;
+    p->resolved = esp_read_member(&model, "resolved");
     if (!code) code = prune_read_domain(p, payload, reterr);
     if (!code) code = prune_read_inputs(p, payload, reterr);
     if (!code && p->box.n) code = esp_lowering_slack(p->parent->model, &p->slack, reterr);
@@ -79,6 +80,7 @@ static void put_metrics(const pruning *p, const prune_outcome *o, const prune_tu
 static void put_spec(const pruning *p, const prune_outcome *o, const prune_tuned *t, esp_jsonw *json) {
     esp_jsonw_object(json, "spec");
     esp_jsonw_string(json, "method", esp_prune_method_names[o->opts.method]);
+    if (p->resolved.value) esp_jsonw_value(json, "resolved", p->resolved.value);
     esp_jsonw_object(json, "prune");
     esp_prune_opts_format(&o->opts, json);
     esp_jsonw_integer(json, "inputs", (int64_t)p->inputs.n);

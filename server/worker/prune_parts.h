@@ -25,6 +25,7 @@ typedef struct pruning {
     worker *w;
     worker_model *parent;
     const char *blob_dir, *parent_sha256;
+    esp_reader resolved; /* what the parent's row says of neurons that were resolved over its data box */
     esp_prune_spec spec;
     esp_box box; /* n = 0: none */
     esp_norm norm;

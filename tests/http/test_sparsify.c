@@ -111,8 +111,8 @@ START_TEST(sparsify__a_rung_can_be_sparsified_and_resolved) {
 }
 END_TEST
 
-/* Outside the box over which its neurons were resolved such a model says anything: a task must not let plans go there. */
-START_TEST(sparsify__a_resolved_model_is_planned_with_inside_its_box_only) {
+/* The newest "boxed" plans inside its box and nowhere else. */
+static void expect_boxed(void) {
     static const struct {
         const char *more, *pointer; /* NULL: it plans */
     } tasks[] = {{"", "/task/trust_region"},
@@ -120,16 +120,13 @@ START_TEST(sparsify__a_resolved_model_is_planned_with_inside_its_box_only) {
                  {",\"trust_region\":{\"kind\":\"box\",\"lower\":[-9,-9],\"upper\":[9,9]}", "/task/trust_region"},
                  {",\"trust_region\":{\"kind\":\"box\",\"lower\":[-0.1,-0.1],\"upper\":[0.1,0.1]}", NULL},
                  {",\"trust_region\":{\"kind\":\"data\"}", NULL}};
-    char body[1024], task[768];
-    train_dense("boxed");
-    http_reply job = run("sparsify", "{\"model\":\"boxed\",\"dataset\":\"cart\",\"ladder\":[8],\"epochs\":4,\"stable\":\"data_box\"}", "succeeded");
+    char body[1024];
     for (size_t i = 0; i < sizeof tasks / sizeof *tasks; i++)
         for (int wide = 0; wide < 2; wide++) {
-            snprintf(task, sizeof task,
-                     "{\"model\":\"boxed\",\"horizon\":2,\"cost\":{\"stage\":[{\"on\":\"y\",\"weight\":1,\"norm\":\"l1\"}]},"
-                     "\"input\":{\"lower\":[-%g],\"upper\":[0.5]}%s}",
+            snprintf(body, sizeof body,
+                     "{\"task\":{\"model\":\"boxed\",\"horizon\":2,\"cost\":{\"stage\":[{\"on\":\"y\",\"weight\":1,\"norm\":\"l1\"}]},"
+                     "\"input\":{\"lower\":[-%g],\"upper\":[0.5]}%s},\"y\":[[0.05,0]],\"deadline_ms\":2000}",
                      wide ? 5 : 0.5, tasks[i].more);
-            snprintf(body, sizeof body, "{\"task\":%s,\"y\":[[0.05,0]],\"deadline_ms\":2000}", task);
             http_reply plan = http_json(&d, "POST", "/v1/plans", body);
             if (tasks[i].pointer || wide)
                 expect_problem(&plan, 422, "UNPROCESSABLE", tasks[i].pointer ? tasks[i].pointer : "/task/input");
@@ -137,9 +134,17 @@ START_TEST(sparsify__a_resolved_model_is_planned_with_inside_its_box_only) {
                 expect_status(plan, 200);
             http_done(&plan);
         }
+}
+
+/* Outside the box over which its neurons were resolved such a model says anything: a task must not let plans go there. */
+START_TEST(sparsify__a_resolved_model_is_planned_with_inside_its_box_only) {
+    train_dense("boxed");
+    http_reply job = run("sparsify", "{\"model\":\"boxed\",\"dataset\":\"cart\",\"ladder\":[8],\"epochs\":4,\"stable\":\"data_box\"}", "succeeded");
+    expect_boxed();
     http_done(&job);
-    snprintf(body, sizeof body, "{\"name\":\"leaves\",%s", task + 1);
-    http_reply stored = http_json(&d, "POST", "/v1/tasks", body);
+    http_reply stored = http_json(&d, "POST", "/v1/tasks",
+                                  "{\"name\":\"leaves\",\"model\":\"boxed\",\"horizon\":2,\"cost\":{\"stage\":[{\"on\":\"y\",\"weight\":1,"
+                                  "\"norm\":\"l1\"}]},\"input\":{\"lower\":[-5],\"upper\":[0.5]},\"trust_region\":{\"kind\":\"data\"}}");
     expect_status(stored, 201);
     http_done(&stored);
     stored =
@@ -147,6 +152,13 @@ START_TEST(sparsify__a_resolved_model_is_planned_with_inside_its_box_only) {
                   "{\"kind\":\"distill\",\"spec\":{\"task\":\"leaves\",\"name\":\"p\",\"hidden\":[4],\"domain\":{\"lower\":[0,0],\"upper\":[1,1]}}}");
     expect_problem(&stored, 422, "UNPROCESSABLE", "/spec/task");
     http_done(&stored);
+    job = run("prune", "{\"model\":\"boxed\",\"method\":\"magnitude\",\"sparsity\":0.1}", "succeeded");
+    http_reply pruned = get_model("boxed");
+    ck_assert_str_eq(reply_text(&pruned, "/spec/method"), "magnitude");
+    ck_assert_str_eq(reply_text(&pruned, "/spec/resolved/domain"), "data_box");
+    expect_boxed();
+    http_done(&pruned);
+    http_done(&job);
 }
 END_TEST
 
