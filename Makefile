@@ -187,9 +187,9 @@ $(B)/tests/bench/session/bench_session: $(call obj,$(SESSION_BENCH_SRC) $(filter
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -Wl,--wrap=esp_clock_now_ns $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
-# More, each one file beside the shared ones: rollouts/bench_rollouts, loop/bench_loop, share/bench_share, sparsify/bench_sparsify, ladder/draw.
-BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c tests/bench/share/*.c tests/bench/sparsify/*.c tests/bench/ladder/*.c tests/bench/train/*.c)
-$(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC) $(ROBOT_SRC) server/worker/helpers.c) $(LIB)
+# More, each one file beside the shared ones: rollouts/bench_rollouts, loop/bench_loop, share/bench_share, sparsify/bench_sparsify and bench_stability, ladder/draw.
+BENCH_MORE := $(wildcard tests/bench/rollouts/*.c tests/bench/loop/*.c tests/bench/share/*.c tests/bench/sparsify/bench_*.c tests/bench/ladder/*.c tests/bench/train/*.c)
+$(patsubst %.c,$(B)/%,$(BENCH_MORE)): %: %.o $(call obj,$(filter-out %/bench_plan.c,$(BENCH_SRC)) $(SUPPORT_SRC) $(CLIENT_SRC) $(ROBOT_SRC) server/worker/helpers.c tests/bench/sparsify/pushing.c) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_TEST) $(LIBS_NUMERIC) $(LIBS_BASE)
 
@@ -202,7 +202,7 @@ $(B)/tests/paper/draw: $(call obj,$(addprefix tests/paper/,draw.c table_file.c) 
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lm
 
 .PRECIOUS: $(B)/%.o
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(ROBOT_SRC) $(wildcard clients/robots/*/main.c) $(CHECK_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(BENCH_MORE) $(CERTIFY_BENCH_SRC) $(DEADLINE_SRC) $(HTTP_BENCH_SRC) $(SESSION_BENCH_SRC) $(wildcard tests/paper/*.c) $(TEST_SRC)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(SERVER_SRC) server/main.c $(WORKER_SRC) $(CLIENT_SRC) $(ROBOT_SRC) $(wildcard clients/robots/*/main.c) $(CHECK_SRC) $(SUPPORT_SRC) $(BENCH_SRC) $(BENCH_MORE) $(CERTIFY_BENCH_SRC) $(DEADLINE_SRC) $(HTTP_BENCH_SRC) $(SESSION_BENCH_SRC) $(wildcard tests/paper/*.c) tests/bench/sparsify/pushing.c $(TEST_SRC)))
 
 # ---- what people type ------------------------------------------------------------------------------------------------
 JOBS ?= $(shell nproc)
@@ -264,8 +264,8 @@ bench-prune: $(B)/tests/bench/bench_prune ## pruning: time on a large layer, err
 bench-sparsify: $(B)/tests/bench/sparsify/bench_sparsify ## the Gumbel ladder against L1 channel pruning on the pushing data, some minutes: [SPARSIFY="--rung-epochs 20 --seed 2 ..."]
 	@OPENBLAS_NUM_THREADS=1 $< $(SPARSIFY)
 
-bench-stability: $(B)/tests/bench/sparsify/bench_sparsify ## error against the time of a proof, with and without training for the planner; many minutes: [STABILITY="--seeds 1 --proofs 2 --seconds 2 ..."]
-	@OPENBLAS_NUM_THREADS=1 $< --proofs 4 $(STABILITY)
+bench-stability: $(B)/tests/bench/sparsify/bench_stability ## error against the time of a proof, with and without training for the planner; many minutes: [STABILITY="--seeds 1 --proofs 2 --seconds 2 ..."]
+	@OPENBLAS_NUM_THREADS=1 $< $(STABILITY)
 
 bench-rollouts: $(B)/tests/bench/rollouts/bench_rollouts ## sampled plans a second against PyTorch, after bench-peers: [ROLLOUT_NETWORKS="dense push24-1"] [ROLLOUT_HORIZONS="5 10 20"] [ROLLOUT_SAMPLES="150 1000 4000"]
 	@OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BENCH_PYTHON) tests/bench/rollouts/rollouts.py $< $(if $(ROLLOUT_NETWORKS),--networks "$(ROLLOUT_NETWORKS)") \
