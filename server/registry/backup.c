@@ -64,8 +64,8 @@ esp_code esp_registry_read_only(const char *dir, esp_db **ret_db, esp_error *ret
     if (!code) code = esp_db_int(db, &version, reterr, "PRAGMA user_version", "");
     if (!code && application != ESP_APPLICATION_ID) code = esp_fail(reterr, ESP_CORRUPT, "%s is not a registry of this service", path);
     if (!code && version != esp_schema_version())
-        code = esp_fail(reterr, ESP_STATE, "%s has schema %lld, this release knows %d; start the daemon of this release once", path,
-                        (long long)version, esp_schema_version());
+        code = esp_fail(reterr, ESP_STATE, "%s has schema %lld, this release knows %d; %s", path, (long long)version, esp_schema_version(),
+                        version > esp_schema_version() ? "run the newer release" : "start the daemon of this release once");
     if (code) {
         esp_db_close(db);
         return code;

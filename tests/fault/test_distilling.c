@@ -30,17 +30,6 @@ static void submit(int samples, char ret_id[64]) {
     rail_submit(&d, body, ret_id);
 }
 
-static double metric(const char *name) {
-    http_reply reply = http_get(&d, "/metrics");
-    char line[128];
-    snprintf(line, sizeof line, "\nespalier_%s ", name);
-    const char *at = strstr(reply.body, line);
-    ck_assert_msg(at != NULL, "no metric %s", name);
-    double value = strtod(at + strlen(line), NULL);
-    http_done(&reply);
-    return value;
-}
-
 /* Every state was planned from once, whoever did it. */
 static void expect_whole(const char *id, int samples) {
     http_reply job = rail_wait_end(&d, id, 60);
@@ -52,13 +41,13 @@ static void expect_whole(const char *id, int samples) {
 
 START_TEST(distill__is_helped_by_idle_workers) {
     char id[64];
-    double before = metric("plan_shares_total");
+    double before = http_metric(&d, "plan_shares_total");
     submit(50, id);
     http_reply job = rail_wait_end(&d, id, 60);
     ck_assert_str_eq(reply_text(&job, "/state"), "succeeded");
     ck_assert_double_gt(reply_number(&job, "/result/helped"), 0);
     ck_assert_double_le(reply_number(&job, "/result/helped"), reply_number(&job, "/result/answers"));
-    ck_assert_double_gt(metric("plan_shares_total"), before);
+    ck_assert_double_gt(http_metric(&d, "plan_shares_total"), before);
     http_done(&job);
     expect_whole(id, 50);
 }
@@ -67,17 +56,17 @@ END_TEST
 /* More plans at a time than there are processors for: helpers go, and the robots have their answers. */
 START_TEST(distill__makes_room_for_plans) {
     char id[64];
-    double before = metric("plan_shares_yielded_total");
+    double before = http_metric(&d, "plan_shares_yielded_total");
     submit(80, id);
     for (int turn = 0; turn < 60; turn++) {
         http_reply reply = http_json(&d, "POST", "/v1/plans", "{\"task\":\"hard\",\"y\":[[0.3,0.1]],\"goal\":[0.5],\"deadline_ms\":100}");
         expect_status(reply, 200);
         ck_assert_uint_eq(reply_count(&reply, "/inputs"), 6);
         http_done(&reply);
-        if (metric("plan_shares_yielded_total") > before) break;
+        if (http_metric(&d, "plan_shares_yielded_total") > before) break;
         sleep_ms(70);
     }
-    ck_assert_double_gt(metric("plan_shares_yielded_total"), before);
+    ck_assert_double_gt(http_metric(&d, "plan_shares_yielded_total"), before);
     expect_whole(id, 80);
 }
 END_TEST

@@ -19,22 +19,6 @@ static void sleep_ms(long ms) {
     nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
 }
 
-static long metric(const test_daemon *on, const char *name) {
-    char key[100];
-    snprintf(key, sizeof key, "\nespalier_%s ", name);
-    http_reply reply = http_get(on, "/metrics");
-    const char *at = strstr(reply.body, key);
-    long value = at ? atol(at + strlen(key)) : -1;
-    http_done(&reply);
-    ck_assert_int_ge(value, 0);
-    return value;
-}
-
-static void wait_metric(const test_daemon *on, const char *name, long value) {
-    for (int turn = 0; turn < 500 && metric(on, name) != value; turn++) sleep_ms(10);
-    ck_assert_int_eq(metric(on, name), value);
-}
-
 static int send_post(const test_daemon *on, const char *path, const char *body) {
     esp_buf text = {0};
     esp_buf_printf(&text, "POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s", path, strlen(body), body);
@@ -57,7 +41,7 @@ static pid_t stopped[8];
 static int n_stopped;
 
 static void stop_workers(const test_daemon *on, int n) {
-    wait_metric(on, "workers{state=\"idle\"}", n + 1); /* with the one for jobs: one that is stopped while it starts takes nothing */
+    http_await_metric(on, "workers{state=\"idle\"}", n + 1); /* with the one for jobs: one that is stopped while it starts takes nothing */
     n_stopped = rail_workers(on, RAIL_PLAN, stopped, 8);
     ck_assert_int_eq(n_stopped, n);
     for (int i = 0; i < n; i++) kill(stopped[i], SIGSTOP);
@@ -71,7 +55,7 @@ static void hit_workers(int sig) {
 static int occupy(void) {
     stop_workers(&d, 1);
     int fd = send_post(&d, "/v1/models/wide/predict", "{\"x\":[[0,0,0]]}");
-    wait_metric(&d, "workers{state=\"busy\"}", 1);
+    http_await_metric(&d, "workers{state=\"busy\"}", 1);
     return fd;
 }
 
@@ -101,20 +85,20 @@ START_TEST(gather__answers_are_those_that_each_gets_alone) {
         ck_assert_int_eq(take_reply(send_post(&d, path_of(i), body), alone[i]), 200);
     }
     int busy = occupy();
-    long frames = metric(&d, "ask_frames_total"), asks = metric(&d, "asks_total");
+    double frames = http_metric(&d, "ask_frames_total"), asks = http_metric(&d, "asks_total");
     for (int i = 0; i < MANY; i++) {
         make_body(body, sizeof body, i);
         fds[i] = send_post(&d, path_of(i), body);
     }
-    wait_metric(&d, "queue_depth{class=\"ask\"}", 2); /* one frame of predictions, one of queries */
+    http_await_metric(&d, "queue_depth{class=\"ask\"}", 2); /* one frame of predictions, one of queries */
     sleep_ms(50); /* the last ones are still on their way */
     set_free(busy, SIGCONT);
     for (int i = 0; i < MANY; i++) {
         ck_assert_int_eq(take_reply(fds[i], together), 200);
         ck_assert_str_eq(together, alone[i]);
     }
-    ck_assert_int_eq(metric(&d, "asks_total") - asks, MANY + 1); /* with the one that occupied it */
-    ck_assert_int_le(metric(&d, "ask_frames_total") - frames, MANY / 2); /* a slow machine may give some back after 2 ms */
+    ck_assert_double_eq(http_metric(&d, "asks_total") - asks, MANY + 1); /* with the one that occupied it */
+    ck_assert_double_le(http_metric(&d, "ask_frames_total") - frames, MANY / 2); /* a slow machine may give some back after 2 ms */
 }
 END_TEST
 
@@ -125,7 +109,7 @@ START_TEST(gather__a_bad_request_is_its_senders_alone) {
     static char text[9][TEXT];
     int fds[9], busy = occupy();
     for (int i = 0; i < 9; i++) fds[i] = send_post(&d, "/v1/models/steep/predict", bodies[i]);
-    wait_metric(&d, "queue_depth{class=\"ask\"}", 1);
+    http_await_metric(&d, "queue_depth{class=\"ask\"}", 1);
     sleep_ms(50);
     set_free(busy, SIGCONT);
     for (int i = 0; i < 9; i++) {
@@ -142,27 +126,27 @@ END_TEST
 START_TEST(gather__a_worker_that_dies_takes_nobody_with_it) {
     static char text[TEXT];
     int fds[MANY], busy = occupy();
-    long asks = metric(&d, "asks_total");
+    double asks = http_metric(&d, "asks_total");
     for (int i = 0; i < MANY; i++) fds[i] = send_post(&d, "/v1/models/wide/predict", "{\"x\":[[1,2,3]]}");
-    wait_metric(&d, "queue_depth{class=\"ask\"}", 1);
+    http_await_metric(&d, "queue_depth{class=\"ask\"}", 1);
     set_free(busy, SIGKILL); /* what it had in hand is tried once more */
     for (int i = 0; i < MANY; i++) ck_assert_int_eq(take_reply(fds[i], text), 200);
-    ck_assert_int_eq(metric(&d, "asks_total") - asks, MANY + 1);
+    ck_assert_double_eq(http_metric(&d, "asks_total") - asks, MANY + 1);
 }
 END_TEST
 
 START_TEST(gather__who_hangs_up_is_not_computed_for) {
     static char text[TEXT];
     int fds[MANY], busy = occupy();
-    long asks = metric(&d, "asks_total");
+    double asks = http_metric(&d, "asks_total");
     for (int i = 0; i < MANY; i++) fds[i] = send_post(&d, "/v1/models/wide/predict", "{\"x\":[[1,2,3]]}");
-    wait_metric(&d, "queue_depth{class=\"ask\"}", 1);
+    http_await_metric(&d, "queue_depth{class=\"ask\"}", 1);
     sleep_ms(50);
     for (int i = 0; i < MANY / 2; i++) close(fds[i]);
     sleep_ms(700); /* it is seen within a quarter of a second */
     set_free(busy, SIGCONT);
     for (int i = MANY / 2; i < MANY; i++) ck_assert_int_eq(take_reply(fds[i], text), 200);
-    ck_assert_int_eq(metric(&d, "asks_total") - asks, MANY - MANY / 2 + 1);
+    ck_assert_double_eq(http_metric(&d, "asks_total") - asks, MANY - MANY / 2 + 1);
 }
 END_TEST
 
@@ -184,14 +168,14 @@ static bool small_passes_large(void) {
     static char text[1 << 20];
     stop_workers(&two, 2);
     int first = send_large("wide");
-    wait_metric(&two, "workers{state=\"busy\"}", 1);
+    http_await_metric(&two, "workers{state=\"busy\"}", 1);
     int second = send_large("wide");
-    wait_metric(&two, "queue_depth{class=\"ask\"}", 1); /* although a worker is idle */
-    ck_assert_int_eq(metric(&two, "workers{state=\"busy\"}"), 1);
+    http_await_metric(&two, "queue_depth{class=\"ask\"}", 1); /* although a worker is idle */
+    ck_assert_double_eq(http_metric(&two, "workers{state=\"busy\"}"), 1);
     int small = send_post(&two, "/v1/models/wide/predict", "{\"x\":[[1,2,3]]}");
-    for (int turn = 0; turn < 30 && metric(&two, "workers{state=\"busy\"}") != 2; turn++) sleep_ms(10);
-    bool passes = metric(&two, "workers{state=\"busy\"}") == 2;
-    ck_assert_int_eq(metric(&two, "queue_depth{class=\"ask\"}"), passes ? 1 : 2);
+    for (int turn = 0; turn < 30 && http_metric(&two, "workers{state=\"busy\"}") != 2; turn++) sleep_ms(10);
+    bool passes = http_metric(&two, "workers{state=\"busy\"}") == 2;
+    ck_assert_double_eq(http_metric(&two, "queue_depth{class=\"ask\"}"), passes ? 1 : 2);
     hit_workers(SIGCONT);
     const int fds[] = {first, second, small};
     for (int i = 0; i < 3; i++) {

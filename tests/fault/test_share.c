@@ -25,17 +25,6 @@ static void setup(void) {
     rail_store_task(&d, "solve", "fair", 4); /* solved in seconds */
 }
 
-static double metric(const char *name) {
-    http_reply reply = http_get(&d, "/metrics");
-    char line[128];
-    snprintf(line, sizeof line, "\nespalier_%s ", name);
-    const char *at = strstr(reply.body, line);
-    ck_assert_msg(at != NULL, "no metric %s", name);
-    double value = strtod(at + strlen(line), NULL);
-    http_done(&reply);
-    return value;
-}
-
 static size_t body_of(const char *task, double y, int deadline_ms, char ret[512]) {
     return (size_t)snprintf(
         ret, 512,
@@ -71,14 +60,9 @@ static http_reply await(int fd) {
     return reply;
 }
 
-static void await_metric(const char *name, double value) {
-    for (int turn = 0; turn < 2000 && metric(name) != value; turn++) sleep_ms(2);
-    ck_assert_double_eq(metric(name), value);
-}
-
 static void await_rest(void) {
-    await_metric("workers{state=\"busy\"}", 0);
-    ck_assert_double_eq(metric("workers_helping"), 0);
+    http_await_metric(&d, "workers{state=\"busy\"}", 0);
+    ck_assert_double_eq(http_metric(&d, "workers_helping"), 0);
 }
 
 static void expect_sound(http_reply *reply) {
@@ -88,24 +72,24 @@ static void expect_sound(http_reply *reply) {
 }
 
 START_TEST(share__both_workers_are_at_one_plan) {
-    double shares = metric("plan_shares_total");
+    double shares = http_metric(&d, "plan_shares_total");
     int fd = call("reach", 0.3, 1500);
-    await_metric("workers_helping", 1);
-    ck_assert_double_eq(metric("workers{state=\"busy\"}"), 2);
+    http_await_metric(&d, "workers_helping", 1);
+    ck_assert_double_eq(http_metric(&d, "workers{state=\"busy\"}"), 2);
     http_reply reply = await(fd);
     ck_assert_str_eq(reply_text(&reply, "/status"), "feasible");
     expect_sound(&reply);
     http_done(&reply);
-    ck_assert_double_ge(metric("plan_shares_total"), shares + 1);
+    ck_assert_double_ge(http_metric(&d, "plan_shares_total"), shares + 1);
     await_rest();
 }
 END_TEST
 
 START_TEST(share__a_helper_goes_when_another_robot_plans) {
-    double yielded = metric("plan_shares_yielded_total");
+    double yielded = http_metric(&d, "plan_shares_yielded_total");
     int fd = call("reach", 0.2, 1800);
     for (int k = 0; k < 2; k++) {
-        await_metric("workers_helping", 1);
+        http_await_metric(&d, "workers_helping", 1);
         http_reply quick = plan("reach", 0.4 + 0.01 * k, 150);
         expect_status(quick, 200);
         ck_assert_str_eq(reply_text(&quick, "/status"), "feasible");
@@ -114,7 +98,7 @@ START_TEST(share__a_helper_goes_when_another_robot_plans) {
         expect_sound(&quick);
         http_done(&quick);
     }
-    ck_assert_double_ge(metric("plan_shares_yielded_total"), yielded + 2);
+    ck_assert_double_ge(http_metric(&d, "plan_shares_yielded_total"), yielded + 2);
     http_reply reply = await(fd);
     expect_sound(&reply);
     http_done(&reply);
@@ -138,19 +122,19 @@ static long long ran_ns(pid_t pid) {
 static void hit_one(bool helper, int sig) {
     pid_t pids[PIDS] = {0};
     long long before[2];
-    double lost = metric("worker_restarts_total{cause=\"lost\"}");
+    double lost = http_metric(&d, "worker_restarts_total{cause=\"lost\"}");
     await_rest();
     for (int turn = 0; turn < 500 && rail_workers(&d, RAIL_PLAN, pids, PIDS) != 2; turn++) sleep_ms(10);
     ck_assert_int_eq(rail_workers(&d, RAIL_PLAN, pids, PIDS), 2);
     for (int k = 0; k < 2; k++) before[k] = ran_ns(pids[k]);
     int fd = call("solve", 0.3, 20000);
-    await_metric("workers_helping", 1);
+    http_await_metric(&d, "workers_helping", 1);
     int first = ran_ns(pids[0]) - before[0] > ran_ns(pids[1]) - before[1] ? 0 : 1;
     pid_t hit = pids[helper ? 1 - first : first];
     kill(hit, sig);
     http_reply reply = await(fd);
     kill(hit, SIGKILL); /* one that only hangs */
-    if (sig == SIGKILL) ck_assert_double_ge(metric("worker_restarts_total{cause=\"lost\"}"), lost + 1);
+    if (sig == SIGKILL) ck_assert_double_ge(http_metric(&d, "worker_restarts_total{cause=\"lost\"}"), lost + 1);
     ck_assert_msg(strcmp(reply_text(&reply, "/status"), "optimal") == 0, "%s", reply.body);
     expect_sound(&reply);
     await_rest();

@@ -377,20 +377,6 @@ START_TEST(daemon__finishes_a_plan_when_it_drains) {
 }
 END_TEST
 
-/* As many of the workers are busy as the metrics say; waits for it. */
-static void expect_busy(const test_daemon *daemon, int wanted) {
-    int busy = -1;
-    for (int turn = 0; turn < 100 && busy != wanted; turn++) {
-        http_reply metrics = http_get(daemon, "/metrics");
-        const char *line = strstr(metrics.body, "espalier_workers{state=\"busy\"} ");
-        ck_assert_ptr_nonnull(line);
-        busy = atoi(line + 31);
-        http_done(&metrics);
-        if (busy != wanted) sleep_ms(20);
-    }
-    ck_assert_int_eq(busy, wanted);
-}
-
 static int ask_long(const test_daemon *daemon, const char *path, int lines) {
     static const char line[] = "{\"task\":\"reach\",\"y\":[[0.3,0.1]],\"goal\":[0.5],\"deadline_ms\":60000}\n";
     char text[2048];
@@ -408,13 +394,13 @@ START_TEST(plan__ends_when_its_client_goes) {
     rail_upload_random(&own, "hard", 32, 1);
     rail_store_task(&own, "reach", "hard", 16);
     int fd = ask_long(&own, "/v1/plans", 1);
-    expect_busy(&own, 1);
+    http_await_metric(&own, "workers{state=\"busy\"}", 1);
     close(fd);
-    expect_busy(&own, 0);
+    http_await_metric(&own, "workers{state=\"busy\"}", 0);
     fd = ask_long(&own, "/v1/plans/batch", 6);
-    expect_busy(&own, 2);
+    http_await_metric(&own, "workers{state=\"busy\"}", 2);
     close(fd);
-    expect_busy(&own, 0);
+    http_await_metric(&own, "workers{state=\"busy\"}", 0);
     ck_assert_int_eq(daemon_finish(&own, 0), 0);
 }
 END_TEST
@@ -426,7 +412,7 @@ START_TEST(daemon__leaves_at_once_at_the_second_signal) {
     rail_upload_random(&own, "hard", 32, 1);
     rail_store_task(&own, "reach", "hard", 16);
     int fd = ask_long(&own, "/v1/plans", 1);
-    expect_busy(&own, 1);
+    http_await_metric(&own, "workers{state=\"busy\"}", 1);
     kill(own.pid, SIGTERM);
     sleep_ms(300);
     ck_assert_int_eq(waitpid(own.pid, &status, WNOHANG), 0); /* it waits for the plan */

@@ -24,12 +24,6 @@ typedef struct bytes {
 #define BYTES(text)                                                                                                                                  \
     { text, sizeof(text) - 1 }
 
-static int status_of(const char *request, size_t len, char *text, size_t room) {
-    int status = 0;
-    http_raw(&d, request, len, text, room);
-    return sscanf(text, "HTTP/1.1 %d ", &status) == 1 ? status : 0;
-}
-
 START_TEST(framing__hidden_bytes_are_refused) {
     static const bytes wrong[] = {
         BYTES(REQUEST "X-A: b\r\n c\r\n" LAST), /* folded: the token "c" would join the name */
@@ -63,7 +57,7 @@ START_TEST(framing__hidden_bytes_are_refused) {
     };
     char text[4096];
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        int status = status_of(wrong[i].text, wrong[i].len, text, sizeof text);
+        int status = http_raw(&d, wrong[i].text, wrong[i].len, text, sizeof text);
         ck_assert_msg(status == 400 && strstr(text, "\"code\":\"INVALID\"") && strstr(text, "\r\nConnection: close\r\n"), "%zu: %.400s", i, text);
         ck_assert_msg(!strstr(text + 1, "HTTP/1.1 "), "%zu, a second reply: %.600s", i, text);
     }
@@ -79,7 +73,7 @@ START_TEST(framing__nothing_follows_a_chunked_body) {
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
         esp_buf request = {0};
         esp_buf_printf(&request, "%s%s" REQUEST LAST, post, bodies[i]);
-        status_of(esp_buf_text(&request), request.len, text, sizeof text);
+        http_raw(&d, esp_buf_text(&request), request.len, text, sizeof text);
         ck_assert_msg(strncmp(text, "HTTP/1.1 400 ", 13) == 0 && !strstr(text + 1, "HTTP/1.1 "), "%zu: %.600s", i, text);
         esp_buf_done(&request);
     }
@@ -111,7 +105,7 @@ START_TEST(framing__what_the_library_refuses_is_a_problem_too) {
         char text[4096], expected[80];
         esp_buf request = {0};
         esp_buf_printf(&request, "%s%s%s", wrong[i].before, wrong[i].after ? padding : "", wrong[i].after ? wrong[i].after : "");
-        int status = status_of(esp_buf_text(&request), request.len, text, sizeof text);
+        int status = http_raw(&d, esp_buf_text(&request), request.len, text, sizeof text);
         ck_assert_msg(status == wrong[i].status && !strstr(text + 1, "HTTP/1.1 "), "%zu: %.600s", i, text);
         snprintf(expected, sizeof expected, "\"status\":%d", status);
         ck_assert_msg(strstr(text, "Content-Type: application/problem+json\r\n") && strstr(text, expected), "%zu: %.600s", i, text);
@@ -135,14 +129,14 @@ START_TEST(framing__odd_but_sound_requests_are_answered) {
     };
     char text[4096];
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        int status = status_of(good[i], strlen(good[i]), text, sizeof text);
+        int status = http_raw(&d, good[i], strlen(good[i]), text, sizeof text);
         ck_assert_msg(status == 200, "%zu: %.400s", i, text);
     }
     esp_buf large = {0};
     esp_buf_puts(&large, REQUEST);
     for (int i = 0; i < 100; i++) esp_buf_printf(&large, "X-%d: %0200d\r\n", i, i);
     esp_buf_puts(&large, LAST);
-    int status = status_of(esp_buf_text(&large), large.len, text, sizeof text);
+    int status = http_raw(&d, esp_buf_text(&large), large.len, text, sizeof text);
     ck_assert_msg(status == 200, "%.400s", text);
     esp_buf_done(&large);
 }
@@ -173,17 +167,6 @@ START_TEST(framing__requests_in_pieces_are_answered) {
 END_TEST
 
 /* ---- slow readers --------------------------------------------------------------------------------------------------- */
-
-static int metric(const test_daemon *daemon, const char *name) {
-    char start[100];
-    snprintf(start, sizeof start, "\nespalier_%s ", name);
-    http_reply reply = http_get(daemon, "/metrics");
-    const char *line = strstr(reply.body, start);
-    ck_assert_ptr_nonnull(line);
-    int n = atoi(line + strlen(start));
-    http_done(&reply);
-    return n;
-}
 
 /* A client with a small window, so that little of the reply is with the kernels. */
 static int read_slowly(const test_daemon *daemon, const char *request) {
@@ -223,11 +206,10 @@ START_TEST(slow__readers_are_cut) {
         read_at(slow, 4000, start_ns, &some);
         read_at(slower, 700, start_ns, &few);
         usleep(100000);
-        cut = metric(&own, "http_connections_cut_total{phase=\"reply\"}");
+        cut = (int)http_metric(&own, "http_connections_cut_total{phase=\"reply\"}");
     }
     ck_assert_int_eq(cut, 1);
-    for (int tries = 0; tries < 100 && metric(&own, "http_connections") > 2; tries++) usleep(20000);
-    ck_assert_int_eq(metric(&own, "http_connections"), 2);
+    http_await_metric(&own, "http_connections", 2);
     for (int i = 0; i < 50; i++) ck_assert_int_gt(recv(slow, text, sizeof text, 0), 0);
     close(slow);
     close(slower);

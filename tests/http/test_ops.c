@@ -117,14 +117,7 @@ START_TEST(ops__clients_who_leave_free_their_connections) {
         close(fd);
     }
     double open = 1000;
-    for (int tries = 0; tries < 100 && open > 3; tries++) {
-        http_reply reply = http_get(&d, "/metrics");
-        const char *line = strstr(reply.body, "\nespalier_http_connections ");
-        ck_assert_ptr_nonnull(line);
-        open = strtod(line + strlen("\nespalier_http_connections "), NULL);
-        http_done(&reply);
-        usleep(20000);
-    }
+    for (int tries = 0; tries < 100 && (open = http_metric(&d, "http_connections")) > 3; tries++) usleep(20000);
     ck_assert_msg(open <= 3, "%g connections are still open", open);
 }
 END_TEST

@@ -304,6 +304,24 @@ size_t http_raw_read(int fd, char *ret_text, size_t room) {
     return got;
 }
 
-size_t http_raw(const test_daemon *daemon, const char *bytes, size_t len, char *ret_text, size_t room) {
-    return http_raw_read(http_raw_send(daemon, bytes, len, false), ret_text, room);
+int http_raw(const test_daemon *daemon, const char *bytes, size_t len, char *ret_text, size_t room) {
+    int status = 0;
+    http_raw_read(http_raw_send(daemon, bytes, len, false), ret_text, room);
+    return sscanf(ret_text, "HTTP/1.%*d %d", &status) == 1 ? status : 0;
+}
+
+double http_metric(const test_daemon *daemon, const char *name) {
+    http_reply reply = http_get(daemon, "/metrics");
+    char line[128];
+    snprintf(line, sizeof line, "\nespalier_%s ", name);
+    const char *at = strstr(reply.body, line);
+    ck_assert_msg(at != NULL, "no metric %s", name);
+    double value = strtod(at + strlen(line), NULL);
+    http_done(&reply);
+    return value;
+}
+
+void http_await_metric(const test_daemon *daemon, const char *name, double value) {
+    for (int turn = 0; turn < 1000 && http_metric(daemon, name) != value; turn++) usleep(5000);
+    ck_assert_double_eq(http_metric(daemon, name), value);
 }

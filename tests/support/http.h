@@ -44,8 +44,14 @@ const char *reply_text(const http_reply *reply, const char *pointer);
 double reply_number(const http_reply *reply, const char *pointer);
 size_t reply_count(const http_reply *reply, const char *pointer); /* of an array */
 
-/* Bytes as they stand on a fresh connection, and everything that comes back until the other side closes or 5 s pass. */
-size_t http_raw(const test_daemon *daemon, const char *bytes, size_t len, char *ret_text, size_t room);
+/* The value of the metric espalier_`name`, labels with it ("workers{state=\"busy\"}"). */
+double http_metric(const test_daemon *daemon, const char *name);
+/* Until it has this value, for 5 s. */
+void http_await_metric(const test_daemon *daemon, const char *name, double value);
+
+/* Bytes as they stand on a fresh connection, and everything that comes back until the other side closes or 5 s pass; the status of the
+ * first reply, 0 for none. */
+int http_raw(const test_daemon *daemon, const char *bytes, size_t len, char *ret_text, size_t room);
 
 /* Its two halves, for many at a time. `half`: our side says that it has no more to send, so that a request cut short is
  * not waited for. The read closes the connection. */
