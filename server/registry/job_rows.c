@@ -107,9 +107,13 @@ esp_code esp_job_insert(esp_db *db, esp_job_row *row, esp_error *reterr) {
     row->created_ms = esp_clock_wall_ms();
     row->state = ESP_JOB_QUEUED;
     row->attempt = row->crashes = row->started_ms = row->ended_ms = 0;
+    free(row->progress);
+    row->progress = strdup("{\"fraction\":0,\"stage\":\"queued\",\"metrics\":{}}");
+    if (!row->progress) return esp_fail(reterr, ESP_NOMEM, "no memory for a job");
     esp_code code = esp_db_run(
-        db, reterr, "INSERT INTO job (id, kind, state, priority, run_limit_s, spec, token, created_ms) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?)",
-        "ttirtei", row->id, row->kind, row->priority, row->run_limit_s, row->spec, row->token, row->created_ms);
+        db, reterr,
+        "INSERT INTO job (id, kind, state, priority, run_limit_s, spec, progress, token, created_ms) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
+        "ttirttei", row->id, row->kind, row->priority, row->run_limit_s, row->spec, row->progress, row->token, row->created_ms);
     return code ? code : state_event(db, row->id, ESP_JOB_QUEUED, 0, NULL, reterr);
 }
 

@@ -156,6 +156,10 @@ START_TEST(cancel__stops_a_running_and_a_queued_job) {
     ck_assert_str_eq(reply_text(&job, "/state"), "running");
     http_done(&job);
     rail_submit(&d, TRAIN("never", "1"), queued);
+    job = http_get(&d, "/v1/jobs?state=queued&limit=1");
+    ck_assert_str_eq(reply_text(&job, "/items/0/progress/stage"), "queued");
+    ck_assert_double_eq(reply_number(&job, "/items/0/progress/fraction"), 0);
+    http_done(&job);
     cancel(queued, 200); /* there is one batch worker, and it is taken */
     cancel(running, 202);
     job = rail_wait_end(&d, running, 10);

@@ -139,6 +139,7 @@ START_TEST(deletion__of_a_dataset_waits_for_models_and_jobs) {
     MUST(write_step(&s, drop_dataset));
     ck_assert_int_eq(write_step(&s, drop_dataset), ESP_NOT_FOUND);
     ck_assert_int_eq(number("SELECT count(*) FROM tombstone"), 2);
+    free(s.job.progress);
 }
 END_TEST
 
