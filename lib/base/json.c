@@ -148,14 +148,13 @@ esp_reader esp_read_element(const esp_reader *array, size_t index) {
 /* jansson walks an object by keys in stored order; the i-th is found by walking, which is quadratic but objects read
  * this way are small: their members are bounded by the fields they may have, the first unknown one ends the walk. */
 bool esp_read_entry(const esp_reader *object, size_t index, const char **ret_key, esp_reader *ret_value) {
-    json_t *map = json_incref((json_t *)(uintptr_t)object->value);
+    json_t *map = (json_t *)(uintptr_t)object->value; /* jansson's walk changes nothing, and says so nowhere */
     void *at = json_object_iter(map);
     for (size_t i = 0; at && i < index; i++) at = json_object_iter_next(map, at);
     if (at) {
         *ret_key = json_object_iter_key(at);
         *ret_value = (esp_reader){json_object_iter_value(at), object, *ret_key, 0};
     }
-    json_decref(map);
     return at != NULL;
 }
 
