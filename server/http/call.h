@@ -173,7 +173,8 @@ void esp_conn_notify(void *user, struct MHD_Connection *connection, void **conte
 void esp_conn_set(struct MHD_Connection *connection, esp_conn_phase phase);
 void esp_conn_progress(struct MHD_Connection *connection, size_t bytes); /* of a body */
 bool esp_conn_admit(struct MHD_Connection *connection); /* one request more; false: its address has had too many */
-bool esp_conn_in_body(struct MHD_Connection *connection); /* its request has a call and is not all there */
+void esp_conn_set_call(struct MHD_Connection *connection, esp_call *call); /* of the request under way; NULL: none any more */
+esp_call *esp_conn_call(struct MHD_Connection *connection); /* on its event thread */
 void esp_conn_address(struct MHD_Connection *connection, char ret_text[48]);
 esp_target *esp_conn_target(struct MHD_Connection *connection); /* of its request under way; NULL: no memory for it */
 void esp_conns_reap(void *user); /* the http */

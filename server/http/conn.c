@@ -33,6 +33,7 @@ struct esp_conn {
     uint64_t bytes; /* of a body: come since then; of a reply: what the client had taken by then */
     bool behind; /* of a reply: since then there was always some that the client had not taken */
     esp_target target;
+    esp_call *call; /* the event thread's */
     esp_address *address; /* NULL: it has too many */
     int64_t gone_ns; /* the client has ended its side; 0 = not yet */
     bool cut; /* shut down here */
@@ -128,13 +129,14 @@ void esp_conn_progress(struct MHD_Connection *connection, size_t bytes) {
     pthread_mutex_unlock(&conn->http->conns_lock);
 }
 
-bool esp_conn_in_body(struct MHD_Connection *connection) {
+void esp_conn_set_call(struct MHD_Connection *connection, esp_call *call) {
     esp_conn *conn = conn_of(connection);
-    if (!conn) return false;
-    pthread_mutex_lock(&conn->http->conns_lock);
-    bool in_body = conn->phase == ESP_CONN_BODY;
-    pthread_mutex_unlock(&conn->http->conns_lock);
-    return in_body;
+    if (conn) conn->call = call;
+}
+
+esp_call *esp_conn_call(struct MHD_Connection *connection) {
+    const esp_conn *conn = conn_of(connection);
+    return conn ? conn->call : NULL;
 }
 
 bool esp_conn_admit(struct MHD_Connection *connection) {

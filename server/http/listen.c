@@ -114,6 +114,7 @@ static enum MHD_Result on_headers(esp_http *http, struct MHD_Connection *connect
     if (!call) return MHD_NO;
     esp_ontime_pace(ESP_URGENCY_HTTP, call->arrived_ns);
     *context = call;
+    esp_conn_set_call(connection, call);
     esp_conn_set(connection, ESP_CONN_BODY);
     snprintf(call->method, sizeof call->method, "%s", method);
     esp_call_match(call, method);
@@ -248,6 +249,7 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **c
     (void)user;
     esp_call *call = *context;
     *context = NULL;
+    esp_conn_set_call(connection, NULL);
     esp_conn_set(connection, ESP_CONN_HEADERS);
     if (!call) return;
     if (call->response) MHD_destroy_response(call->response);

@@ -69,10 +69,14 @@ static void send_and_end(int fd, const esp_buf *reply) {
     for (size_t read = 0; n > 0 && read < UNREAD_MAX; read += (size_t)n) n = recv(fd, unread, sizeof unread, MSG_DONTWAIT);
 }
 
-/* A request that was refused in its body has a call, which notes its end (on_completed). */
-static void note(struct MHD_Connection *connection, const char *request_id, int status, size_t sent) {
+/* A request that was refused in its body has a call, and is noted when that ends (on_completed). */
+static void note(struct MHD_Connection *connection, esp_call *call, const char *request_id, int status, size_t sent) {
     esp_access access = {.request_id = request_id, .method = "", .path = "", .token = "", .status = status, .bytes_out = sent};
-    if (esp_conn_in_body(connection)) return;
+    if (call) {
+        call->status = status;
+        call->sent = sent;
+        return;
+    }
     esp_metric_http(-1, status, 0);
     esp_conn_address(connection, access.address);
     esp_access_log(&access);
@@ -80,16 +84,20 @@ static void note(struct MHD_Connection *connection, const char *request_id, int 
 
 /* The library's own refusals only: what this program queues goes through esp_queue. */
 enum MHD_Result MHD_queue_response(struct MHD_Connection *connection, unsigned status, struct MHD_Response *page) {
-    char request_id[ESP_ID_MAX];
+    char request_id[ESP_REQUEST_ID_MAX + 1];
+    esp_call *call = esp_conn_call(connection);
     esp_error error = {0};
     esp_buf reply = {0};
     size_t body = 0;
     (void)page;
     explain(status, &error);
-    esp_id_make("req", request_id);
+    if (call)
+        strcpy(request_id, call->request_id);
+    else
+        esp_id_make("req", request_id);
     format_reply(request_id, &error, &reply, &body);
     if (!reply.failed) send_and_end(esp_connection_fd(connection), &reply);
-    note(connection, request_id, esp_code_http(error.code), body);
+    note(connection, call, request_id, esp_code_http(error.code), body);
     esp_buf_done(&reply);
     return MHD_NO;
 }
