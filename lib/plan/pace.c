@@ -15,6 +15,7 @@
 #define FAR             1.5 /* times that step: a bound that is further off ends the search for more */
 #define PATIENCE        0.1 /* seconds, doubled again and again: by then the way to the bound must have */
 #define SHRUNK          0.75 /* shrunk below this share of what it was */
+#define INSTANT         0.01 /* seconds: what a search takes at least, for growth to be told from noise */
 
 typedef struct finder {
     esp_root *root;
@@ -215,6 +216,15 @@ static bool finder_take(finder *f) {
     return f->slope && f->at && f->weight;
 }
 
+/* Whether the next step is worth a search: each takes longer than the one before by a factor that hardly changes. *last, seconds, of this one's
+ * search and before of the one's before. */
+static bool affordable(const finder *f, int64_t began, double *last) {
+    int64_t now = esp_clock_now_ns();
+    double before = *last;
+    *last = fmax(INSTANT, (double)(now - began) / (double)ESP_NS_PER_S);
+    return *last * fmax(1.0, *last / before) * (double)ESP_NS_PER_S <= (double)(f->end - now);
+}
+
 static void find_largest(finder *f) {
     for (int t = 1; t < f->root->problem->horizon; t++)
         if (take_slope(f, t)) f->largest = fmax(f->largest, best_step(f, t));
@@ -226,9 +236,12 @@ esp_code esp_pace_find(esp_root *root, double seconds, esp_error *reterr) {
     esp_code code = finder_take(&f) ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "cuts");
     if (code == ESP_OK) find_largest(&f);
     bool go = f.largest > 0.0;
+    double last = INSTANT;
     for (int t = 1; code == ESP_OK && go && t < p->horizon && p->cuts->n < ESP_MAX_CUTS; t++) {
         if (root->nothing_below || esp_track_stop(root->track) || esp_clock_now_ns() >= f.end) break;
+        int64_t began = esp_clock_now_ns();
         code = cut_step(&f, t, &go, reterr);
+        go = go && affordable(&f, began, &last);
     }
     free(f.slope);
     free(f.at);

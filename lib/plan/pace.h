@@ -20,7 +20,7 @@
 
 /* Adds cuts to the problem, in order of steps, for at most that long; the root, which has a plan and is tightened, gets
  * its relaxation anew. They hold for plans below the root's cutoff, as its ranges do. Ends early when a step's bound
- * does not come near what plans do. Errors: NOMEM. */
+ * does not come near what plans do, and when the next step's search would take longer than is left. Errors: NOMEM. */
 ESP_MUST_CHECK esp_code esp_pace_find(esp_root *root, double seconds, esp_error *reterr);
 
 #endif
