@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The simplex method on its dense tableau against Clp: random programs in the shape of a planning problem's (equality
  * rows in time order, each with columns of its own; inequalities; every column limited), solved again and again under
- * other limits, costs and entries, from bases that are set, kept and come back to. */
+ * other limits, costs and entries, from bases that are set, kept and come back to. The tableau against one that is pivoted at once. */
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -9,6 +9,7 @@
 
 #include "base/rng.h"
 #include "plan/simplex.h"
+#include "plan/tableau.h"
 #include "support/clp.h"
 #include "support/models.h"
 
@@ -214,6 +215,83 @@ START_TEST(simplex__keeps_a_point_that_is_nearly_feasible) {
 }
 END_TEST
 
+/* A pivot at once on every row: what the tableau puts off. Columns ld: the constants. */
+static void naive_pivot(double *t, int m, int ld, int row, int col) {
+    int width = ld + 1;
+    double *p = t + row * width, inverse = 1 / p[col];
+    for (int c = 0; c < width; c++) p[c] *= -inverse;
+    p[col] = inverse;
+    for (int i = 0; i < m; i++) {
+        double *other = t + i * width, f = other[col];
+        if (i == row) continue;
+        other[col] = 0;
+        for (int c = 0; c < width; c++) other[c] += f * p[c];
+    }
+}
+
+static double largest_difference(esp_tableau *t, const double *twin) {
+    double most = 0;
+    for (int i = 0; i < t->m; i++) {
+        for (int c = 0; c < t->width; c++) most = fmax(most, fabs(esp_tableau_row(t, i)[c] - twin[i * (t->ld + 1) + c]));
+        most = fmax(most, fabs(t->constant[i] - twin[i * (t->ld + 1) + t->ld]));
+    }
+    return most;
+}
+
+/* The largest entry of a column that is drawn, so that no pivot is small. */
+static bool draw_pivot(const esp_tableau *t, esp_rng *rng, double *column, int *ret_row, int *ret_col) {
+    *ret_col = (int)esp_rng_below(rng, (uint64_t)t->width);
+    *ret_row = 0;
+    esp_tableau_column(t, *ret_col, column);
+    for (int i = 1; i < t->m; i++)
+        if (fabs(column[i]) > fabs(column[*ret_row])) *ret_row = i;
+    return fabs(column[*ret_row]) > 0.1;
+}
+
+START_TEST(tableau__is_that_of_a_pivot_at_once) {
+    seed_range range = seeds(60);
+    int64_t pivots = 0;
+    for (uint64_t seed = range.first; seed <= range.last; seed++) {
+        esp_rng rng;
+        esp_rng_init(&rng, seed, 7);
+        program p = make_program(&rng);
+        esp_tableau *t = NULL;
+        ck_assert_int_eq(esp_tableau_create(&p.lp, 0, &t, NULL), ESP_OK);
+        esp_tableau_make(t, true);
+        esp_tableau_weigh(t);
+        double *twin = calloc((size_t)t->m * (size_t)(t->ld + 1), sizeof *twin), *column = calloc((size_t)t->m, sizeof *column);
+        double *d = aligned_alloc(64, (size_t)t->ld * sizeof *d), most = 0;
+        for (int c = 0; c < t->ld; c++) d[c] = esp_rng_normal(&rng);
+        for (int i = 0; i < t->m; i++) {
+            memcpy(twin + i * (t->ld + 1), esp_tableau_row(t, i), (size_t)t->ld * sizeof *twin);
+            twin[i * (t->ld + 1) + t->ld] = t->constant[i];
+        }
+        for (int k = 0; k < 30; k++) {
+            int row, col;
+            if (!draw_pivot(t, &rng, column, &row, &col)) continue;
+            for (int i = 0; i < t->m; i++) ck_assert_double_eq_tol(column[i], twin[i * (t->ld + 1) + col], 1e-7 * (1 + most));
+            naive_pivot(twin, t->m, t->ld, row, col);
+            esp_tableau_renew_row(t, row);
+            esp_tableau_pivot(t, row, col, column, d, true);
+            pivots++;
+            for (int i = 0; i < t->m * (t->ld + 1); i++) most = fmax(most, fabs(twin[i]));
+            for (int c = 0; c < t->width; c++) ck_assert_double_eq_tol(esp_tableau_row(t, row)[c], twin[row * (t->ld + 1) + c], 1e-7 * (1 + most));
+            if (esp_rng_below(&rng, 12) > 0) continue;
+            esp_tableau_settle(t);
+            ck_assert_double_le(largest_difference(t, twin), 1e-7 * (1 + most));
+        }
+        esp_tableau_settle(t);
+        ck_assert_double_le(largest_difference(t, twin), 1e-7 * (1 + most));
+        free(twin);
+        free(column);
+        free(d);
+        esp_tableau_free(t);
+        drop_program(&p);
+    }
+    ck_assert_int_gt(pivots, 20 * (int64_t)(range.last - range.first + 1));
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("prop_simplex");
     TCase *tc = tcase_create("clp");
@@ -222,6 +300,7 @@ int main(void) {
     tcase_add_test(tc, simplex__stops_past_its_limit);
     tcase_add_test(tc, simplex__keeps_a_point_that_is_nearly_feasible);
     tcase_add_test(tc, simplex__takes_a_row_just_to_its_limit);
+    tcase_add_test(tc, tableau__is_that_of_a_pivot_at_once);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
