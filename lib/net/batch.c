@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/split.h"
+
 #if defined(__AVX512F__)
 #define WIDE 2 /* vectors of a row held at once: 8 rows x 2 of the 32 registers */
 #define ROWS 8
@@ -14,6 +16,7 @@
 #define ROWS 4
 #endif
 #define VECTOR 16
+#define DENSE  512 /* weights from which rows and a run are worth tiles */
 
 typedef float vector __attribute__((vector_size(VECTOR * sizeof(float)), may_alias));
 typedef int bits __attribute__((vector_size(VECTOR * sizeof(int))));
@@ -26,7 +29,7 @@ typedef struct place {
 
 typedef enum finish { PLAIN, RELU, MASK } finish; /* MASK: zero where the ReLU was off */
 
-/* n_rows rows of a pass: constant + sum of weight * row over the rows of its runs. */
+/* n_rows rows of a pass: constant + sum of weight * row over the rows of its runs; or of its one run, and by tiles. */
 typedef struct block {
     int n_rows, n_runs;
     finish finish;
@@ -34,6 +37,7 @@ typedef struct block {
     const float *constant; /* n_rows */
     const place *runs; /* n_runs */
     const float *weights; /* rows of all runs x n_rows */
+    esp_split split; /* by tiles where it has rows */
 } block;
 
 /* The rows of a pass in the order in which they are computed; weight(row, source) with the sources numbered likewise. */
@@ -41,6 +45,7 @@ typedef struct pass pass;
 struct pass {
     const esp_program *program;
     int n_rows, n_sources;
+    int relus, end; /* sources that are ReLUs, up to the last */
     const int *twin; /* forward, n_y: an earlier output with the same row of B, or -1 */
     double (*weight)(const pass *self, int row, int source);
     double (*constant)(const pass *self, int row);
@@ -51,14 +56,16 @@ struct pass {
 };
 
 typedef struct blocks {
-    int n;
     block *blocks;
     place *runs;
     float *numbers;
+    uint32_t *words;
+    size_t n, n_runs, n_numbers, n_words;
 } blocks;
 
 struct esp_batch {
     size_t n_x, n_r, n_y;
+    bool split;
     blocks forward, backward;
 };
 
@@ -116,12 +123,14 @@ static finish forward_finish(const pass *s, int row) {
 }
 
 /* An output never follows one that has a twin itself, so an output's twin is complete when a block of followers comes:
- * outputs with and without twins stand in different blocks, and a twin is earlier. */
-static void find_twins(const esp_program *p, int *twin) {
+ * outputs with and without twins stand in different blocks, and a twin is earlier. Where tiles sum 16 rows for the price of
+ * one, enough to be worth it, none is looked for. */
+static void find_twins(const esp_program *p, bool split, int *twin) {
     size_t row = (size_t)p->n_r * sizeof *p->b;
+    bool tiled = split && p->n_y >= ESP_SPLIT_ROWS && ESP_SPLIT_ROWS * p->n_r >= DENSE;
     for (int k = 0; k < p->n_y; k++) {
         twin[k] = -1;
-        for (int j = 0; j < k && twin[k] < 0 && p->n_r > 0; j++)
+        for (int j = 0; j < k && twin[k] < 0 && p->n_r > 0 && !tiled; j++)
             if (twin[j] < 0 && memcmp(p->b + (size_t)k * (size_t)p->n_r, p->b + (size_t)j * (size_t)p->n_r, row) == 0) twin[k] = j;
     }
 }
@@ -168,14 +177,12 @@ static finish backward_finish(const pass *s, int row) {
 
 /* ---- cutting a pass into blocks ----------------------------------------------------------------------------------- */
 
-/* Rows of the block that begins at `first`: 8, 4, 2 or 1 of them, what the kernels take. */
-static int rows_of_block(const pass *s, int first) {
-    int n = 1;
-    while (n < ROWS && first + n < s->n_rows && s->together(s, first, first + n)) n++;
-    int rows = ROWS;
-    while (rows > n) rows /= 2;
-    return rows;
-}
+/* The blocks of a pass in the making; without memory (blocks NULL) they are only counted. */
+typedef struct writer {
+    const pass *pass;
+    blocks *to;
+    bool *tiled; /* n_sources: summed by tiles for the rows at hand; NULL without tile units */
+} writer;
 
 static bool used(const pass *s, int first, int rows, int source) {
     for (int i = 0; i < rows; i++)
@@ -187,75 +194,201 @@ static bool follows(const place *run, const place *next) {
     return run->array == next->array && run->at + (size_t)run->n * ESP_LANES == next->at;
 }
 
-/* Writes a block of `rows` rows, or with `to` NULL only counts its runs and numbers. */
-static void write_block(const pass *s, int first, int rows, block *to, place *runs, float *numbers, size_t *n_runs, size_t *n_numbers) {
+/* How many rows from `first` on, at most `most`, may stand in one block. */
+static int together(const pass *s, int first, int most) {
+    int n = 1;
+    while (n < most && first + n < s->n_rows && s->together(s, first, first + n)) n++;
+    return n;
+}
+
+/* Whether a quarter of the rows or more have a weight there. */
+static bool dense(const pass *s, int first, int rows, int source) {
+    int n = 0;
+    for (int i = 0; i < rows; i++) n += (float)s->weight(s, first + i, source) != 0;
+    return 4 * n >= rows;
+}
+
+static bool is_relu(const pass *s, int source) {
+    return source >= s->relus && source < s->end;
+}
+
+/* The run of sources from `first` on that all are tiled, and all of them ReLUs or none. */
+static place tiled_run(const writer *w, int first) {
+    const pass *s = w->pass;
+    place run = s->source(s, first);
+    for (int j = first + 1; j < s->n_sources && w->tiled[j] && is_relu(s, j) == is_relu(s, first); j++, run.n++) {
+        place next = s->source(s, j);
+        if (!follows(&run, &next)) break;
+    }
+    return run;
+}
+
+/* Rows that begin at `first` and have runs for tiles, which are marked; or 0. */
+static int mark_tiled(writer *w, int first) {
+    const pass *s = w->pass;
+    if (!w->tiled) return 0;
+    int rows = together(s, first, ESP_SPLIT_MOST) / ESP_SPLIT_ROWS * ESP_SPLIT_ROWS;
+    bool any = false;
+    for (int j = 0; j < s->n_sources; j++) w->tiled[j] = rows > 0 && dense(s, first, rows, j);
+    for (int j = 0, n; rows > 0 && j < s->n_sources; j += n) {
+        n = w->tiled[j] ? tiled_run(w, j).n : 1;
+        bool worth = w->tiled[j] && n * rows >= DENSE;
+        for (int k = 0; k < n; k++) w->tiled[j + k] = worth;
+        any |= worth;
+    }
+    return any ? rows : 0;
+}
+
+/* The next block: of vectors, over the sources that are not tiled. */
+static void write_block(writer *w, int first, int rows, finish how) {
+    const pass *s = w->pass;
+    blocks *to = w->to;
+    bool real = to->blocks;
     place last = {.array = -1};
-    size_t run = *n_runs, number = *n_numbers;
+    size_t run = to->n_runs, number = to->n_numbers;
     for (int i = 0; i < rows; i++, number++)
-        if (to) numbers[number] = (float)s->constant(s, first + i);
+        if (real) to->numbers[number] = (float)s->constant(s, first + i);
     for (int j = 0; j < s->n_sources; j++) {
-        if (!used(s, first, rows, j)) continue;
+        if ((w->tiled && w->tiled[j]) || !used(s, first, rows, j)) continue;
         place from = s->source(s, j);
-        if (run > *n_runs && follows(&last, &from)) {
+        if (run > to->n_runs && follows(&last, &from)) {
             last.n++;
         } else {
             last = from;
             run++;
         }
-        if (to) runs[run - 1] = last;
+        if (real) to->runs[run - 1] = last;
         for (int i = 0; i < rows; i++, number++)
-            if (to) numbers[number] = (float)s->weight(s, first + i, j);
+            if (real) to->numbers[number] = (float)s->weight(s, first + i, j);
     }
-    if (to)
-        *to = (block){.n_rows = rows,
-                      .n_runs = (int)(run - *n_runs),
-                      .finish = s->finish(s, first),
-                      .to = s->row(s, first),
-                      .constant = numbers + *n_numbers,
-                      .runs = runs + *n_runs,
-                      .weights = numbers + *n_numbers + rows};
-    *n_runs = run;
-    *n_numbers = number;
+    if (real)
+        to->blocks[to->n] = (block){.n_rows = rows,
+                                    .n_runs = (int)(run - to->n_runs),
+                                    .finish = how,
+                                    .to = s->row(s, first),
+                                    .constant = to->numbers + to->n_numbers,
+                                    .runs = to->runs + to->n_runs,
+                                    .weights = to->numbers + to->n_numbers + rows};
+    to->n++;
+    to->n_runs = run;
+    to->n_numbers = number;
 }
 
-/* All blocks of the pass; with `to` NULL only counts. */
-static void write_blocks(const pass *s, blocks *to, size_t *ret_blocks, size_t *ret_runs, size_t *ret_numbers) {
-    *ret_blocks = *ret_runs = *ret_numbers = 0;
-    for (int first = 0, rows; first < s->n_rows; first += rows, ++*ret_blocks) {
-        rows = rows_of_block(s, first);
-        write_block(s, first, rows, to ? &to->blocks[*ret_blocks] : NULL, to ? to->runs : NULL, to ? to->numbers : NULL, ret_runs, ret_numbers);
+/* The next block: of tiles, over one run that begins with a source, on top of the constants or of what stands there. */
+static void write_tiles(writer *w, int first, int rows, int source, bool on_top, finish how) {
+    const pass *s = w->pass;
+    blocks *to = w->to;
+    place run = tiled_run(w, source);
+    to->n_numbers = (to->n_numbers + 15) / 16 * 16; /* lines of the cache */
+    if (to->blocks) {
+        float *numbers = to->numbers + to->n_numbers, *weights = numbers + rows * ESP_SPLIT_ROWS;
+        for (int i = 0; i < rows * ESP_SPLIT_ROWS; i++) numbers[i] = (float)s->constant(s, first + i / ESP_SPLIT_ROWS);
+        for (int j = 0; j < run.n; j++)
+            for (int i = 0; i < rows; i++) weights[j * rows + i] = (float)s->weight(s, first + i, source + j);
+        esp_split_pack(weights, rows, run.n, to->words + to->n_words);
+        to->runs[to->n_runs] = run;
+        to->blocks[to->n] = (block){.n_runs = 1, .finish = how, .to = s->row(s, first), .runs = to->runs + to->n_runs};
+        to->blocks[to->n].split = (esp_split){rows, run.n, is_relu(s, source), how == RELU, to->words + to->n_words, on_top ? NULL : numbers};
+    }
+    to->n++;
+    to->n_runs++;
+    to->n_numbers += (size_t)rows * (size_t)(run.n + ESP_SPLIT_ROWS);
+    to->n_words += esp_split_size(rows, run.n);
+}
+
+/* Rows with tiled runs: first, where there is any, what is not tiled, with the constants; then run after run on top. */
+static void write_tiled_rows(writer *w, int first, int rows) {
+    const pass *s = w->pass;
+    int last = s->n_sources - 1;
+    bool on_top = false;
+    while (!w->tiled[last]) last--;
+    for (int j = 0; j < s->n_sources; j++) on_top |= !w->tiled[j] && used(s, first, rows, j);
+    for (int i = 0; on_top && i < rows; i += ROWS) write_block(w, first + i, ROWS, PLAIN);
+    for (int j = 0; j < s->n_sources; j++) {
+        if (!w->tiled[j]) continue;
+        int n = tiled_run(w, j).n;
+        write_tiles(w, first, rows, j, on_top, j + n > last ? s->finish(s, first) : PLAIN);
+        j += n - 1;
+        on_top = true;
     }
 }
 
-static bool cut(const pass *s, blocks *ret) {
-    size_t n_blocks, n_runs, n_numbers;
-    write_blocks(s, NULL, &n_blocks, &n_runs, &n_numbers);
-    *ret = (blocks){.n = (int)n_blocks, .blocks = calloc(n_blocks + 1, sizeof(block)), .runs = calloc(n_runs + 1, sizeof(place))};
-    ret->numbers = calloc(n_numbers + 1, sizeof(float));
-    if (!ret->blocks || !ret->runs || !ret->numbers) return false;
-    write_blocks(s, ret, &n_blocks, &n_runs, &n_numbers);
+/* All blocks of the pass. */
+static void write_blocks(writer *w) {
+    const pass *s = w->pass;
+    w->to->n = w->to->n_runs = w->to->n_numbers = w->to->n_words = 0;
+    for (int first = 0, rows; first < s->n_rows; first += rows) {
+        rows = mark_tiled(w, first);
+        if (rows > 0) {
+            write_tiled_rows(w, first, rows);
+            continue;
+        }
+        int n = together(s, first, ROWS);
+        for (rows = ROWS; rows > n;) rows /= 2; /* what the kernels take */
+        write_block(w, first, rows, s->finish(s, first));
+    }
+}
+
+static bool reads(const block *b, const block *of) {
+    size_t begin = of->to.at, end = begin + (size_t)of->split.n_rows * ESP_LANES;
+    for (int k = 0; k < b->n_runs; k++) {
+        const place *run = &b->runs[k];
+        if (run->array == of->to.array && run->at < end && begin < run->at + (size_t)run->n * ESP_LANES) return true;
+    }
+    return false;
+}
+
+static bool only_tiles_read(const blocks *all, const block *of) {
+    for (size_t k = 0; k < all->n; k++)
+        if (all->blocks[k].split.n_rows == 0 && reads(&all->blocks[k], of)) return false;
     return true;
+}
+
+/* Tiles clip what they read of ReLUs: where nothing else reads them, that is all the ReLU there is. */
+static void leave_relus(const blocks *all) {
+    for (size_t k = 0; k < all->n; k++) {
+        block *b = &all->blocks[k];
+        if (b->split.n_rows > 0 && b->finish == RELU) b->split.relu = !only_tiles_read(all, b);
+    }
+}
+
+static bool cut(const pass *s, bool split, blocks *ret) {
+    writer w = {.pass = s, .to = ret, .tiled = split ? calloc((size_t)s->n_sources + 1, sizeof(bool)) : NULL};
+    if (split && !w.tiled) return false;
+    write_blocks(&w);
+    ret->blocks = calloc(ret->n + 1, sizeof(block));
+    ret->runs = calloc(ret->n_runs + 1, sizeof(place));
+    ret->numbers = aligned_alloc(64, (ret->n_numbers + 16) / 16 * 64);
+    ret->words = aligned_alloc(64, (ret->n_words + 16) / 16 * 64);
+    bool ok = ret->blocks && ret->runs && ret->numbers && ret->words;
+    if (ok) {
+        write_blocks(&w);
+        leave_relus(ret);
+    }
+    free(w.tiled);
+    return ok;
 }
 
 static void blocks_done(blocks *b) {
     free(b->blocks);
     free(b->runs);
     free(b->numbers);
+    free(b->words);
 }
 
-esp_code esp_batch_create(const esp_program *program, esp_batch **ret_batch, esp_error *reterr) {
+esp_code esp_batch_create(const esp_program *program, bool split, esp_batch **ret_batch, esp_error *reterr) {
     int n_x = program->n_x, n_r = program->n_r, n_y = program->n_y;
     esp_batch *batch = calloc(1, sizeof *batch);
     int *twin = calloc((size_t)n_y + 1, sizeof *twin);
     bool ok = batch && twin;
     if (ok) {
-        find_twins(program, twin);
-        pass forward = {program,        n_r + n_y,   n_x + n_r + n_y,  twin,          forward_weight, forward_constant,
-                        forward_source, forward_row, forward_together, forward_finish};
-        pass backward = {program,         n_r + n_x,    n_y + n_r,         NULL,           backward_weight, backward_constant,
-                         backward_source, backward_row, backward_together, backward_finish};
-        *batch = (esp_batch){.n_x = (size_t)n_x, .n_r = (size_t)n_r, .n_y = (size_t)n_y};
-        ok = cut(&forward, &batch->forward) && cut(&backward, &batch->backward);
+        find_twins(program, split, twin);
+        pass forward = {program,        n_r + n_y,        n_x + n_r + n_y, n_x,         n_x + n_r,        twin,
+                        forward_weight, forward_constant, forward_source,  forward_row, forward_together, forward_finish};
+        pass backward = {program,      n_r + n_x,         n_y + n_r,      0, 0, NULL, backward_weight, backward_constant, backward_source,
+                         backward_row, backward_together, backward_finish};
+        *batch = (esp_batch){.n_x = (size_t)n_x, .n_r = (size_t)n_r, .n_y = (size_t)n_y, .split = split};
+        ok = cut(&forward, split, &batch->forward) && cut(&backward, split, &batch->backward);
     }
     free(twin);
     if (ok) {
@@ -305,9 +438,23 @@ static inline __attribute__((always_inline)) void sum_rows(const block *b, float
     finish_rows(b, arrays[b->to.array] + b->to.at + lane, b->finish == MASK ? relus - b->to.at + lane : NULL, &sum[0][0], rows);
 }
 
+static void sum_tiles(const block *b, float *const *arrays, const float *relus) {
+    float *to = arrays[b->to.array] + b->to.at;
+    esp_split_sum(&b->split, arrays[b->runs->array] + b->runs->at, to);
+    for (int i = 0; b->finish == MASK && i < b->split.n_rows; i++)
+        for (int lane = 0; lane < ESP_LANES; lane += WIDE * VECTOR) {
+            vector *row = (vector *)(to + i * ESP_LANES + lane);
+            finish_rows(b, (float *)row, relus - b->to.at - i * ESP_LANES + lane, row, 1);
+        }
+}
+
 static void run(const blocks *list, float *const *arrays, const float *relus) {
-    for (int k = 0; k < list->n; k++) {
+    for (size_t k = 0; k < list->n; k++) {
         const block *b = &list->blocks[k];
+        if (b->split.n_rows > 0) {
+            sum_tiles(b, arrays, relus);
+            continue;
+        }
         for (int lane = 0; lane < ESP_LANES; lane += WIDE * VECTOR) switch (b->n_rows) {
 #if ROWS == 8
             case 8: sum_rows(b, arrays, relus, lane, 8); break;
@@ -321,11 +468,17 @@ static void run(const blocks *list, float *const *arrays, const float *relus) {
 
 void esp_batch_forward(const esp_batch *batch, float *values, float *y) {
     float *arrays[2] = {values, y};
+    if (batch->split) esp_split_ready();
     run(&batch->forward, arrays, NULL);
 }
 
 void esp_batch_backward(const esp_batch *batch, const float *values, float *g, float *ret_dx) {
     float *arrays[2] = {g, ret_dx};
+    if (batch->split) esp_split_ready();
     const float *last = values + (batch->n_x + batch->n_r) * ESP_LANES - ESP_LANES; /* r of the first row of dp, at n_y of g */
     run(&batch->backward, arrays, last + batch->n_y * ESP_LANES);
+}
+
+void esp_batch_rest(const esp_batch *batch) {
+    if (batch->split) esp_split_rest();
 }

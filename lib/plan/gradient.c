@@ -345,6 +345,7 @@ esp_code esp_gradient_run(const esp_sampler *sampler, esp_track *track, const es
     esp_arena *arena = esp_arena_create(0);
     bool ok = arena && take(&d, ((size_t)options->starts + LANES - 1) / LANES * LANES, arena);
     for (int repeat = 0; ok && repeat < options->repeats && !over(&s); repeat++) run(&d, &s, repeat);
+    esp_batch_rest(sampler->batch);
     esp_arena_free(arena);
     return ok ? ESP_OK : esp_fail(reterr, ESP_NOMEM, "a gradient search");
 }

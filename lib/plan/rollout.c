@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/split.h"
+
 #define LANES        ESP_LANES
 #define FOR_LANES(j) for (int j = 0; j < LANES; j++)
 
@@ -227,7 +229,7 @@ esp_code esp_sampler_create(const esp_program *step, esp_sampler **ret_sampler, 
     esp_sampler *sampler = calloc(1, sizeof *sampler);
     if (!sampler) return esp_fail(reterr, ESP_NOMEM, "a sampler");
     sampler->step = step;
-    esp_code code = esp_batch_create(step, &sampler->batch, reterr);
+    esp_code code = esp_batch_create(step, esp_split_granted(), &sampler->batch, reterr);
     if (code == ESP_OK)
         *ret_sampler = sampler;
     else
@@ -302,4 +304,5 @@ void esp_sampler_rollout(esp_sampler *s, const esp_problem *p, int n) {
         if (p->task->rate && p->task->values) add_rate(s, p, first);
         FOR_LANES(j) if (!isfinite(cost[j]) || isnan(violation[j])) cost[j] = violation[j] = INFINITY;
     }
+    esp_batch_rest(s->batch);
 }

@@ -12,7 +12,7 @@
 #include "plan/sample.h"
 
 /* Limits are drawn in by this share of their scale, so that a sample that holds them in float holds them in double. */
-#define ESP_ROLLOUT_MARGIN 1e-5
+#define ESP_ROLLOUT_MARGIN 5e-5
 
 /* ESP_LANES plans of a problem. Row t of y(t+1) or u(t) is `lead` rows after the first. */
 typedef struct esp_tile {

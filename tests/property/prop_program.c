@@ -173,7 +173,7 @@ START_TEST(program__batch_is_forward_and_backward_in_float) {
         esp_model *model = random_model(&rng);
         esp_program *program = lower(model);
         esp_batch *batch = NULL;
-        ck_assert(esp_batch_create(program, &batch, NULL) == ESP_OK);
+        ck_assert(esp_batch_create(program, false, &batch, NULL) == ESP_OK);
         int n_x = program->n_x, n_y = program->n_y, n_r = program->n_r;
         ck_assert_int_le(n_x + n_r, 64);
         for (int i = 0; i < n_x * ESP_LANES; i++) values[i] = (float)esp_rng_normal(&rng);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/split.h"
 #include "plan/slope.h"
 #include "plan/verify.h"
 #include "support/models.h"
@@ -156,7 +157,7 @@ START_TEST(rollout__descends_by_the_central_difference) {
         int hu = p->horizon * p->nu;
         float *y = ESP_NEW(arena, float, esp_tile_size_y(p)), *u = ESP_NEW(arena, float, esp_tile_size_u(p));
         float *du = ESP_NEW(arena, float, hu *ESP_LANES);
-        ck_assert(esp_batch_create(d.step, &batch, NULL) == ESP_OK && esp_plan_create(p, &plan, NULL) == ESP_OK);
+        ck_assert(esp_batch_create(d.step, esp_split_granted(), &batch, NULL) == ESP_OK && esp_plan_create(p, &plan, NULL) == ESP_OK);
         esp_rng_init(&rng, seed, 3);
         esp_tile tile = esp_tile_on(p, y, u);
         for (int k = 0; k < hu * ESP_LANES; k++) esp_tile_u(&tile, 0)[k] = (float)esp_rng_range(&rng, -0.9, 0.9);

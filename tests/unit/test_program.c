@@ -217,7 +217,7 @@ START_TEST(program__a_batch_of_affine_maps) {
     esp_batch *batch = NULL;
     static _Alignas(64) float x[3 * ESP_LANES], y[2 * ESP_LANES];
     x[7] = 1;
-    ck_assert(esp_batch_create(program, &batch, NULL) == ESP_OK);
+    ck_assert(esp_batch_create(program, false, &batch, NULL) == ESP_OK);
     esp_batch_forward(batch, x, y);
     ck_assert_double_eq_tol((double)y[ESP_LANES + 7], program->c0[1] + program->a[3], 1e-6);
     ck_assert_double_eq_tol((double)y[ESP_LANES + 8], program->c0[1], 1e-6);
@@ -234,7 +234,7 @@ START_TEST(program__a_nan_passes_through_a_batch) {
     esp_batch *batch = NULL;
     static _Alignas(64) float values[7 * ESP_LANES], y[2 * ESP_LANES];
     values[9] = NAN;
-    ck_assert(esp_batch_create(program, &batch, NULL) == ESP_OK);
+    ck_assert(esp_batch_create(program, false, &batch, NULL) == ESP_OK);
     esp_batch_forward(batch, values, y);
     ck_assert(isnan(y[9]) && !isnan(y[8]));
     esp_batch_free(batch);

@@ -3,7 +3,8 @@
  *
  *     bench_rollouts NETWORK HORIZON       NETWORK: dense (push128-1, the pushing network before any pruning) or push24-1, ...
  *
- * Writes the model, a present, plans and what they cost by the replay in double, one JSON object on one line. Then answers
+ * Writes the model, a present, plans, what they cost by the replay in double and how far off our rollouts are, relatively, at the
+ * most, one JSON object on one line. Then answers
  * "rollouts N SECONDS", "mppi N SECONDS" and "cem N SECONDS" on standard input each with a line of two rates, samples per
  * second of CPU and of wall time: of rollouts with their costs, or of whole iterations (draw, roll out, rank, update). */
 #include <math.h>
@@ -46,21 +47,40 @@ typedef struct bench {
     esp_sampler *sampler;
 } bench;
 
-static void introduce(const bench *b, const esp_model *model, const esp_plan_request *request) {
-    const esp_problem *p = b->problem;
+/* Plans drawn from the input box, n x H*nu, and what they cost in double. */
+static void draw(const esp_problem *p, double *ret_plans, double *ret_costs) {
     size_t hu = (size_t)(p->horizon * p->nu);
-    double plans[CHECKS * 256], costs[CHECKS];
     esp_plan plan;
     esp_error error = {0};
     esp_rng rng;
     esp_rng_init(&rng, 1, 0);
     must(esp_plan_create(p, &plan, &error), &error);
     for (int k = 0; k < CHECKS; k++) {
-        for (size_t i = 0; i < hu; i++) plans[(size_t)k * hu + i] = plan.inputs[i] = esp_rng_range(&rng, p->u_lower[i], p->u_upper[i]);
+        for (size_t i = 0; i < hu; i++) ret_plans[(size_t)k * hu + i] = plan.inputs[i] = esp_rng_range(&rng, p->u_lower[i], p->u_upper[i]);
         (void)esp_verify(p, &plan);
-        costs[k] = plan.objective;
+        ret_costs[k] = plan.objective;
     }
     esp_plan_done(&plan);
+}
+
+/* The largest relative error of our rollouts' costs. */
+static double worst_error(const bench *b, const double *plans, const double *costs) {
+    esp_error error = {0};
+    double worst = 0;
+    int hu = b->problem->horizon * b->problem->nu;
+    must(esp_sampler_reserve(b->sampler, b->problem, CHECKS, &error), &error);
+    for (int k = 0; k < CHECKS; k++)
+        for (int i = 0; i < hu; i++) *esp_sampler_at(b->sampler, b->problem, k, i) = (float)plans[k * hu + i];
+    esp_sampler_rollout(b->sampler, b->problem, CHECKS);
+    for (int k = 0; k < CHECKS; k++) worst = fmax(worst, fabs((double)b->sampler->cost[k] - costs[k]) / costs[k]);
+    return worst;
+}
+
+static void introduce(const bench *b, const esp_model *model, const esp_plan_request *request) {
+    const esp_problem *p = b->problem;
+    size_t hu = (size_t)(p->horizon * p->nu);
+    double plans[CHECKS * 256], costs[CHECKS];
+    draw(p, plans, costs);
     esp_buf text = {0};
     esp_jsonw w = esp_jsonw_on(&text);
     esp_model_format_json(model, &w);
@@ -72,6 +92,7 @@ static void introduce(const bench *b, const esp_model *model, const esp_plan_req
     esp_jsonw_vector(&all, "goal", request->goal, (size_t)p->task->n_goal);
     esp_jsonw_matrix(&all, "plans", plans, CHECKS, hu);
     esp_jsonw_vector(&all, "costs", costs, CHECKS);
+    esp_jsonw_number(&all, "worst_error", worst_error(b, plans, costs));
     esp_jsonw_object_end(&all);
     printf("%s\n", esp_buf_text(&whole));
     (void)fflush(stdout);

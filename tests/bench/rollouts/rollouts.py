@@ -243,19 +243,20 @@ def measure(path, network, horizon, sizes):
                 rounds[name].append(run())
         found = {name: statistics.median(rates) for name, rates in rounds.items()}
         print(json.dumps({"network": network, "horizon": horizon, "samples": samples, "rates": found}), file=sys.stderr)
-        yield samples, found
+        yield samples, found, ours.case["worst_error"]
     ours.close()
 
 
 PEERS = ["torch", "torch-compiled", "torch-2", "torch-mppi", "pytorch_mppi"]
 
 
-def row(network, horizon, samples, found):
+def row(network, horizon, samples, found, error):
     def against(mine, peer):
         return f"{found[mine] / found[peer]:.1f}x" if peer in found else "-"
 
     cells = [network, horizon, samples, f"{found['ours'] / 1e3:.0f}"] + [against("ours", name) for name in PEERS[:3]]
     cells += [f"{found['ours-mppi'] / 1e3:.0f}", f"{found['ours-cem'] / 1e3:.0f}"] + [against("ours-mppi", name) for name in PEERS[3:]]
+    cells.append(f"{error:.0e}")
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
@@ -270,12 +271,12 @@ def main():
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     print(f"torch {torch.__version__}; thousands of samples a second, one thread; ratios of medians")
-    print("| network | H | samples | ours | to torch | to compiled | to torch, 2 threads | our MPPI | our CEM | to torch MPPI | to pytorch_mppi |")
-    print("|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    print("| network | H | samples | ours | to torch | to compiled | to torch, 2 threads | our MPPI | our CEM | to torch MPPI | to pytorch_mppi | off by |")
+    print("|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for network in options.networks.split():
         for horizon in horizons:
-            for samples, found in measure(options.bench_rollouts, network, horizon, sizes):
-                print(row(network, horizon, samples, found), flush=True)
+            for samples, found, error in measure(options.bench_rollouts, network, horizon, sizes):
+                print(row(network, horizon, samples, found, error), flush=True)
 
 
 if __name__ == "__main__":
