@@ -197,8 +197,8 @@ TARGET INLINE void split_group(const float *from, __m512 least, int group, uint3
     do {                                                                                                                                             \
         const int share = TILE / n_tiles + (TILE % n_tiles > (i));                                                                                   \
         const int at = TILE / n_tiles * (i) + (TILE % n_tiles > (i) ? (i) : TILE % n_tiles);                                                         \
-        ADD(i);                                                                                                                                      \
         split_pairs(next + 2 * at * ESP_LANES, least, share, split + at * TILE, split + WORDS + at * TILE);                                          \
+        ADD(i);                                                                                                                                      \
     } while (0)
 
 TARGET INLINE void add_group(const uint32_t *packed, const int n_tiles, int group, const uint32_t *tiles) {
