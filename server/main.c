@@ -35,9 +35,10 @@ static void print_help(void) {
     esp_buf text = {0};
     esp_buf_puts(&text, "espalierd: trains, certifies and plans with sparse neural dynamics, over HTTP\n\nusage: espalierd [OPTION]...\n\n");
     esp_config_help(&text);
-    esp_buf_puts(&text, "  --sample-config\n        print a commented configuration file\n  --version\n  --help\n\nSIGHUP rereads the tokens and the "
-                        "limits. Tokens: espalierd token create|list|revoke --data DIR\n"
-                        "A data directory: espalierd --check --data DIR, espalierd --backup FILE --data DIR, espalierd gc [--apply] --data DIR\n");
+    esp_buf_puts(&text,
+                 "  --sample-config\n        print a commented configuration file\n  --version\n  --help\n\nSIGHUP rereads the tokens and the "
+                 "limits. Tokens: espalierd token create|list|revoke --data DIR\n"
+                 "A data directory: espalierd --check [--quick] --data DIR, espalierd --backup FILE --data DIR, espalierd gc [--apply] --data DIR\n");
     fputs(esp_buf_text(&text), stdout);
     esp_buf_done(&text);
 }
