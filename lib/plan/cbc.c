@@ -62,12 +62,48 @@ static double *roomy_limits(const esp_lp *lp, const double *limits, double room)
     return copy;
 }
 
+#define TINY 1e-13
+
+/* The columns without the entries that add less than TINY to a row wherever their column stands, nothing beside a row's tolerance of
+ * 1e-7. With entries down to 1e-21 in its matrix Clp has ended the process: a check of its own found that the matrix, from which it
+ * strikes out what is tiny, and its scaled copy were no longer one. */
+typedef struct columns {
+    int *start, *row;
+    double *value;
+} columns;
+
+static bool copy_columns(const esp_lp *lp, columns *ret) {
+    *ret = (columns){.start = malloc(((size_t)lp->n_cols + 1) * sizeof(int)),
+                     .row = malloc(((size_t)lp->nnz + 1) * sizeof(int)),
+                     .value = malloc(((size_t)lp->nnz + 1) * sizeof(double))};
+    if (!ret->start || !ret->row || !ret->value) return false;
+    int n = 0;
+    for (int j = 0; j < lp->n_cols; j++) {
+        ret->start[j] = n;
+        for (int k = lp->col_start[j]; k < lp->col_start[j + 1]; k++) {
+            if (fabs(lp->col_value[k]) * fmax(1.0, fmax(fabs(lp->col_lower[j]), fabs(lp->col_upper[j]))) <= TINY) continue;
+            ret->row[n] = lp->row[k];
+            ret->value[n++] = lp->col_value[k];
+        }
+    }
+    ret->start[lp->n_cols] = n;
+    return true;
+}
+
+static void columns_done(columns *c) {
+    free(c->start);
+    free(c->row);
+    free(c->value);
+}
+
 static Cbc_Model *load(const esp_lp *lp) {
+    columns c;
+    bool copied = copy_columns(lp, &c);
     double *lower = coin_limits(lp->row_lower, lp->n_rows), *upper = coin_limits(lp->row_upper, lp->n_rows);
     double *least = roomy_limits(lp, lp->col_lower, -ROOM), *most = roomy_limits(lp, lp->col_upper, ROOM);
-    Cbc_Model *model = lower && upper && least && most ? Cbc_newModel() : NULL;
+    Cbc_Model *model = copied && lower && upper && least && most ? Cbc_newModel() : NULL;
     if (model) {
-        Cbc_loadProblem(model, lp->n_cols, lp->n_rows, lp->col_start, lp->row, lp->col_value, least, most, lp->cost, lower, upper);
+        Cbc_loadProblem(model, lp->n_cols, lp->n_rows, c.start, c.row, c.value, least, most, lp->cost, lower, upper);
         for (int j = 0; j < lp->n_cols; j++)
             if (lp->integer[j]) Cbc_setInteger(model, j);
         Cbc_setObjSense(model, 1.0);
@@ -76,6 +112,7 @@ static Cbc_Model *load(const esp_lp *lp) {
     free(upper);
     free(least);
     free(most);
+    columns_done(&c);
     return model;
 }
 
