@@ -214,11 +214,20 @@ typedef struct tally {
     double sum, size, charge;
 } tally;
 
-/* Keeps the multipliers whose side of the row exists, facets left out. Returns their constant part v'b. */
+/* How many roundings any sum here has at most. */
+static size_t roundings_of(const esp_lp *lp) {
+    return (size_t)(lp->n_cols + lp->n_rows + 16);
+}
+
+#define SHRUNK 8 /* roundings */
+
+/* Keeps the multipliers whose side of the row exists, facets left out, all a few roundings smaller: a column that costs something and is
+ * in the basis, as the square of a wide range, then has a reduced cost that is above 0 for certain. Returns their constant part v'b. */
 static tally clean_duals(esp_relax *relax, const double *duals) {
     const esp_lp *lp = &relax->e.lp;
     tally total = {0, 0, 0};
-    memcpy(relax->dual, duals, (size_t)lp->n_rows * sizeof *duals);
+    double share = 1 - SHRUNK * esp_gamma(roundings_of(lp));
+    for (int i = 0; i < lp->n_rows; i++) relax->dual[i] = share * duals[i];
     for (int q = 0; q < relax->e.n_r; q++)
         if (relax->e.knap[q] >= 0) relax->dual[relax->e.knap[q]] = 0;
     for (int i = 0; i < lp->n_rows; i++) {
@@ -249,9 +258,11 @@ static tally reduced(const esp_relax *relax, const double *cost, int col) {
     return d;
 }
 
-static void add_single(tally *total, tally d, double lower, double upper) {
+/* What d is off by counts at the limit where it is least; where its sign is not certain, at either. */
+static void add_single(const esp_relax *relax, tally *total, tally d, double lower, double upper) {
+    bool certain = fabs(d.sum) > 2 * esp_gamma(roundings_of(&relax->e.lp)) * d.size;
     total->sum += d.sum > 0 ? d.sum * lower : d.sum * upper;
-    total->size += d.size * esp_max(fabs(lower), fabs(upper));
+    total->size += d.size * (!certain ? esp_max(fabs(lower), fabs(upper)) : d.sum > 0 ? fabs(lower) : fabs(upper));
 }
 
 /* min of a max(0, p) + b max(0, -p) over lower <= p <= upper: linear on each side of 0, so at an end or at 0. */
@@ -281,9 +292,9 @@ static double bound_of(esp_relax *relax, const double *cost, const esp_region *r
         add_graph(&total, reduced(relax, cost, e->r[q]), reduced(relax, cost, e->w[q]), region->p_lower[q], region->p_upper[q]);
     for (int k = 0; k < e->n_y; k++) add_output(&total, relax, cost, k);
     for (int col = 0; col < lp->n_cols; col++)
-        if (relax->kind[col] == COL_OTHER) add_single(&total, reduced(relax, cost, col), lp->col_lower[col], lp->col_upper[col]);
-    for (int k = 0; k < e->n_u; k++) add_single(&total, reduced(relax, cost, e->u[k]), region->u_lower[k], region->u_upper[k]);
-    size_t roundings = (size_t)(lp->n_cols + lp->n_rows + 16);
+        if (relax->kind[col] == COL_OTHER) add_single(relax, &total, reduced(relax, cost, col), lp->col_lower[col], lp->col_upper[col]);
+    for (int k = 0; k < e->n_u; k++) add_single(relax, &total, reduced(relax, cost, e->u[k]), region->u_lower[k], region->u_upper[k]);
+    size_t roundings = roundings_of(lp);
     double bound = total.sum - esp_round_up(total.size, roundings) * esp_gamma(roundings) - 1.001 * total.charge - ESP_TINY * (double)lp->nnz;
     return isnan(bound) ? -(double)INFINITY : bound;
 }
