@@ -32,6 +32,7 @@ struct esp_simplex {
     esp_arena *arena;
     double *cost; /* n + m, zero for slacks */
     double *d; /* width: reduced costs of the nonbasic variables */
+    double *side, *room; /* width: 1 at the lower limit, -1 at the upper, 0 fixed; from limit to limit */
     double *beta; /* m: values of the basic ones */
     double *row_lower, *row_upper; /* m: their limits */
     double *move; /* width: flips of a step, when there are many */
@@ -54,6 +55,8 @@ static bool take(esp_simplex *s) {
     int m = s->t->m + 1, all = s->t->n + s->t->m + 1, ld = s->t->base_ld + 8;
     s->cost = ESP_NEW(s->arena, double, all);
     s->d = ESP_NEW(s->arena, double, ld);
+    s->side = ESP_NEW(s->arena, double, ld);
+    s->room = ESP_NEW(s->arena, double, ld);
     s->move = ESP_NEW(s->arena, double, ld);
     s->devex = ESP_NEW(s->arena, double, ld);
     s->column = ESP_NEW(s->arena, double, m + 8);
@@ -64,8 +67,8 @@ static bool take(esp_simplex *s) {
     s->dual = ESP_NEW(s->arena, double, m);
     s->candidates = ESP_NEW(s->arena, candidate, ld);
     s->barred = ESP_NEW(s->arena, bool, m);
-    return s->cost && s->d && s->move && s->column && s->devex && s->beta && s->row_lower && s->row_upper && s->x && s->dual && s->candidates &&
-           s->barred;
+    return s->cost && s->d && s->side && s->room && s->move && s->column && s->devex && s->beta && s->row_lower && s->row_upper && s->x && s->dual &&
+           s->candidates && s->barred;
 }
 
 esp_code esp_simplex_create(const esp_lp *lp, size_t shelf_bytes, esp_simplex **ret_simplex, esp_error *reterr) {
@@ -172,11 +175,20 @@ static void guard(esp_simplex *s, int row) {
     s->row_upper[row] = slack && !isfinite(s->lp->row_upper[v - t->n]) ? (double)INFINITY : t->upper[v];
 }
 
+/* Where the column's variable stands. */
+static void stand(esp_simplex *s, int col) {
+    const esp_tableau *t = s->t;
+    int v = t->col_var[col];
+    s->room[col] = t->upper[v] - t->lower[v];
+    s->side[col] = s->room[col] > 0.0 ? t->status[v] == ESP_AT_UPPER ? -1.0 : 1.0 : 0.0;
+}
+
 /* Values of the basic variables and of the objective from scratch. */
 static void evaluate(esp_simplex *s) {
     const esp_tableau *t = s->t;
     esp_tableau_settle(s->t);
     for (int c = 0; c < t->ld; c++) s->move[c] = c < t->width ? esp_tableau_limit(t, t->col_var[c]) : 0.0;
+    for (int c = 0; c < t->width; c++) stand(s, c);
     for (int i = 0; i < t->m; i++) {
         const double *row = esp_tableau_row(t, i);
         double sum[8] = {0};
@@ -207,9 +219,9 @@ static void shift_column(esp_simplex *s, int col, double by) {
 static void flip(esp_simplex *s, int col) {
     esp_tableau *t = s->t;
     int v = t->col_var[col];
-    double width = t->upper[v] - t->lower[v];
-    shift_column(s, col, t->status[v] == ESP_AT_UPPER ? -width : width);
+    shift_column(s, col, t->status[v] == ESP_AT_UPPER ? -s->room[col] : s->room[col]);
     t->status[v] = t->status[v] == ESP_AT_UPPER ? ESP_AT_LOWER : ESP_AT_UPPER;
+    stand(s, col);
 }
 
 /* Basic variable of `row` to one of its limits, the nonbasic one of the gathered column in. */
@@ -225,6 +237,7 @@ static void exchange(esp_simplex *s, int row, int col, bool to_upper, bool weigh
     guard(s, row);
     t->status[in] = ESP_BASIC;
     t->status[out] = to_upper ? ESP_AT_UPPER : ESP_AT_LOWER;
+    stand(s, col);
     s->pivots++;
 }
 
@@ -267,16 +280,11 @@ static int leaving(const esp_simplex *s) {
 
 /* Nonbasic variables that can move the row's variable the way it must go; sign +1: up. */
 static int collect(const esp_simplex *s, int row, double sign) {
-    const esp_tableau *t = s->t;
-    const double *entries = esp_tableau_row(t, row);
+    const double *entries = esp_tableau_row(s->t, row);
     int n = 0;
-    for (int c = 0; c < t->width; c++) {
-        double a = sign * entries[c];
-        int v = t->col_var[c];
-        if (fabs(a) <= ENTRY || !(t->upper[v] > t->lower[v])) continue;
-        if ((a > 0.0) != (t->status[v] == ESP_AT_LOWER)) continue;
-        double d = t->status[v] == ESP_AT_LOWER ? esp_max(0.0, s->d[c]) : esp_max(0.0, -s->d[c]);
-        s->candidates[n++] = (candidate){c, d / fabs(a), fabs(a)};
+    for (int c = 0; c < s->t->width; c++) {
+        double size = sign * s->side[c] * entries[c];
+        if (size > ENTRY) s->candidates[n++] = (candidate){c, esp_max(0.0, s->side[c] * s->d[c]) / size, size};
     }
     return n;
 }
@@ -301,15 +309,13 @@ typedef enum ratio_result { RATIO_FOUND, RATIO_NONE, RATIO_UNBOUNDED } ratio_res
 
 /* The long-step ratio test: how many candidates are flipped, and then which one enters. */
 static ratio_result ratio_test(esp_simplex *s, double out, int n, int *ret_flips) {
-    const esp_tableau *t = s->t;
     candidate *list = s->candidates;
     int k = 0;
     for (double slope = out;; k++) {
         if (k == n && slope > FEASIBLE) return RATIO_UNBOUNDED;
         if (k == n) break; /* all of them together take the row just to its limit: the last one enters, at its own */
         select_next(list, k, n);
-        int v = t->col_var[list[k].col];
-        slope -= list[k].size * (t->upper[v] - t->lower[v]);
+        slope -= list[k].size * s->room[list[k].col];
         if (slope <= 0.0) break;
     }
     if (k == n) k--;
@@ -437,8 +443,7 @@ double esp_simplex_penalty(esp_simplex *s, int col) {
         select_next(list, k, n);
         gain += slope * (list[k].ratio - at);
         at = list[k].ratio;
-        int v = t->col_var[list[k].col];
-        slope -= list[k].size * (t->upper[v] - t->lower[v]);
+        slope -= list[k].size * s->room[list[k].col];
     }
     return gain;
 }
@@ -447,14 +452,12 @@ double esp_simplex_penalty(esp_simplex *s, int col) {
 
 /* The column whose price gains most for its weight (Devex); *ret_off: no point is better by more than this. */
 static int cheapest(const esp_simplex *s, double *ret_off) {
-    const esp_tableau *t = s->t;
     int best = -1;
     double most = 0.0, off = 0.0;
-    for (int c = 0; c < t->width; c++) {
-        int v = t->col_var[c];
-        double gain = t->status[v] == ESP_AT_LOWER ? -s->d[c] : s->d[c], room = t->upper[v] - t->lower[v];
-        if (gain <= PRICE || !(room > 0.0)) continue;
-        off += gain * room;
+    for (int c = 0; c < s->t->width; c++) {
+        double gain = -s->side[c] * s->d[c];
+        if (gain <= PRICE) continue;
+        off += gain * s->room[c];
         if (gain * gain <= most * s->devex[c]) continue;
         most = gain * gain / s->devex[c];
         best = c;
@@ -467,8 +470,8 @@ static int cheapest(const esp_simplex *s, double *ret_off) {
 static int stopping(const esp_simplex *s, int col, double sign, bool *ret_to_upper) {
     const esp_tableau *t = s->t;
     const double *restrict column = s->column, *restrict beta = s->beta, *restrict lower = s->row_lower, *restrict upper = s->row_upper;
-    int v = t->col_var[col], best = -1, m = t->m;
-    double room = t->upper[v] - t->lower[v], longest = room, largest = ENTRY;
+    int best = -1, m = t->m;
+    double room = s->room[col], longest = room, largest = ENTRY;
 #pragma omp simd reduction(min : longest)
     for (int i = 0; i < m; i++) {
         double a = sign * column[i], end = a > 0.0 ? upper[i] + FEASIBLE : lower[i] - FEASIBLE, step = (end - beta[i]) / a;
