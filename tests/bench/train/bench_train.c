@@ -3,7 +3,8 @@
  *
  *     bench_train data FILE TRANSITIONS    writes the data: random pushes, keypoints relative to the pusher, NDJSON
  *     bench_train run FILE PREFIX 64-64    trains a network of these hidden layers on it
- *     bench_train threads FILE 64-64       samples a second by the clock on one thread and on two, in turns; no PyTorch
+ *     bench_train threads FILE 64-64       samples a second by the clock of one job on one thread, on two, and of two jobs at once, in turns;
+ *                                          no PyTorch
  *
  * `run` writes what it trains on to PREFIX.features, .targets, .starts, .validation and its first weights to PREFIX.params, in
  * plain float and 64-bit integers, and their sizes on one line of JSON. Then it answers lines on standard input, each with a line:
@@ -15,7 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/linalg.h"
 #include "robots/pushing/data.h"
@@ -135,26 +138,44 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* Of two jobs that share nothing but the machine, together: what its processors can give to two threads of this work. */
+static double two_jobs(bench *b, bool gumbel, double seconds) {
+    int ends[2], status = 0;
+    double other = 0;
+    need(pipe(ends) == 0, "no pipe");
+    pid_t child = fork();
+    need(child >= 0, "no second process");
+    double own = rate(b, gumbel, seconds).wall;
+    if (child == 0) _exit(write(ends[1], &own, sizeof own) != sizeof own);
+    need(read(ends[0], &other, sizeof other) == sizeof other && waitpid(child, &status, 0) == child && status == 0, "the second job failed");
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    return own + other;
+}
+
+enum { ONE, TWO, JOBS, SETTINGS };
+
 /* Short turns, one after the other: on a machine with others the best of each says what it can do, the median what one gets. */
 static void compare_threads(bench *b, const char *network) {
-    double wall[2][2][TURNS];
+    double wall[SETTINGS][TURNS];
     helpers *two = NULL;
     esp_error error = {0};
     must(helpers_create(2, &two, &error), &error);
-    for (int turn = 0; turn < TURNS; turn++)
-        for (int gumbel = 0; gumbel < 2; gumbel++)
-            for (int k = 0; k < 2; k++) {
-                b->opts.threads = k + 1;
-                b->hooks.parallel = k ? helpers_parallel(two) : NULL;
-                wall[gumbel][k][turn] = rate(b, gumbel, 0.05 * (k + 1)).wall;
-            }
-    helpers_free(two);
     for (int gumbel = 0; gumbel < 2; gumbel++) {
-        for (int k = 0; k < 2; k++) qsort(wall[gumbel][k], TURNS, sizeof(double), by_value);
-        const double *one = wall[gumbel][0], *other = wall[gumbel][1];
-        printf("| %s | %s | %.0f | %.0f | %.2f | %.0f | %.0f | %.2f |\n", network, gumbel ? "yes" : "no", one[TURNS - 1], other[TURNS - 1],
-               other[TURNS - 1] / one[TURNS - 1], one[TURNS / 2], other[TURNS / 2], other[TURNS / 2] / one[TURNS / 2]);
+        for (int turn = 0; turn < TURNS; turn++)
+            for (int k = 0; k < SETTINGS; k++) {
+                b->opts.threads = k == TWO ? 2 : 1;
+                b->hooks.parallel = k == TWO ? helpers_parallel(two) : NULL;
+                wall[k][turn] = k == JOBS ? two_jobs(b, gumbel, 0.05) : rate(b, gumbel, 0.05 * b->opts.threads).wall;
+            }
+        printf("| %s | %s |", network, gumbel ? "yes" : "no");
+        for (int k = 0; k < SETTINGS; k++) qsort(wall[k], TURNS, sizeof(double), by_value);
+        for (int at = TURNS - 1; at > 0; at -= TURNS / 2)
+            printf(" %.0f | %.2f | %.2f |", wall[ONE][at], wall[TWO][at] / wall[ONE][at], wall[JOBS][at] / wall[ONE][at]);
+        printf("\n");
+        (void)fflush(stdout);
     }
+    helpers_free(two);
 }
 
 static void learn(bench *b, int epochs, double rate) {
