@@ -273,7 +273,7 @@ bench-rollouts: $(B)/tests/bench/rollouts/bench_rollouts ## sampled plans a seco
 
 bench-threads: $(B)/tests/bench/train/bench_train ## training on one thread, on two, and two jobs at once; a minute
 	@data=$$(mktemp) && $< data $$data 20000 && \
-		echo "| network | Gumbel | best, one thread | two, x | two jobs, x | median, one thread | two, x | two jobs, x |" && echo "|:--|:--|--:|--:|--:|--:|--:|--:|" && \
+		echo "| network | Gumbel | best, one thread | two, x | two jobs, x | median, one thread | two, x | two jobs, x | quick minibatch, us | two, x |" && echo "|:--|:--|--:|--:|--:|--:|--:|--:|--:|--:|" && \
 		for n in 64-64 96-192-192-96; do OPENBLAS_NUM_THREADS=1 $< threads $$data $$n; done; rm -f "$$data"
 
 # OpenBLAS of Debian does not know the newest processors; told what they are like, it is the peak that it should be.

@@ -138,46 +138,6 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Of two jobs that share nothing but the machine, together: what its processors can give to two threads of this work. */
-static double two_jobs(bench *b, bool gumbel, double seconds) {
-    int ends[2], status = 0;
-    double other = 0;
-    need(pipe(ends) == 0, "no pipe");
-    pid_t child = fork();
-    need(child >= 0, "no second process");
-    double own = rate(b, gumbel, seconds).wall;
-    if (child == 0) _exit(write(ends[1], &own, sizeof own) != sizeof own);
-    need(read(ends[0], &other, sizeof other) == sizeof other && waitpid(child, &status, 0) == child && status == 0, "the second job failed");
-    (void)close(ends[0]);
-    (void)close(ends[1]);
-    return own + other;
-}
-
-enum { ONE, TWO, JOBS, SETTINGS };
-
-/* Short turns, one after the other: on a machine with others the best of each says what it can do, the median what one gets. */
-static void compare_threads(bench *b, const char *network) {
-    double wall[SETTINGS][TURNS];
-    helpers *two = NULL;
-    esp_error error = {0};
-    must(helpers_create(2, &two, &error), &error);
-    for (int gumbel = 0; gumbel < 2; gumbel++) {
-        for (int turn = 0; turn < TURNS; turn++)
-            for (int k = 0; k < SETTINGS; k++) {
-                b->opts.threads = k == TWO ? 2 : 1;
-                b->hooks.parallel = k == TWO ? helpers_parallel(two) : NULL;
-                wall[k][turn] = k == JOBS ? two_jobs(b, gumbel, 0.05) : rate(b, gumbel, 0.05 * b->opts.threads).wall;
-            }
-        printf("| %s | %s |", network, gumbel ? "yes" : "no");
-        for (int k = 0; k < SETTINGS; k++) qsort(wall[k], TURNS, sizeof(double), by_value);
-        for (int at = TURNS - 1; at > 0; at -= TURNS / 2)
-            printf(" %.0f | %.2f | %.2f |", wall[ONE][at], wall[TWO][at] / wall[ONE][at], wall[JOBS][at] / wall[ONE][at]);
-        printf("\n");
-        (void)fflush(stdout);
-    }
-    helpers_free(two);
-}
-
 static void learn(bench *b, int epochs, double rate) {
     esp_stop stop = {.deadline_ns = ESP_NEVER, .cancelled = over, .user = b};
     esp_error error = {0};
@@ -319,6 +279,74 @@ static void print_parts(bench *b) {
     free(p.memory);
     free(p.d_out);
     free(p.work);
+}
+
+/* ---- threads --------------------------------------------------------------------------------------------------------- */
+
+/* Of two jobs that share nothing but the machine, together: what its processors can give to two threads of this work. */
+static double two_jobs(bench *b, bool gumbel, double seconds) {
+    int ends[2], status = 0;
+    double other = 0;
+    need(pipe(ends) == 0, "no pipe");
+    pid_t child = fork();
+    need(child >= 0, "no second process");
+    double own = rate(b, gumbel, seconds).wall;
+    if (child == 0) _exit(write(ends[1], &own, sizeof own) != sizeof own);
+    need(read(ends[0], &other, sizeof other) == sizeof other && waitpid(child, &status, 0) == child && status == 0, "the second job failed");
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    return own + other;
+}
+
+/* Microseconds by the clock that one in ten minibatches takes at most, loss to update: those for which the processors were there. */
+static double quick_minibatch(bench *b) {
+    enum { CALLS = 4000 };
+    static double us[CALLS];
+    start(b, NULL);
+    parts p = {.b = b};
+    for (int i = 0; i < CALLS; i++) {
+        double begin = seconds_of(CLOCK_MONOTONIC);
+        do_gradient(&p);
+        do_adam(&p);
+        us[i] = 1e6 * (seconds_of(CLOCK_MONOTONIC) - begin);
+    }
+    qsort(us, CALLS, sizeof *us, by_value);
+    return us[CALLS / 10];
+}
+
+enum { ONE, TWO, JOBS, SETTINGS };
+
+static void set_threads(bench *b, int n, const helpers *two) {
+    b->opts.threads = n;
+    b->hooks.parallel = n > 1 ? helpers_parallel(two) : NULL;
+}
+
+/* Short turns, one after the other: on a machine with others the best of each says what it can do, the median what one gets. */
+static void compare_threads(bench *b, const char *network) {
+    double wall[SETTINGS][TURNS];
+    helpers *two = NULL;
+    esp_error error = {0};
+    must(helpers_create(2, &two, &error), &error);
+    for (int gumbel = 0; gumbel < 2; gumbel++) {
+        for (int turn = 0; turn < TURNS; turn++)
+            for (int k = 0; k < SETTINGS; k++) {
+                set_threads(b, k == TWO ? 2 : 1, two);
+                wall[k][turn] = k == JOBS ? two_jobs(b, gumbel, 0.05) : rate(b, gumbel, 0.05 * b->opts.threads).wall;
+            }
+        printf("| %s | %s |", network, gumbel ? "yes" : "no");
+        for (int k = 0; k < SETTINGS; k++) qsort(wall[k], TURNS, sizeof(double), by_value);
+        for (int at = TURNS - 1; at > 0; at -= TURNS / 2)
+            printf(" %.0f | %.2f | %.2f |", wall[ONE][at], wall[TWO][at] / wall[ONE][at], wall[JOBS][at] / wall[ONE][at]);
+        double quick[2] = {0};
+        for (int k = 0; !gumbel && k < 2; k++) {
+            set_threads(b, k + 1, two);
+            quick[k] = quick_minibatch(b);
+        }
+        if (!gumbel) printf(" %.1f | %.2f |", quick[0], quick[0] / quick[1]);
+        printf("%s\n", gumbel ? " | |" : "");
+        (void)fflush(stdout);
+    }
+    helpers_free(two);
 }
 
 /* ---- the conversation ------------------------------------------------------------------------------------------------ */
