@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rounding to zero: weights that the loss hardly misses go, so that plans are proved sooner.
+ * Rounding to zero: weights that the loss hardly misses go.
  *
- * Of a network in compact form (compact.h) each weight is one entry of the program that a planner's linear programs are made of. What
- * training leaves is dense, and a relaxation takes every term of a row at its worst. So
+ * Of a network in compact form (compact.h) each weight is one entry of the program that is planned with, certified and written as C. What
+ * training leaves is dense; a third to a half of it goes for less than one per cent of error. Proofs become shorter too, but hardly by more
+ * than that error is worth on the way to fewer ReLUs (tests/bench/README.md).
  *     try      each weight at 0, the bias of its row taking up what it adds on average, and see what the loss is then;
  *     order    by that;
  *     round    as many of the first to 0 as together leave the loss below (1 + share) times what it was.
