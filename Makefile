@@ -89,7 +89,7 @@ $(addprefix $(B)/lib/certify/,bounds.o twin.o): CFLAGS += $(if $(filter release,
 # Float estimates, training and simplex tableaus, which nothing is proved with: fused, sums in any order, and as wide as the machine is.
 # Their vectors stay inside inlined functions, so how a machine without such registers would pass them does not matter.
 WIDE := $(if $(filter %v3,$(ARCH)),$(if $(shell grep -m1 -w avx512vl /proc/cpuinfo),-march=x86-64-v4 -mprefer-vector-width=512))
-$(addprefix $(B)/lib/,net/batch.o net/split.o plan/gradient.o plan/noise.o plan/pending.o plan/rollout.o plan/sample.o plan/simplex.o plan/slope.o plan/tableau.o train/adam.o train/mlp.o train/product.o train/rollout.o sparsify/ladder.o): \
+$(addprefix $(B)/lib/,net/batch.o net/batch_cut.o net/split.o plan/gradient.o plan/noise.o plan/pending.o plan/rollout.o plan/sample.o plan/simplex.o plan/slope.o plan/tableau.o train/adam.o train/mlp.o train/product.o train/rollout.o sparsify/ladder.o): \
 	CFLAGS += -ffp-contract=fast -fopenmp-simd -Wno-psabi $(if $(filter release,$(VARIANT)),$(WIDE))
 $(B)/server/%.o $(B)/tests/%.o: CPPFLAGS += -Iserver
 $(B)/clients/%.o $(B)/tests/%.o: CPPFLAGS += -Iclients
