@@ -209,7 +209,7 @@ static void finish(esp_track *track, const answer *a, esp_plan_result *ret_resul
         result.lower_bound = fmin(result.lower_bound, objective); /* a plan found later may use a limit's tolerance */
         result.best = track->best;
         track->best = (esp_plan){0};
-        if (isfinite(result.lower_bound)) result.gap = (objective - result.lower_bound) / fmax(fabs(objective), 1e-9);
+        if (isfinite(result.lower_bound)) result.gap = esp_relative_gap(objective, result.lower_bound);
     }
     *ret_result = result;
 }

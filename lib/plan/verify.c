@@ -203,7 +203,7 @@ void esp_track_bound(esp_track *track, double lower_bound) {
 double esp_track_cutoff(const esp_track *track) {
     if (!track->found) return INFINITY;
     double best = track->best.objective;
-    return best - fmax(track->problem->task->gap * fabs(best), track->problem->task->absolute_gap);
+    return best - fmax(track->problem->task->gap * fmax(fabs(best), ESP_LEAST_COST), track->problem->task->absolute_gap);
 }
 
 bool esp_track_met(const esp_track *track) {

@@ -12,6 +12,8 @@
 #ifndef ESP_PLAN_VERIFY_H
 #define ESP_PLAN_VERIFY_H
 
+#include <math.h>
+
 #include "plan/problem.h"
 
 #define ESP_LIMIT_TOLERANCE 1e-6
@@ -53,7 +55,12 @@ bool esp_track_offer(esp_track *track, const double *inputs, const char *found_b
 /* Keeps and streams a sound bound when it is strictly larger. A bound above the best plan's cost (by rounding of the
  * last digits, since both are sound) is taken down to it. */
 void esp_track_bound(esp_track *track, double lower_bound);
-/* Cost below which a plan must be to matter: best - max(gap |best|, absolute gap); INFINITY without a plan. */
+/* What a relative gap is relative to at least. */
+#define ESP_LEAST_COST 1e-9
+static inline double esp_relative_gap(double objective, double bound) {
+    return (objective - bound) / fmax(fabs(objective), ESP_LEAST_COST);
+}
+/* Cost below which a plan must be to matter: best - max(gap max(|best|, ESP_LEAST_COST), absolute gap); INFINITY without a plan. */
 double esp_track_cutoff(const esp_track *track);
 /* The asked gap is met. */
 bool esp_track_met(const esp_track *track);

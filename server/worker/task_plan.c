@@ -19,7 +19,7 @@ typedef struct stream {
 
 static double gap_of(double objective, double bound) {
     if (isnan(objective) || isinf(bound)) return NAN;
-    return (objective - bound) / fmax(fabs(objective), 1e-9);
+    return esp_relative_gap(objective, bound);
 }
 
 /* Nothing when the present violates no limit. The sides of a data box have one pointer between them. */

@@ -281,6 +281,27 @@ START_TEST(verify__track_streams_strict_improvements_only) {
 }
 END_TEST
 
+/* A cost of nothing but rounding is within any gap of a bound of 0, in what ends a search as in what is told of it. */
+START_TEST(verify__gap_of_a_cost_of_nothing) {
+    esp_plan_request request = {.y = y_now};
+    fixture f = open_fixture(TASK(L1, "", ""), &request);
+    esp_track track;
+    ck_assert_int_eq(esp_track_init(f.problem, NULL, NULL, &track, NULL), ESP_OK);
+    track.found = true;
+    esp_track_bound(&track, 0);
+    double gap = f.problem->task->gap;
+    ck_assert_double_gt(gap, 0);
+    for (int k = 0; k < 2; k++) {
+        track.best.objective = k ? 1e-8 : 1e-16;
+        track.lower_bound = 0;
+        ck_assert_int_eq(esp_track_met(&track), k == 0);
+        ck_assert_int_eq(esp_relative_gap(track.best.objective, 0) <= gap, k == 0);
+    }
+    esp_track_done(&track);
+    close_fixture(&f);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("verify");
     TCase *tc = tcase_create("verify");
@@ -298,6 +319,7 @@ int main(void) {
     tcase_add_test(tc, verify__overflow_is_no_plan);
     tcase_add_test(tc, verify__projection_fits_box_rate_and_values);
     tcase_add_test(tc, verify__track_streams_strict_improvements_only);
+    tcase_add_test(tc, verify__gap_of_a_cost_of_nothing);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
