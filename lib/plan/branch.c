@@ -11,7 +11,7 @@
 
 #define LEAST_RISE 1e-6 /* of the room, counted for a phase whose first step gains nothing */
 #define TRIED      8 /* ReLUs looked ahead on */
-#define STEPS      20 /* of the dual method for each phase */
+#define STEPS      10 /* of the dual method for each phase */
 #define SEEN_LEAST 1e-4 /* of the room, counted for a phase that these gain nothing in */
 #define SHARE      0.5 /* of the pivots of squeezing that looking ahead may take */
 #define SETTING    5 /* pivots that it takes to go back to the node's basis */
