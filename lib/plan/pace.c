@@ -16,6 +16,7 @@
 #define PATIENCE        0.1 /* seconds, doubled again and again: by then the way to the bound must have */
 #define SHRUNK          0.75 /* shrunk below this share of what it was */
 #define INSTANT         0.01 /* seconds: what a search takes at least, for growth to be told from noise */
+#define STEEPEST        4.0 /* growth from one search to the next that is reckoned with: one that is broken off has a bound too */
 
 typedef struct finder {
     esp_root *root;
@@ -222,7 +223,7 @@ static bool affordable(const finder *f, int64_t began, double *last) {
     int64_t now = esp_clock_now_ns();
     double before = *last;
     *last = fmax(INSTANT, (double)(now - began) / (double)ESP_NS_PER_S);
-    return *last * fmax(1.0, *last / before) * (double)ESP_NS_PER_S <= (double)(f->end - now);
+    return *last * fmin(STEEPEST, fmax(1.0, *last / before)) * (double)ESP_NS_PER_S <= (double)(f->end - now);
 }
 
 static void find_largest(finder *f) {

@@ -365,3 +365,15 @@ double esp_relax_penalty(esp_relax *relax, int q, bool on) {
     int col = on ? relax->e.w[q] : relax->e.r[q];
     return col < 0 ? 0 : esp_simplex_penalty(relax->simplex, col);
 }
+
+double esp_relax_look(esp_relax *relax, int q, bool on, const esp_region *region, double cutoff, bool *ret_closed) {
+    esp_simplex *s = relax->simplex;
+    esp_simplex_limit(s, cutoff);
+    esp_simplex_status status = esp_simplex_look(s, on ? relax->e.w[q] : relax->e.r[q]);
+    esp_simplex_limit(s, INFINITY);
+    *ret_closed = (status == ESP_SIMPLEX_INFEASIBLE && esp_relax_refuted(relax, region)) ||
+                  (status == ESP_SIMPLEX_CUT && esp_relax_bound(relax, region, NULL) >= cutoff);
+    double value = esp_simplex_value(s);
+    esp_simplex_back(s);
+    return value;
+}

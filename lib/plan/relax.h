@@ -63,6 +63,9 @@ double esp_relax_r(const esp_relax *relax, int q);
 double esp_relax_w(const esp_relax *relax, int q);
 /* At an optimum: the least by which the bound rises when ReLU q is put on (off). */
 double esp_relax_penalty(esp_relax *relax, int q, bool on);
+/* From an optimum, ReLU q put on (off): a look ahead (esp_simplex_look); the value it gets to. *ret_closed: nothing below the cutoff is
+ * left of `region`, which has that phase, proved. The optimum is back in place afterwards. */
+double esp_relax_look(esp_relax *relax, int q, bool on, const esp_region *region, double cutoff, bool *ret_closed);
 /* The last step whose cost at the LP's point is above `least`; 0 when there is none. */
 int esp_relax_last_costly(const esp_relax *relax, double least);
 void esp_relax_inputs(const esp_relax *relax, double *ret_u); /* H x nu */

@@ -91,7 +91,7 @@ static copy *place_for_copy(esp_shelf *shelf) {
     return oldest;
 }
 
-void esp_tableau_keep(esp_tableau *t) {
+void esp_shelf_put(esp_tableau *t) {
     esp_shelf *shelf = t->shelf;
     if (!shelf) return;
     uint64_t basis = hash_basis(t);

@@ -39,16 +39,18 @@ struct esp_simplex {
     double *column; /* m: entries of the nonbasic variable at hand */
     double *devex; /* width: weights of the primal method's prices */
     double *x, *dual;
+    double *kept; /* before a look ahead: d, side, room, beta, row_lower, row_upper */
+    unsigned char *kept_status; /* n + m */
+    double kept_value, kept_upper; /* that of the column looked at */
+    int looked_at;
     candidate *candidates;
     bool *barred; /* m: rows without a usable pivot, till the next one */
     double limit, value;
-    int effort; /* pivots of the dual method, 0: no limit */
     bool made; /* the tableau is that of its statuses and of the LP's entries */
     bool nudged; /* d is of perturbed costs */
     bool doubted; /* its rounding was too large */
     int ray_row; /* of the last INFEASIBLE */
     double ray_sign;
-    int64_t pivots;
 };
 
 static bool take(esp_simplex *s) {
@@ -63,12 +65,14 @@ static bool take(esp_simplex *s) {
     s->beta = ESP_NEW(s->arena, double, m);
     s->row_lower = ESP_NEW(s->arena, double, m);
     s->row_upper = ESP_NEW(s->arena, double, m);
+    s->kept = ESP_NEW(s->arena, double, 3 * (m + ld));
+    s->kept_status = ESP_NEW(s->arena, unsigned char, all);
     s->x = ESP_NEW(s->arena, double, s->t->n + 1);
     s->dual = ESP_NEW(s->arena, double, m);
     s->candidates = ESP_NEW(s->arena, candidate, ld);
     s->barred = ESP_NEW(s->arena, bool, m);
-    return s->cost && s->d && s->side && s->room && s->move && s->column && s->devex && s->beta && s->row_lower && s->row_upper && s->x && s->dual &&
-           s->candidates && s->barred;
+    return s->cost && s->d && s->side && s->room && s->move && s->column && s->devex && s->kept && s->kept_status && s->beta && s->row_lower &&
+           s->row_upper && s->x && s->dual && s->candidates && s->barred;
 }
 
 esp_code esp_simplex_create(const esp_lp *lp, size_t shelf_bytes, esp_simplex **ret_simplex, esp_error *reterr) {
@@ -113,10 +117,6 @@ void esp_simplex_limit(esp_simplex *s, double value) {
     s->limit = value;
 }
 
-void esp_simplex_effort(esp_simplex *s, int pivots) {
-    s->effort = pivots;
-}
-
 size_t esp_simplex_basis_bytes(const esp_simplex *s) {
     return (size_t)(s->t->n + s->t->m);
 }
@@ -129,10 +129,6 @@ void esp_simplex_basis_set(esp_simplex *s, const unsigned char *basis) {
     size_t bytes = esp_simplex_basis_bytes(s);
     for (size_t v = 0; s->made && v < bytes; v++) s->made = (basis[v] == ESP_BASIC) == (s->t->status[v] == ESP_BASIC);
     memcpy(s->t->status, basis, bytes);
-}
-
-void esp_simplex_keep(esp_simplex *s) {
-    if (s->made) esp_tableau_keep(s->t);
 }
 
 /* ---- state ------------------------------------------------------------------------------------------------------- */
@@ -238,7 +234,6 @@ static void exchange(esp_simplex *s, int row, int col, bool to_upper, bool weigh
     t->status[in] = ESP_BASIC;
     t->status[out] = to_upper ? ESP_AT_UPPER : ESP_AT_LOWER;
     stand(s, col);
-    s->pivots++;
 }
 
 /* Takes x from the tableau. False when it misses the LP's rows by more than it should. */
@@ -361,9 +356,10 @@ static void settle(esp_simplex *s, bool with_cost) {
     s->nudged = false;
 }
 
+/* Until it ends, or a marked tableau takes no more. */
 static esp_simplex_status dual_loop(esp_simplex *s, bool with_cost, double limit, const esp_stop *stop) {
     esp_tableau *t = s->t;
-    int most = s->effort > 0 ? s->effort : 200 + 5 * (t->m + t->width), stalled = 0;
+    int most = 200 + 5 * (t->m + t->width), stalled = 0;
     esp_tableau_weigh(t);
     memset(s->barred, 0, (size_t)t->m * sizeof *s->barred);
     s->nudged = false;
@@ -373,6 +369,7 @@ static esp_simplex_status dual_loop(esp_simplex *s, bool with_cost, double limit
         if (k % LOOK == LOOK - 1 && esp_stop_now(stop)) return ESP_SIMPLEX_STOPPED;
         int row = leaving(s), flips = 0;
         if (row < 0) return any_barred(s) ? ESP_SIMPLEX_STOPPED : ESP_SIMPLEX_OPTIMAL;
+        if (!esp_tableau_open(t)) break;
         bool below = s->beta[row] < s->row_lower[row];
         double out = below ? s->row_lower[row] - s->beta[row] : s->beta[row] - s->row_upper[row], before = s->value;
         esp_tableau_renew_row(t, row);
@@ -408,15 +405,19 @@ static bool nearly_feasible(const esp_simplex *s) {
 
 static esp_simplex_status primal_loop(esp_simplex *s, double enough, double within, const esp_stop *stop);
 
+/* What the value must pass. */
+static double limit_of(const esp_simplex *s) {
+    return s->limit + 1e-9 * fabs(s->limit);
+}
+
 esp_simplex_status esp_simplex_dual(esp_simplex *s, const esp_stop *stop) {
     esp_simplex_status status = ESP_SIMPLEX_STOPPED;
-    double limit = s->limit + 1e-9 * fabs(s->limit);
     for (int attempt = 0; attempt < 3; attempt++) {
         ready(s);
         price(s, true);
         place(s);
         evaluate(s);
-        status = dual_loop(s, true, isfinite(limit) ? limit : (double)INFINITY, stop);
+        status = dual_loop(s, true, limit_of(s), stop);
         if (status == ESP_SIMPLEX_STOPPED && nearly_feasible(s)) status = ESP_SIMPLEX_OPTIMAL;
         if (s->nudged) {
             price(s, true);
@@ -428,6 +429,52 @@ esp_simplex_status esp_simplex_dual(esp_simplex *s, const esp_stop *stop) {
         s->doubted = true;
     }
     return status == ESP_SIMPLEX_OPTIMAL ? ESP_SIMPLEX_STOPPED : status;
+}
+
+/* ---- looking ahead ----------------------------------------------------------------------------------------------- */
+
+static void carry_state(esp_simplex *s, bool back) {
+    size_t wide = (size_t)s->t->ld * sizeof(double), high = (size_t)s->t->m * sizeof(double);
+    struct {
+        double *at;
+        size_t bytes;
+    } parts[] = {{s->d, wide}, {s->side, wide}, {s->room, wide}, {s->beta, high}, {s->row_lower, high}, {s->row_upper, high}};
+    unsigned char *kept = (unsigned char *)s->kept;
+    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
+        memcpy(back ? (void *)parts[k].at : kept, back ? kept : (void *)parts[k].at, parts[k].bytes);
+        kept += parts[k].bytes;
+    }
+    memcpy(back ? s->t->status : s->kept_status, back ? s->kept_status : s->t->status, (size_t)(s->t->n + s->t->m));
+}
+
+/* The column's upper limit comes down to its lower one, its variable with it. */
+static void fix(esp_simplex *s, int v) {
+    esp_tableau *t = s->t;
+    int at = t->at[v], col = -1 - at;
+    s->looked_at = v;
+    s->kept_upper = t->upper[v];
+    if (at < 0 && at != ESP_TABLEAU_OUT && t->status[v] == ESP_AT_UPPER) {
+        gather(s, col);
+        flip(s, col);
+    }
+    t->upper[v] = t->lower[v];
+    if (at >= 0) guard(s, at);
+    if (at < 0 && at != ESP_TABLEAU_OUT) stand(s, col);
+}
+
+esp_simplex_status esp_simplex_look(esp_simplex *s, int col) {
+    s->kept_value = s->value;
+    carry_state(s, false);
+    esp_tableau_mark(s->t);
+    fix(s, col);
+    return dual_loop(s, true, limit_of(s), NULL);
+}
+
+void esp_simplex_back(esp_simplex *s) {
+    esp_tableau_back(s->t);
+    carry_state(s, true);
+    s->t->upper[s->looked_at] = s->kept_upper;
+    s->value = s->kept_value;
 }
 
 double esp_simplex_penalty(esp_simplex *s, int col) {
@@ -551,10 +598,6 @@ esp_simplex_status esp_simplex_primal(esp_simplex *s, double enough, double with
 
 double esp_simplex_value(const esp_simplex *s) {
     return s->value;
-}
-
-int64_t esp_simplex_pivots(const esp_simplex *s) {
-    return s->pivots;
 }
 
 const double *esp_simplex_solution(const esp_simplex *s) {

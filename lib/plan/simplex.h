@@ -31,8 +31,7 @@ typedef enum esp_simplex_status {
     ESP_SIMPLEX_STOPPED /* by `stop`, or by rounding; the multipliers are good for a bound all the same */
 } esp_simplex_status;
 
-/* Borrows the finished LP, reads its numbers again when told so. shelf_bytes: memory for the tableaus of bases that
- * are likely to be set again (esp_simplex_keep, and every one that was made). */
+/* Borrows the finished LP, reads its numbers again when told so. shelf_bytes: memory for tableaus whose bases may be set again. */
 ESP_MUST_CHECK esp_code esp_simplex_create(const esp_lp *lp, size_t shelf_bytes, esp_simplex **ret_simplex, esp_error *reterr);
 void esp_simplex_free(esp_simplex *simplex);
 void esp_simplex_limits(esp_simplex *simplex, const double *lower, const double *upper); /* of columns, n_cols each */
@@ -41,19 +40,22 @@ void esp_simplex_cost(esp_simplex *simplex, const double *cost); /* n_cols */
 void esp_simplex_row(esp_simplex *simplex, int row);
 /* The dual method stops as CUT once its value has passed this; INFINITY: never. */
 void esp_simplex_limit(esp_simplex *simplex, double value);
-/* It stops as STOPPED after this many pivots; its value is then a lower estimate of the optimum. 0: no limit. */
-void esp_simplex_effort(esp_simplex *simplex, int pivots);
 /* The basis, to start from there again: one byte a column and row. */
 size_t esp_simplex_basis_bytes(const esp_simplex *simplex);
 void esp_simplex_basis_get(const esp_simplex *simplex, unsigned char *ret_basis);
-/* The present basis will be set again: that is then fast. */
-void esp_simplex_keep(esp_simplex *simplex);
 void esp_simplex_basis_set(esp_simplex *simplex, const unsigned char *basis);
 
 esp_simplex_status esp_simplex_dual(esp_simplex *simplex, const esp_stop *stop);
 /* Stops as CUT once its value is at most `enough`, with a feasible point and multipliers of no use (-INFINITY: never); as
  * OPTIMAL once its prices say that no point is better by more than `within`. */
 esp_simplex_status esp_simplex_primal(esp_simplex *simplex, double enough, double within, const esp_stop *stop);
+
+/* A look ahead, from the optimum that the dual method has just found: the column fixed at its lower limit, the first few steps of the
+ * dual method towards the new optimum, at most eight. STOPPED: there is more to do; the value is a lower estimate of where
+ * that ends. Value, duals and ray are those of where it stopped until esp_simplex_back, which must follow: everything is then as it was
+ * before. It hardly touches the tableau (tableau.h, mark), and costs a small part of what a solve does. */
+esp_simplex_status esp_simplex_look(esp_simplex *simplex, int col);
+void esp_simplex_back(esp_simplex *simplex);
 
 /* Of the last solve; valid until the next call. */
 /* At an optimum: by how much, at least, the value would rise if the column were fixed at its lower limit (the first step
@@ -64,6 +66,5 @@ const double *esp_simplex_solution(const esp_simplex *simplex); /* n_cols */
 const double *esp_simplex_duals(esp_simplex *simplex); /* n_rows */
 /* After INFEASIBLE: duals with which a bound of the zero cost is above 0 when the proof holds. */
 const double *esp_simplex_ray(esp_simplex *simplex); /* n_rows */
-int64_t esp_simplex_pivots(const esp_simplex *simplex); /* since it was created */
 
 #endif

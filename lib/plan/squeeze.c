@@ -87,10 +87,8 @@ static void note_reached(esp_squeezer *s, double *u) {
 static bool solve_side(esp_squeezer *s, esp_aim aim, int index, double sign, double room, const esp_region *region, double *lower, double *upper,
                        double *u) {
     esp_simplex *simplex = esp_relax_simplex(s->relax);
-    int64_t before = esp_simplex_pivots(simplex);
     esp_relax_aim(s->relax, aim, index, sign);
     esp_simplex_status status = esp_simplex_primal(simplex, (sign > 0 ? *lower : -*upper) + room, NEAR * (*upper - *lower), NULL);
-    s->pivots += esp_simplex_pivots(simplex) - before;
     if (status == ESP_SIMPLEX_INFEASIBLE) return !esp_relax_refuted(s->relax, region);
     if (status == ESP_SIMPLEX_OPTIMAL || status == ESP_SIMPLEX_CUT) note_reached(s, u);
     if (status == ESP_SIMPLEX_CUT) return true;

@@ -26,7 +26,6 @@ typedef struct esp_squeezer {
     double *p_least, *p_most, *u_least, *u_most; /* extremes that LP points of the present pass have reached */
     double *u_scratch; /* horizon * nu */
     esp_squeeze_side *sides; /* those of the present step that are still to be solved for */
-    int64_t pivots; /* all that were made in squeezing */
 } esp_squeezer;
 
 /* From ranges that every later region lies within. Borrows the problem. */

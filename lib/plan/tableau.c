@@ -8,6 +8,7 @@
 
 #include "certify/rounding.h"
 #include "plan/shelf.h"
+#include "plan/undo.h"
 
 #define SMALLEST_PIVOT 1e-8 /* a smaller one does not enter a basis that is being set */
 #define OWN_PIVOT      1e-3 /* least entry, against the row's largest, of an equality row's own column */
@@ -112,7 +113,8 @@ esp_code esp_tableau_create(const esp_lp *lp, size_t shelf_bytes, esp_tableau **
     if (ok) {
         find_own(t);
         number_base(t);
-        ok = take_matrices(t);
+        t->undo = take_matrices(t) ? esp_undo_create(t) : NULL;
+        ok = t->undo != NULL;
     }
     if (ok && shelf_bytes > 0) {
         t->shelf = esp_shelf_create(t, shelf_bytes);
@@ -294,6 +296,7 @@ static void exchange(esp_tableau *t, int row, int col, const double *restrict co
 
 void esp_tableau_pivot(esp_tableau *t, int row, int col, const double *column, double *d, bool weigh_rows) {
     double f = d[col];
+    esp_undo_column(t, col);
     exchange(t, row, col, column);
     if (weigh_rows) lengthen(t, row, column);
     t->weighed = t->weighed && weigh_rows;
@@ -302,6 +305,7 @@ void esp_tableau_pivot(esp_tableau *t, int row, int col, const double *column, d
 }
 
 void esp_tableau_renew_row(esp_tableau *t, int row) {
+    esp_undo_row(t, row);
     esp_pending_give(&t->pending, row, esp_tableau_row(t, row), t->ld);
 }
 
@@ -395,7 +399,7 @@ void esp_tableau_make(esp_tableau *t, bool afresh) {
     compact(t);
     t->weighed = false;
     t->pivots = 0;
-    esp_tableau_keep(t);
+    esp_shelf_put(t);
 }
 
 bool esp_tableau_outdated(const esp_tableau *t) {

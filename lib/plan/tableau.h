@@ -18,7 +18,8 @@
  * Multipliers. Those of left-out slacks follow from the reduced costs of the columns, row by row from the last to the
  * first: column k of equality row i has d_k = cost_k - sum of v over its rows, and all rows but i are known by then.
  *
- * Pivots are given to the rows by eights (pending.h); a row is up to date when it was asked for, all are after a settle.
+ * Pivots are given to the rows by eights (pending.h); a row is up to date when it was asked for, all are after a settle. So the first eight
+ * from a mark write a row and a column each, and are soon undone.
  *
  * Rounding. Errors grow with pivots, so the tableau is made anew from the LP for every basis that is set, and when a
  * check of x against the LP's rows fails. Nothing here is trusted anyway: a bound is evaluated from multipliers with the
@@ -34,6 +35,7 @@
 enum esp_place { ESP_AT_LOWER, ESP_AT_UPPER, ESP_BASIC };
 
 typedef struct esp_shelf esp_shelf;
+typedef struct esp_undo esp_undo;
 
 typedef struct esp_tableau {
     const esp_lp *lp;
@@ -65,6 +67,7 @@ typedef struct esp_tableau {
     int pivots; /* since it was made */
     uint64_t *row_hash, entries; /* of every row's entries; of all */
     esp_shelf *shelf; /* copies of earlier ones, or NULL */
+    esp_undo *undo; /* what pivots since a mark have overwritten */
 } esp_tableau;
 
 #define ESP_TABLEAU_OUT (-0x40000000)
@@ -76,12 +79,10 @@ void esp_tableau_free(esp_tableau *tableau);
 /* An inequality row's entries or limits have changed in the LP. True when the tableau must be made anew. */
 bool esp_tableau_changed(esp_tableau *tableau, int row);
 /* Makes the tableau for the basis in `status`, columns that are fixed left out. A basis that is singular, or nearly, is
- * mended: `status` says afterwards what is basic. `afresh`: from the LP, not from a copy. */
+ * mended: `status` says afterwards what is basic. A copy goes on the shelf, to be found when the same basis is set with the same
+ * entries: a tree search comes back to one for the other branch, and copying is a pass over memory where making is a pivot for each
+ * column of the basis. `afresh`: from the LP, not from a copy. */
 void esp_tableau_make(esp_tableau *tableau, bool afresh);
-/* Puts a copy on the shelf, where esp_tableau_make finds it when the same basis is set with the same entries: a tree
- * search comes back to a basis twice, for both branches, and copying is a pass over memory where making is a pivot for each column of the basis. The copies that
- * were not used for longest make room. */
-void esp_tableau_keep(esp_tableau *tableau);
 /* Exchanges the basic variable of a row, which must be up to date, with the nonbasic one of a column, whose entries are given; `d`: another
  * row of width ld, taken along. weigh: keep the rows' lengths, which must be known; else they are forgotten. The row is up to date
  * afterwards, the others not. */
@@ -93,6 +94,13 @@ void esp_tableau_settle(esp_tableau *tableau);
 void esp_tableau_column(const esp_tableau *tableau, int col, double *ret_column);
 /* Lengths of all rows, unless they are known. */
 void esp_tableau_weigh(esp_tableau *tableau);
+/* Marks the tableau as it is. Rows may then be brought up to date and pivots made in them, as long as it is open: one row and one pivot
+ * before asking again, and no settle. */
+void esp_tableau_mark(esp_tableau *tableau);
+/* False: marked, and ESP_PENDING_MOST rows have been brought up to date, or as many pivots made. */
+bool esp_tableau_open(const esp_tableau *tableau);
+/* As it was marked, and no longer. */
+void esp_tableau_back(esp_tableau *tableau);
 /* True when a column that was left out is not where it was. */
 bool esp_tableau_outdated(const esp_tableau *tableau);
 

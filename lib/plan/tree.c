@@ -109,14 +109,6 @@ static esp_squeezer *prefix_of(tree *t, int steps) {
     return t->prefix[steps];
 }
 
-/* One pass of a squeezer of the node's region, its pivots counted. False: empty, proved. */
-static bool squeeze(tree *t, esp_squeezer *s, int last, const bool *pick, esp_region *region) {
-    int64_t before = s->pivots;
-    bool open = esp_squeeze_pass(s, last, pick, cutoff_of(t), t->track->stop, region);
-    t->squeeze_pivots += s->pivots - before;
-    return open;
-}
-
 /* Squeezes the node's dearest ReLUs over the steps that cost something, and solves it again. */
 static verdict squeeze_node(tree *t, node *n) {
     esp_region region = region_of(t, n);
@@ -125,7 +117,7 @@ static verdict squeeze_node(tree *t, node *n) {
     pick_dearest(t, &region, esp_branch_room(t, n));
     esp_simplex_basis_get(esp_relax_simplex(t->relax), basis_of(t, n));
     if (s != t->squeezer) apply(t, s, n);
-    if (!squeeze(t, s, last, t->pick, &region)) return DROPPED;
+    if (!esp_squeeze_pass(s, last, t->pick, cutoff_of(t), t->track->stop, &region)) return DROPPED;
     if (s != t->squeezer && !esp_squeeze_sweep(t->squeezer, last + 1, &region)) return DROPPED;
     renew_facets(t, n, 1);
     load(t, n);
@@ -225,7 +217,7 @@ static void squeeze_again(tree *t, const node *parent) {
         apply(t, s, n);
     t->track->nodes++;
     const bool *pick = pick_cheats(t, n, s) ? t->pick : NULL;
-    if (!squeeze(t, s, parent->last, pick, &region)) return;
+    if (!esp_squeeze_pass(s, parent->last, pick, cutoff_of(t), t->track->stop, &region)) return;
     if (!esp_squeeze_sweep(t->squeezer, 0, &region)) return;
     renew_facets(t, n, 1);
     load(t, n);

@@ -4,7 +4,7 @@
  * It starts from a root (root.h: relaxed, polished, tightened). Best bound first. A node is its region, its facets'
  * ranges, its basis and the ReLU it branches on; expanding it solves one LP per phase by dual simplex from the parent's
  * basis, with the cutoff as objective limit. The branching ReLU is the one whose two phases promise to raise the bound
- * most, where it is worth it after a look ahead (branch.c). Every LP point is simulated; a better plan lowers the
+ * most, after a look ahead (branch.c). Every LP point is simulated; a better plan lowers the
  * cutoff. Nodes near the root squeeze their dearest ReLUs again, over an LP of the steps that still cost something (the
  * others dropped, which only relaxes).
  *

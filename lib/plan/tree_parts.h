@@ -61,7 +61,6 @@ typedef struct esp_tree {
     double *u, *score;
     bool *pick;
     int *tried; /* ReLUs that the present node is looked ahead on */
-    int64_t squeeze_pivots, look_pivots; /* made so far in squeezes, and in looking ahead */
     bool out_of_memory;
     const esp_tree_hooks *hooks; /* or NULL */
     node_share *shares;

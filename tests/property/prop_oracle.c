@@ -78,7 +78,7 @@ static void check_claims(const reference *r, uint64_t seed, const char *what, co
 static void check_result(const reference *r, uint64_t seed, const char *what, const esp_plan_result *result, double tolerance) {
     check_claims(r, seed, what, result->best.inputs, result->best.objective, result->lower_bound, tolerance);
     if (result->best.inputs) CLAIM(result->lower_bound <= result->best.objective, "a gap of %g", result->gap);
-    double gap = fmax(r->o.c.task->gap * fabs(result->best.objective), r->o.c.task->absolute_gap);
+    double gap = fmax(r->o.c.task->gap * fmax(fabs(result->best.objective), ESP_LEAST_COST), r->o.c.task->absolute_gap);
     if (result->status == ESP_PLAN_OPTIMAL)
         CLAIM(result->best.inputs && result->best.objective - result->lower_bound <= gap * (1 + 1e-9), "called optimal, %.12g over %.12g",
               result->best.objective, result->lower_bound);

@@ -16,7 +16,7 @@
 #include "support/models.h"
 #include "support/planning.h"
 
-enum { NY = 3, NU = 2, HIDDEN = 9, H = 4, SEEDS = 10, MOST_SHARES = 4096 };
+enum { NY = 3, NU = 2, HIDDEN = 10, H = 4, SEEDS = 20, MOST_SHARES = 4096 };
 #define GAP 1e-4
 
 static const double y_now[NY] = {0.3, -0.2, 0.1}, u_last[NU] = {0};

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The simplex method on its dense tableau against Clp: random programs in the shape of a planning problem's (equality
  * rows in time order, each with columns of its own; inequalities; every column limited), solved again and again under
- * other limits, costs and entries, from bases that are set, kept and come back to. The tableau against one that is pivoted at once. */
+ * other limits, costs and entries, from bases that are set and come back to; looks ahead against the optimum that they lead to, and what
+ * they leave behind. The tableau against one that is pivoted at once. */
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -139,10 +140,7 @@ START_TEST(simplex__finds_what_clp_finds) {
             if (round % 7 == 6) change_entries(&p, &rng, s, oracle);
             if (round % 4 == 3) esp_simplex_basis_set(s, earlier);
             compare(&p, s, oracle, cost, round % 5 == 4, seed, round);
-            if (round % 3 == 0) {
-                esp_simplex_basis_get(s, earlier);
-                esp_simplex_keep(s);
-            }
+            if (round % 3 == 0) esp_simplex_basis_get(s, earlier);
         }
         esp_simplex_free(s);
         clp_free(oracle);
@@ -175,6 +173,95 @@ START_TEST(simplex__stops_past_its_limit) {
         drop_program(&p);
     }
     ck_assert_int_gt(cut, 0);
+}
+END_TEST
+
+/* What looking ahead must not change. */
+typedef struct state {
+    double value, *solution, *duals;
+    unsigned char *basis;
+} state;
+
+static state take_state(const program *p, esp_simplex *s) {
+    size_t n = (size_t)p->lp.n_cols, m = (size_t)p->lp.n_rows;
+    state now = {esp_simplex_value(s), calloc(n, sizeof(double)), calloc(m, sizeof(double)), calloc(n + m, 1)};
+    memcpy(now.solution, esp_simplex_solution(s), n * sizeof(double));
+    memcpy(now.duals, esp_simplex_duals(s), m * sizeof(double));
+    esp_simplex_basis_get(s, now.basis);
+    return now;
+}
+
+static void drop_state(state *s) {
+    free(s->solution);
+    free(s->duals);
+    free(s->basis);
+}
+
+static void assert_same(const program *p, esp_simplex *s, const state *was) {
+    state now = take_state(p, s);
+    size_t n = (size_t)p->lp.n_cols, m = (size_t)p->lp.n_rows;
+    ck_assert(now.value == was->value);
+    ck_assert_mem_eq(now.solution, was->solution, n * sizeof(double));
+    ck_assert_mem_eq(now.duals, was->duals, m * sizeof(double));
+    ck_assert_mem_eq(now.basis, was->basis, n + m);
+    drop_state(&now);
+}
+
+/* One look, and all that it says: it rises, to nothing above the optimum with the column fixed, proved by its duals or its ray. True: by
+ * more than rounding. */
+static bool check_look(program *p, esp_simplex *s, clp *oracle, int col, unsigned long long seed) {
+    double was = p->upper[col], value = esp_simplex_value(s);
+    esp_simplex_status status = esp_simplex_look(s, col);
+    double reached = esp_simplex_value(s), slack = 1e-6 * (1 + fabs(reached));
+    p->upper[col] = p->lower[col];
+    clp_limits(oracle, p->lower, p->upper);
+    clp_status other = clp_solve(oracle);
+    double optimum = other == CLP_OPTIMAL ? clp_value(oracle) : other == CLP_INFEASIBLE ? INFINITY : NAN;
+    if (status == ESP_SIMPLEX_INFEASIBLE) {
+        double *zero = calloc((size_t)p->lp.n_cols, sizeof *zero),
+               bound = esp_lp_safe_bound(&p->lp, zero, p->lower, p->upper, esp_simplex_ray(s), p->work);
+        ck_assert_msg(!(optimum < INFINITY) && bound > -1e-7, "seed %llu column %d: infeasible by %g, Clp's optimum is %g", seed, col, bound,
+                      optimum);
+        free(zero);
+    } else {
+        double bound = esp_lp_safe_bound(&p->lp, p->lp.cost, p->lower, p->upper, esp_simplex_duals(s), p->work);
+        ck_assert_msg(fabs(bound - reached) <= slack, "seed %llu column %d: reached %.12g, proved %.12g", seed, col, reached, bound);
+        ck_assert_msg(reached >= value - slack, "seed %llu column %d: %.12g, from %.12g", seed, col, reached, value);
+        ck_assert_msg(!(reached > optimum + slack), "seed %llu column %d: %.12g, Clp's optimum is %.12g", seed, col, reached, optimum);
+        ck_assert_msg(status != ESP_SIMPLEX_OPTIMAL || !(reached < optimum - slack), "seed %llu column %d: optimal at %.12g, Clp's is %.12g", seed,
+                      col, reached, optimum);
+    }
+    p->upper[col] = was;
+    esp_simplex_back(s);
+    return reached > value + slack;
+}
+
+START_TEST(simplex__looks_ahead_and_is_back) {
+    seed_range range = seeds(60);
+    int rose = 0;
+    for (uint64_t seed = range.first; seed <= range.last; seed++) {
+        esp_rng rng;
+        esp_rng_init(&rng, seed, 8);
+        program p = make_program(&rng);
+        esp_simplex *s = NULL;
+        ck_assert_int_eq(esp_simplex_create(&p.lp, 1 << 16, &s, NULL), ESP_OK);
+        clp *oracle = clp_create(&p.lp);
+        for (int round = 0; round < 5; round++) {
+            draw_limits(&p, &rng);
+            esp_simplex_limits(s, p.lower, p.upper);
+            if (esp_simplex_dual(s, NULL) != ESP_SIMPLEX_OPTIMAL) continue;
+            state was = take_state(&p, s);
+            for (int col = 0; col < p.lp.n_cols; col++) {
+                rose += check_look(&p, s, oracle, col, seed);
+                assert_same(&p, s, &was);
+            }
+            drop_state(&was);
+        }
+        esp_simplex_free(s);
+        clp_free(oracle);
+        drop_program(&p);
+    }
+    ck_assert_int_gt(rose, (int)(range.last - range.first + 1));
 }
 END_TEST
 
@@ -292,6 +379,49 @@ START_TEST(tableau__is_that_of_a_pivot_at_once) {
 }
 END_TEST
 
+START_TEST(tableau__is_back_where_it_was_marked) {
+    seed_range range = seeds(60);
+    int64_t pivots = 0;
+    for (uint64_t seed = range.first; seed <= range.last; seed++) {
+        esp_rng rng;
+        esp_rng_init(&rng, seed, 9);
+        program p = make_program(&rng);
+        esp_tableau *t = NULL;
+        ck_assert_int_eq(esp_tableau_create(&p.lp, 0, &t, NULL), ESP_OK);
+        esp_tableau_make(t, true);
+        size_t entries = (size_t)t->m * (size_t)t->ld;
+        double *was = calloc(entries + (size_t)t->m, sizeof *was), *column = calloc((size_t)t->m, sizeof *column);
+        double *d = aligned_alloc(64, (size_t)t->ld * sizeof *d);
+        for (int c = 0; c < t->ld; c++) d[c] = esp_rng_normal(&rng);
+        for (int k = 0; k < 20; k++) {
+            int row, col;
+            esp_tableau_mark(t);
+            memcpy(was, t->t, entries * sizeof *was);
+            memcpy(was + entries, t->constant, (size_t)t->m * sizeof *was);
+            while (esp_tableau_open(t) && esp_rng_below(&rng, 12) > 0) {
+                if (!draw_pivot(t, &rng, column, &row, &col)) continue;
+                esp_tableau_renew_row(t, row);
+                if (esp_rng_below(&rng, 4) == 0) continue; /* looked at and left */
+                esp_tableau_pivot(t, row, col, column, d, true);
+                pivots++;
+            }
+            esp_tableau_back(t);
+            ck_assert_mem_eq(t->t, was, entries * sizeof *was);
+            ck_assert_mem_eq(t->constant, was + entries, (size_t)t->m * sizeof *was);
+            if (!draw_pivot(t, &rng, column, &row, &col)) continue;
+            esp_tableau_renew_row(t, row);
+            esp_tableau_pivot(t, row, col, column, d, true); /* marked somewhere else next */
+        }
+        free(was);
+        free(column);
+        free(d);
+        esp_tableau_free(t);
+        drop_program(&p);
+    }
+    ck_assert_int_gt(pivots, 20 * (int64_t)(range.last - range.first + 1));
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("prop_simplex");
     TCase *tc = tcase_create("clp");
@@ -300,7 +430,9 @@ int main(void) {
     tcase_add_test(tc, simplex__stops_past_its_limit);
     tcase_add_test(tc, simplex__keeps_a_point_that_is_nearly_feasible);
     tcase_add_test(tc, simplex__takes_a_row_just_to_its_limit);
+    tcase_add_test(tc, simplex__looks_ahead_and_is_back);
     tcase_add_test(tc, tableau__is_that_of_a_pivot_at_once);
+    tcase_add_test(tc, tableau__is_back_where_it_was_marked);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
