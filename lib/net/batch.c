@@ -3,6 +3,7 @@
  * without a wide machine the compiler splits them. */
 #include "net/batch.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,9 +131,9 @@ esp_code esp_batch_create(const esp_program *program, bool split, esp_batch **re
     bool ok = batch && twin;
     if (ok) {
         find_twins(program, split, twin);
-        pass forward = {program,        n_r + n_y,        n_x + n_r + n_y, n_x,         n_x + n_r,        twin,
-                        forward_weight, forward_constant, forward_source,  forward_row, forward_together, forward_finish};
-        pass backward = {program,      n_r + n_x,         n_y + n_r,      0, 0, NULL, backward_weight, backward_constant, backward_source,
+        pass forward = {program,        n_r + n_y,   n_x + n_r + n_y,  n_x,           n_x, n_x + n_r, twin, forward_weight, forward_constant,
+                        forward_source, forward_row, forward_together, forward_finish};
+        pass backward = {program,      n_r + n_x,         n_y + n_r,      n_y, 0, 0, NULL, backward_weight, backward_constant, backward_source,
                          backward_row, backward_together, backward_finish};
         *batch = (esp_batch){.n_x = (size_t)n_x, .n_r = (size_t)n_r, .n_y = (size_t)n_y, .split = split};
         ok = esp_blocks_cut(&forward, split, &batch->forward) && esp_blocks_cut(&backward, split, &batch->backward);
@@ -185,45 +186,108 @@ static inline __attribute__((always_inline)) void sum_rows(const block *b, float
     finish_rows(b, arrays[b->to.array] + b->to.at + lane, b->finish == MASK ? relus - b->to.at + lane : NULL, &sum[0][0], rows);
 }
 
-static void sum_tiles(const block *b, float *const *arrays, const float *relus) {
+/* The arrays of a block of points. */
+typedef struct lanes {
+    float *arrays[2];
+} lanes;
+
+/* kept: sums stay rows, also where only tiles read them. */
+static void sum_tiles(const block *b, bool kept, int n, const lanes *at, esp_split_work *work) {
+    const float *from[ESP_BATCH_MOST];
+    float *to[ESP_BATCH_MOST];
+    esp_split split = b->split;
+    split.from_pieces &= !kept;
+    split.to_pieces &= !kept;
+    for (int k = 0; k < n; k++) {
+        from[k] = at[k].arrays[b->runs->array] + b->runs->at;
+        to[k] = at[k].arrays[b->to.array] + b->to.at;
+    }
+    esp_split_sum(&split, n, from, to, work);
+}
+
+static void mask_tiles(const block *b, float *const *arrays, const float *relus) {
     float *to = arrays[b->to.array] + b->to.at;
-    esp_split_sum(&b->split, arrays[b->runs->array] + b->runs->at, to);
-    for (int i = 0; b->finish == MASK && i < b->split.n_rows; i++)
+    for (int i = 0; i < b->split.n_rows; i++)
         for (int lane = 0; lane < ESP_LANES; lane += WIDE * VECTOR) {
             vector *row = (vector *)(to + i * ESP_LANES + lane);
             finish_rows(b, (float *)row, relus - b->to.at - i * ESP_LANES + lane, row, 1);
         }
 }
 
-static void run(const blocks *list, float *const *arrays, const float *relus) {
-    for (size_t k = 0; k < list->n; k++) {
-        const block *b = &list->blocks[k];
-        if (b->split.n_rows > 0) {
-            sum_tiles(b, arrays, relus);
-            continue;
-        }
-        for (int lane = 0; lane < ESP_LANES; lane += WIDE * VECTOR) switch (b->n_rows) {
+static void sum_vectors(const block *b, float *const *arrays, const float *relus) {
+    for (int lane = 0; lane < ESP_LANES; lane += WIDE * VECTOR) switch (b->n_rows) {
 #if ROWS == 8
-            case 8: sum_rows(b, arrays, relus, lane, 8); break;
+        case 8: sum_rows(b, arrays, relus, lane, 8); break;
 #endif
-            case 4: sum_rows(b, arrays, relus, lane, 4); break;
-            case 2: sum_rows(b, arrays, relus, lane, 2); break;
-            default: sum_rows(b, arrays, relus, lane, 1); break;
-            }
+        case 4: sum_rows(b, arrays, relus, lane, 4); break;
+        case 2: sum_rows(b, arrays, relus, lane, 2); break;
+        default: sum_rows(b, arrays, relus, lane, 1); break;
+        }
+}
+
+/* Whether what products before have given must be complete: for vectors, and for tiles that read rows of this pass. */
+static bool waits(const blocks *list, const block *b, bool kept) {
+    size_t i = (size_t)(b - list->blocks);
+    if (b->split.n_rows > 0) return i > list->n_early && (kept || !b->split.from_pieces);
+    return i >= list->n_early;
+}
+
+/* All points of one block, then of the next: the units finish one while they work on another. The last is left unfinished. */
+static void run_split(const blocks *list, bool kept, int n, const lanes *at, const float *relus, esp_split_work *work) {
+    for (const block *b = list->blocks; b < list->blocks + list->n; b++) {
+        bool tiles = b->split.n_rows > 0, mask = tiles && b->finish == MASK;
+        if (waits(list, b, kept)) esp_split_finish(work);
+        if (tiles) sum_tiles(b, kept, n, at, work);
+        if (mask) esp_split_finish(work);
+        for (int k = 0; k < n; k++) {
+            if (!tiles) sum_vectors(b, at[k].arrays, relus);
+            if (mask) mask_tiles(b, at[k].arrays, relus);
+        }
     }
 }
 
+static void run_vectors(const blocks *list, int n, const lanes *at, const float *relus) {
+    for (int k = 0; k < n; k++)
+        for (size_t i = 0; i < list->n; i++) sum_vectors(&list->blocks[i], at[k].arrays, relus);
+}
+
+/* One block of points, all of whose sums are kept. */
+static void run(const esp_batch *batch, const blocks *list, const lanes *at, const float *relus) {
+    if (!batch->split) {
+        run_vectors(list, 1, at, relus);
+        return;
+    }
+    esp_split_work work;
+    esp_split_ready(&work);
+    run_split(list, true, 1, at, relus, &work);
+    esp_split_finish(&work);
+}
+
 void esp_batch_forward(const esp_batch *batch, float *values, float *y) {
-    float *arrays[2] = {values, y};
-    if (batch->split) esp_split_ready();
-    run(&batch->forward, arrays, NULL);
+    run(batch, &batch->forward, &(lanes){{values, y}}, NULL);
+}
+
+void esp_batch_ready(const esp_batch *batch, esp_split_work *work) {
+    if (batch->split) esp_split_ready(work);
+}
+
+void esp_batch_outputs(const esp_batch *batch, int n, float *const *values, float *const *y, esp_split_work *work) {
+    lanes at[ESP_BATCH_MOST];
+    assert(n <= ESP_BATCH_MOST);
+    for (int k = 0; k < n; k++) at[k] = (lanes){{values[k], y[k]}};
+    if (batch->split)
+        run_split(&batch->forward, false, n, at, NULL, work);
+    else
+        run_vectors(&batch->forward, n, at, NULL);
+}
+
+void esp_batch_finish(const esp_batch *batch, esp_split_work *work) {
+    if (batch->split) esp_split_finish(work);
 }
 
 void esp_batch_backward(const esp_batch *batch, const float *values, float *g, float *ret_dx) {
-    float *arrays[2] = {g, ret_dx};
-    if (batch->split) esp_split_ready();
     const float *last = values + (batch->n_x + batch->n_r) * ESP_LANES - ESP_LANES; /* r of the first row of dp, at n_y of g */
-    run(&batch->backward, arrays, last + batch->n_y * ESP_LANES);
+    run(batch, &batch->backward, &(lanes){{g, ret_dx}}, last + batch->n_y * ESP_LANES);
 }
 
 void esp_batch_rest(const esp_batch *batch) {

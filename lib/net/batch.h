@@ -16,8 +16,10 @@
 #define ESP_NET_BATCH_H
 
 #include "net/program.h"
+#include "net/split.h"
 
-#define ESP_LANES 32
+#define ESP_LANES      32
+#define ESP_BATCH_MOST 2
 
 /* A float copy of the program. Immutable once made: any number of threads. */
 typedef struct esp_batch esp_batch;
@@ -25,9 +27,13 @@ typedef struct esp_batch esp_batch;
 ESP_MUST_CHECK esp_code esp_batch_create(const esp_program *program, bool split, esp_batch **ret_batch, esp_error *reterr);
 void esp_batch_free(esp_batch *batch);
 
-/* values (n_x + n_r x LANES): x is given in the first rows, behind it is filled in what the ReLUs give, or, where only tiles read
- * it, which clip it themselves, what they are given. ret_y (n_y x LANES). A NaN passes through a ReLU. */
+/* values (n_x + n_r x LANES): x is given in the first rows, behind it r is filled in. ret_y (n_y x LANES). A NaN passes through a ReLU. */
 void esp_batch_forward(const esp_batch *batch, float *values, float *ret_y);
+/* Outputs alone, of n blocks of LANES points at a time, at most ESP_BATCH_MOST, each with its values, of which what is behind x is workspace,
+ * and its outputs. Many times after esp_batch_ready; outputs are complete once those of others are asked for, or after esp_batch_finish. */
+void esp_batch_ready(const esp_batch *batch, esp_split_work *work);
+void esp_batch_outputs(const esp_batch *batch, int n, float *const *values, float *const *ret_y, esp_split_work *work);
+void esp_batch_finish(const esp_batch *batch, esp_split_work *work);
 /* The gradient of g' y(x) in x at the points of these values: ret_dx (n_x x LANES). g (n_y + n_r x LANES) is given in the first
  * rows, those behind are workspace. At p = 0 a ReLU counts as off. */
 void esp_batch_backward(const esp_batch *batch, const float *values, float *g, float *ret_dx);

@@ -43,7 +43,7 @@ static bool is_relu(const pass *s, int source) {
 static place tiled_run(const writer *w, int first) {
     const pass *s = w->pass;
     place run = s->source(s, first);
-    for (int j = first + 1; j < s->n_sources && w->tiled[j] && is_relu(s, j) == is_relu(s, first); j++, run.n++) {
+    for (int j = first + 1; j < s->n_sources && run.n < ESP_SPLIT_DEEP && w->tiled[j] && is_relu(s, j) == is_relu(s, first); j++, run.n++) {
         place next = s->source(s, j);
         if (!follows(&run, &next)) break;
     }
@@ -106,20 +106,20 @@ static void write_tiles(writer *w, int first, int rows, int source, bool on_top,
     const pass *s = w->pass;
     blocks *to = w->to;
     place run = tiled_run(w, source);
-    to->n_numbers = (to->n_numbers + 15) / 16 * 16; /* lines of the cache */
     if (to->blocks) {
-        float *numbers = to->numbers + to->n_numbers, *weights = numbers + rows * ESP_SPLIT_ROWS;
-        for (int i = 0; i < rows * ESP_SPLIT_ROWS; i++) numbers[i] = (float)s->constant(s, first + i / ESP_SPLIT_ROWS);
+        float *numbers = to->numbers + to->n_numbers, *weights = numbers + rows;
+        for (int i = 0; i < rows; i++) numbers[i] = (float)s->constant(s, first + i);
         for (int j = 0; j < run.n; j++)
             for (int i = 0; i < rows; i++) weights[j * rows + i] = (float)s->weight(s, first + i, source + j);
         esp_split_pack(weights, rows, run.n, to->words + to->n_words);
         to->runs[to->n_runs] = run;
         to->blocks[to->n] = (block){.n_runs = 1, .finish = how, .to = s->row(s, first), .runs = to->runs + to->n_runs};
-        to->blocks[to->n].split = (esp_split){rows, run.n, is_relu(s, source), how == RELU, to->words + to->n_words, on_top ? NULL : numbers};
+        to->blocks[to->n].split = (esp_split){
+            .n_rows = rows, .n_sources = run.n, .relu = how == RELU, .packed = to->words + to->n_words, .constant = on_top ? NULL : numbers};
     }
     to->n++;
     to->n_runs++;
-    to->n_numbers += (size_t)rows * (size_t)(run.n + ESP_SPLIT_ROWS);
+    to->n_numbers += (size_t)rows * (size_t)(run.n + 1);
     to->n_words += esp_split_size(rows, run.n);
 }
 
@@ -156,27 +156,81 @@ static void write_blocks(writer *w) {
     }
 }
 
-static bool reads(const block *b, const block *of) {
+/* ---- pieces ---------------------------------------------------------------------------------------------------------- */
+
+/* Whether the run has a row of what a block of tiles gives. */
+static bool overlap(const place *run, const block *of) {
     size_t begin = of->to.at, end = begin + (size_t)of->split.n_rows * ESP_LANES;
-    for (int k = 0; k < b->n_runs; k++) {
-        const place *run = &b->runs[k];
-        if (run->array == of->to.array && run->at < end && begin < run->at + (size_t)run->n * ESP_LANES) return true;
+    return run->array == of->to.array && run->at < end && begin < run->at + (size_t)run->n * ESP_LANES;
+}
+
+/* Whether a block of tiles reads its run in pieces: as groups, all of which blocks give as such, whole. */
+static bool in_pieces(const blocks *all, const block *reader) {
+    const place *run = reader->runs;
+    int rows = 0;
+    for (size_t k = 0; k < all->n; k++) {
+        const block *b = &all->blocks[k];
+        if (!b->split.to_pieces || !overlap(run, b)) continue;
+        size_t after = (b->to.at - run->at) / ESP_LANES;
+        if (b->to.at < run->at || after % ESP_SPLIT_GROUP > 0 || after + (size_t)b->split.n_rows > (size_t)run->n) return false;
+        rows += b->split.n_rows;
     }
-    return false;
+    return rows == run->n;
 }
 
-static bool only_tiles_read(const blocks *all, const block *of) {
+/* Blocks that a block reads as rows give no pieces. */
+static bool take_back(blocks *all, const block *reader) {
+    bool changed = false;
+    if (reader->split.n_rows > 0 && in_pieces(all, reader)) return false;
     for (size_t k = 0; k < all->n; k++)
-        if (all->blocks[k].split.n_rows == 0 && reads(&all->blocks[k], of)) return false;
-    return true;
+        for (int i = 0; i < reader->n_runs; i++) {
+            esp_split *given = &all->blocks[k].split;
+            if (!given->to_pieces || !overlap(&reader->runs[i], &all->blocks[k])) continue;
+            given->to_pieces = false;
+            changed = true;
+        }
+    return changed;
 }
 
-/* Tiles clip what they read of ReLUs: where nothing else reads them, that is all the ReLU there is. */
-static void leave_relus(const blocks *all) {
+/* ReLUs that only tiles read are given to them in pieces. */
+static void choose_pieces(blocks *all) {
+    for (size_t k = 0; k < all->n; k++) {
+        esp_split *split = &all->blocks[k].split;
+        split->to_pieces = split->n_rows > 0 && split->n_rows % ESP_SPLIT_GROUP == 0 && split->relu && split->constant;
+    }
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (size_t k = 0; k < all->n; k++) changed |= take_back(all, &all->blocks[k]);
+    }
     for (size_t k = 0; k < all->n; k++) {
         block *b = &all->blocks[k];
-        if (b->split.n_rows > 0 && b->finish == RELU) b->split.relu = !only_tiles_read(all, b);
+        b->split.from_pieces = b->split.n_rows > 0 && in_pieces(all, b);
     }
+}
+
+/* ---- order ----------------------------------------------------------------------------------------------------------- */
+
+/* Whether a block of vectors needs nothing but the first n_given rows of the first array. */
+static bool is_early(const block *b, int n_given) {
+    bool early = b->split.n_rows == 0;
+    for (int i = 0; i < b->n_runs; i++)
+        early &= b->runs[i].array == 0 && b->runs[i].at + (size_t)b->runs[i].n * ESP_LANES <= (size_t)n_given * ESP_LANES;
+    return early;
+}
+
+/* Early blocks stand before the others, so that none of them comes between products. False: no memory. */
+static bool put_early_first(const pass *s, blocks *all) {
+    block *ordered = calloc(all->n + 1, sizeof(block));
+    if (!ordered) return false;
+    size_t n = 0;
+    for (int late = 0; late < 2; late++) {
+        for (size_t k = 0; k < all->n; k++)
+            if (is_early(&all->blocks[k], s->n_given) != late) ordered[n++] = all->blocks[k];
+        if (!late) all->n_early = n;
+    }
+    free(all->blocks);
+    all->blocks = ordered;
+    return true;
 }
 
 bool esp_blocks_cut(const pass *s, bool split, blocks *ret) {
@@ -190,7 +244,8 @@ bool esp_blocks_cut(const pass *s, bool split, blocks *ret) {
     bool ok = ret->blocks && ret->runs && ret->numbers && ret->words;
     if (ok) {
         write_blocks(&w);
-        leave_relus(ret);
+        choose_pieces(ret);
+        ok = put_early_first(s, ret);
     }
     free(w.tiled);
     return ok;

@@ -33,14 +33,14 @@ typedef struct block {
     const float *constant; /* n_rows */
     const place *runs; /* n_runs */
     const float *weights; /* rows of all runs x n_rows */
-    esp_split split; /* by tiles where it has rows */
+    esp_split split; /* by tiles where it has rows; in pieces as far as values need not be kept */
 } block;
 
 /* The rows of a pass in the order in which they are computed; weight(row, source) with the sources numbered likewise. */
 typedef struct pass pass;
 struct pass {
     const esp_program *program;
-    int n_rows, n_sources;
+    int n_rows, n_sources, n_given; /* the first sources are given */
     int relus, end; /* sources that are ReLUs, up to the last */
     const int *twin; /* forward, n_y: an earlier output with the same row of B, or -1 */
     double (*weight)(const pass *self, int row, int source);
@@ -51,12 +51,13 @@ struct pass {
     finish (*finish)(const pass *self, int row);
 };
 
+/* The first n_early need nothing but what is given. */
 typedef struct blocks {
     block *blocks;
     place *runs;
     float *numbers;
     uint32_t *words;
-    size_t n, n_runs, n_numbers, n_words;
+    size_t n, n_early, n_runs, n_numbers, n_words;
 } blocks;
 
 /* Cuts the pass, with `split` into tiles where that is worth it. False: no memory; esp_blocks_done either way. */

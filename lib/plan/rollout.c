@@ -9,6 +9,8 @@
 #include "net/split.h"
 
 #define LANES        ESP_LANES
+#define PAIR         ESP_BATCH_MOST
+#define AT_ONCE      8 /* tiles */
 #define FOR_LANES(j) for (int j = 0; j < LANES; j++)
 
 static int lead_of_u(const esp_problem *p) {
@@ -37,11 +39,16 @@ esp_tile esp_tile_on(const esp_problem *p, float *y, float *u) {
     return tile;
 }
 
-void esp_tile_step(const esp_tile *tile, const esp_batch *batch, int t, float *values) {
+/* The windows at t into x. */
+static void gather(const esp_tile *tile, int t, float *x) {
     const esp_problem *p = tile->problem;
     size_t n_y = (size_t)(p->history * p->ny) * LANES, n_u = (size_t)(p->history * p->nu) * LANES;
-    memcpy(values, esp_tile_y(tile, t - p->history), n_y * sizeof *values);
-    memcpy(values + n_y, esp_tile_u(tile, t - p->history + 1), n_u * sizeof *values);
+    memcpy(x, esp_tile_y(tile, t - p->history), n_y * sizeof *x);
+    memcpy(x + n_y, esp_tile_u(tile, t - p->history + 1), n_u * sizeof *x);
+}
+
+void esp_tile_step(const esp_tile *tile, const esp_batch *batch, int t, float *values) {
+    gather(tile, t, values);
     esp_batch_forward(batch, values, esp_tile_y(tile, t));
 }
 
@@ -249,8 +256,8 @@ static bool take(esp_sampler *s, const esp_problem *p, size_t room) {
     s->arena = esp_arena_create(0);
     if (!s->arena) return false;
     s->u = ESP_NEW(s->arena, float, room / LANES * esp_tile_size_u(p));
-    s->y = ESP_NEW(s->arena, float, esp_tile_size_y(p));
-    s->values = ESP_NEW(s->arena, float, (size_t)(s->step->n_x + s->step->n_r) * LANES);
+    s->y = ESP_NEW(s->arena, float, AT_ONCE *esp_tile_size_y(p));
+    s->values = ESP_NEW(s->arena, float, PAIR *(size_t)(s->step->n_x + s->step->n_r) * LANES);
     s->noise = ESP_NEW(s->arena, float, hu *LANES);
     s->weighted = ESP_NEW(s->arena, float, hu *LANES);
     s->cost = ESP_NEW(s->arena, float, room);
@@ -292,17 +299,45 @@ static void add_rate(const esp_sampler *s, const esp_problem *p, int first) {
     }
 }
 
+/* n tiles step by step, a pair beside the next. */
+static void step_tiles(const esp_sampler *s, const esp_tile *tiles, int n, esp_split_work *work) {
+    const esp_problem *p = tiles->problem;
+    float *values[PAIR], *y[PAIR];
+    for (int k = 0; k < PAIR; k++) values[k] = s->values + (size_t)k * (size_t)(s->step->n_x + s->step->n_r) * LANES;
+    for (int t = 0; t < p->horizon; t++)
+        for (int first = 0; first < n; first += PAIR) {
+            int m = n - first < PAIR ? n - first : PAIR;
+            if (n <= PAIR) esp_batch_finish(s->batch, work);
+            for (int k = 0; k < m; k++) {
+                y[k] = esp_tile_y(&tiles[first + k], t);
+                gather(&tiles[first + k], t, values[k]);
+            }
+            esp_batch_outputs(s->batch, m, values, y, work);
+        }
+    esp_batch_finish(s->batch, work);
+}
+
+static void judge(esp_sampler *s, const esp_tile *tile, bool limited, int first) {
+    const esp_problem *p = tile->problem;
+    float *cost = s->cost + first, *violation = s->violation + first;
+    esp_tile_cost(tile, cost);
+    if (limited) esp_tile_violation(tile, violation);
+    if (p->task->rate && p->task->values) add_rate(s, p, first);
+    FOR_LANES(j) if (!isfinite(cost[j]) || isnan(violation[j])) cost[j] = violation[j] = INFINITY;
+}
+
 void esp_sampler_rollout(esp_sampler *s, const esp_problem *p, int n) {
     bool limited = esp_problem_limits_y(p);
     memset(s->violation, 0, (size_t)s->room * sizeof *s->violation);
-    for (int first = 0; first < n; first += LANES) {
-        esp_tile tile = esp_sampler_tile(s, p, first / LANES);
-        float *cost = s->cost + first, *violation = s->violation + first;
-        for (int t = 0; t < p->horizon; t++) esp_tile_step(&tile, s->batch, t, s->values);
-        esp_tile_cost(&tile, cost);
-        if (limited) esp_tile_violation(&tile, violation);
-        if (p->task->rate && p->task->values) add_rate(s, p, first);
-        FOR_LANES(j) if (!isfinite(cost[j]) || isnan(violation[j])) cost[j] = violation[j] = INFINITY;
+    int n_tiles = (n + LANES - 1) / LANES;
+    esp_split_work work;
+    esp_batch_ready(s->batch, &work);
+    for (int first = 0; first < n_tiles; first += AT_ONCE) {
+        esp_tile tiles[AT_ONCE];
+        int m = n_tiles - first < AT_ONCE ? n_tiles - first : AT_ONCE;
+        for (int k = 0; k < m; k++) tiles[k] = esp_tile_on(p, s->y + (size_t)k * esp_tile_size_y(p), s->u + (size_t)(first + k) * esp_tile_size_u(p));
+        step_tiles(s, tiles, m, &work);
+        for (int k = 0; k < m; k++) judge(s, &tiles[k], limited, (first + k) * LANES);
     }
     esp_batch_rest(s->batch);
 }

@@ -29,43 +29,65 @@ static float number(esp_rng *rng) {
     return esp_rng_below(rng, 8) == 0 ? 0 : (float)(esp_rng_normal(rng) * pow(10, esp_rng_range(rng, -3, 3)));
 }
 
+enum { SOURCES = ESP_SPLIT_DEEP, BLOCKS = 3, GUARD = 12345 };
+
+typedef struct product {
+    _Alignas(64) float from[SOURCES * ESP_LANES], to[(ESP_SPLIT_MOST + 1) * ESP_LANES], begin[ESP_SPLIT_MOST * ESP_LANES];
+} product;
+
+/* One block's sums against those in double. */
+static void check_product(const esp_split *split, const float *weights, const product *b, uint64_t seed) {
+    int rows = split->n_rows, n = split->n_sources;
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < ESP_LANES; j++) {
+            double sum = (double)(split->constant ? split->constant[i] : b->begin[i * ESP_LANES + j]), size = fabs(sum);
+            for (int k = 0; k < n; k++) {
+                double term = (double)weights[k * rows + i] * (double)b->from[k * ESP_LANES + j];
+                sum += term;
+                size += fabs(term);
+            }
+            if (split->relu) sum = fmax(sum, 0);
+            double got = (double)b->to[i * ESP_LANES + j], tolerance = (SHARE + (n + 2) * ROUND) * size + 1e-30;
+            ck_assert_msg(fabs(got - sum) <= tolerance, "seed %llu: row %d of %d, point %d, %d sources: %.9g, must be %.9g to %.2g",
+                          (unsigned long long)seed, i, rows, j, n, got, sum, tolerance);
+        }
+    for (int j = 0; j < ESP_LANES; j++) ck_assert(b->to[rows * ESP_LANES + j] == GUARD);
+}
+
+/* One to three blocks, whose last pass is finished after the product or, by another product, within it. */
 START_TEST(split__a_product_is_within_its_share_of_the_sizes) {
-    enum { SOURCES = 150, WIDTH = SOURCES * ESP_SPLIT_MOST };
-    static _Alignas(64) float weights[WIDTH], from[SOURCES * ESP_LANES], to[(ESP_SPLIT_MOST + 1) * ESP_LANES], start[ESP_SPLIT_MOST * 16];
-    static _Alignas(64) uint32_t packed[2 * WIDTH + 1024];
+    static _Alignas(64) float weights[SOURCES * ESP_SPLIT_MOST], start[ESP_SPLIT_MOST], other[16 * ESP_LANES];
+    static _Alignas(64) uint32_t packed[2 * SOURCES * ESP_SPLIT_MOST + 1024];
+    static product blocks[BLOCKS];
     seed_range range = seeds(N_SEEDS);
     bool units = granted();
     for (uint64_t seed = range.first; seed <= range.last && units; seed++) {
         esp_rng rng;
         esp_rng_init(&rng, seed, 1);
-        int rows = 16 * (1 + (int)esp_rng_below(&rng, 4)), n = 1 + (int)esp_rng_below(&rng, seed % 2 ? 12 : SOURCES);
-        bool fresh = esp_rng_below(&rng, 2), clip = esp_rng_below(&rng, 2), relu = esp_rng_below(&rng, 2);
-        double begin[ESP_SPLIT_MOST][ESP_LANES];
+        int rows = 16 * (1 + (int)esp_rng_below(&rng, 4)), n = 1 + (int)esp_rng_below(&rng, seed % 2 ? 12 : SOURCES),
+            m = 1 + (int)esp_rng_below(&rng, BLOCKS);
+        bool fresh = esp_rng_below(&rng, 2);
+        const float *from[BLOCKS];
+        float *to[BLOCKS];
         for (int i = 0; i < rows * n; i++) weights[i] = number(&rng);
-        for (int i = 0; i < n * ESP_LANES; i++) from[i] = number(&rng);
-        for (int i = 0; i < (rows + 1) * ESP_LANES; i++) to[i] = number(&rng);
-        for (int i = 0; i < rows * 16; i++) start[i] = i % 16 ? start[i - 1] : number(&rng);
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < ESP_LANES; j++) begin[i][j] = (double)(fresh ? start[i * 16] : to[i * ESP_LANES + j]);
-        float after = to[rows * ESP_LANES];
+        for (int i = 0; i < rows; i++) start[i] = number(&rng);
+        for (int k = 0; k < m; k++) {
+            product *b = &blocks[k];
+            for (int i = 0; i < n * ESP_LANES; i++) b->from[i] = number(&rng);
+            for (int i = 0; i < rows * ESP_LANES; i++) b->to[i] = b->begin[i] = number(&rng);
+            for (int j = 0; j < ESP_LANES; j++) b->to[rows * ESP_LANES + j] = GUARD;
+            from[k] = b->from;
+            to[k] = b->to;
+        }
+        esp_split split = {.n_rows = rows, .n_sources = n, .relu = esp_rng_below(&rng, 2), .packed = packed, .constant = fresh ? start : NULL};
+        esp_split_work work;
         esp_split_pack(weights, rows, n, packed);
-        esp_split_ready();
-        esp_split_sum(&(esp_split){rows, n, clip, relu, packed, fresh ? start : NULL}, from, to);
+        esp_split_ready(&work);
+        esp_split_sum(&split, m, from, to, &work);
+        if (esp_rng_below(&rng, 2)) esp_split_sum(&(esp_split){.n_rows = 16, .n_sources = n, .packed = packed}, 1, from, (float *[]){other}, &work);
+        esp_split_finish(&work);
         esp_split_rest();
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < ESP_LANES; j++) {
-                double sum = begin[i][j], size = fabs(sum);
-                for (int k = 0; k < n; k++) {
-                    double v = (double)from[k * ESP_LANES + j], term = (double)weights[k * rows + i] * (clip ? fmax(v, 0) : v);
-                    sum += term;
-                    size += fabs(term);
-                }
-                if (relu) sum = fmax(sum, 0);
-                double got = (double)to[i * ESP_LANES + j], tolerance = (SHARE + (n + 2) * ROUND) * size + 1e-30;
-                ck_assert_msg(fabs(got - sum) <= tolerance, "seed %llu: row %d of %d, point %d, %d sources: %.9g, must be %.9g to %.2g",
-                              (unsigned long long)seed, i, rows, j, n, got, sum, tolerance);
-            }
-        ck_assert(to[rows * ESP_LANES] == after);
+        for (int k = 0; k < m; k++) check_product(&split, weights, &blocks[k], seed);
     }
 }
 END_TEST
@@ -76,13 +98,16 @@ START_TEST(split__a_nan_or_an_infinity_among_the_values_gives_a_nan) {
     if (!granted()) return;
     for (int i = 0; i < 16 * 40; i++) weights[i] = 1;
     esp_split_pack(weights, 16, 40, packed);
-    esp_split_ready();
+    esp_split_work work;
+    esp_split_ready(&work);
     for (int k = 0; k < 40; k++) {
         memset(to, 0, sizeof to);
         memset(from, 0, sizeof from);
         from[k * ESP_LANES + 5] = NAN;
         from[k * ESP_LANES + 20] = INFINITY;
-        esp_split_sum(&(esp_split){16, 40, true, true, packed, NULL}, from, to);
+        esp_split_sum(&(esp_split){.n_rows = 16, .n_sources = 40, .relu = true, .packed = packed}, 1, (const float *[]){from}, (float *[]){to},
+                      &work);
+        esp_split_finish(&work);
         for (int i = 0; i < 16 * ESP_LANES; i++) ck_assert(isnan(to[i]) == (i % ESP_LANES == 5 || i % ESP_LANES == 20));
     }
     esp_split_rest();
@@ -156,10 +181,14 @@ static void backward(const esp_program *p, bool split, const point *at, const do
     }
 }
 
-/* A network of 1 to 3 layers, as wide as tiles or not, some of its weights left out. */
+/* A network of 1 to 3 layers, as wide as groups of sources, whose ReLUs then go on in pieces, or not; some of its weights left out. */
 static esp_program *draw(esp_rng *rng) {
     int widths[4], layers = 1 + (int)esp_rng_below(rng, 3);
-    for (int l = 0; l <= layers; l++) widths[l] = 1 + (int)esp_rng_below(rng, l == 0 || l == layers ? 40 : 100);
+    bool groups = esp_rng_below(rng, 2);
+    for (int l = 0; l <= layers; l++) {
+        bool hidden = l > 0 && l < layers;
+        widths[l] = hidden && groups ? ESP_SPLIT_GROUP * (1 + (int)esp_rng_below(rng, 5)) : 1 + (int)esp_rng_below(rng, hidden ? 100 : 40);
+    }
     esp_net *net = random_net(rng, layers, widths, ESP_ACT_RELU);
     double kept = esp_rng_below(rng, 2) ? 1 : esp_rng_range(rng, 0.05, 1);
     for (int l = 0; l < layers; l++)
@@ -173,15 +202,24 @@ static esp_program *draw(esp_rng *rng) {
     return program;
 }
 
+static void check_outputs(uint64_t seed, const char *what, const point *at, int n_y, const float *y, int lane) {
+    for (int k = 0; k < n_y; k++) {
+        double got = (double)y[k * ESP_LANES + lane], most = with_twins(at, k, n_y);
+        ck_assert_msg(fabs(got - at->y[k]) <= most, "seed %llu, %s: y %d is %.9g, must be %.9g to %.2g", (unsigned long long)seed, what, k, got,
+                      at->y[k], most);
+    }
+}
+
 static void check_batch(uint64_t seed, bool split, const esp_program *p, esp_rng *rng, int *ret_compared) {
     static _Alignas(64) float values[MOST * ESP_LANES], y[MOST * ESP_LANES], g[MOST * ESP_LANES], dx[MOST * ESP_LANES], kept[MOST * ESP_LANES];
     static point at;
+    const char *what = split ? "split" : "plain";
     double x[MOST], slope[MOST], want[MOST], tolerance[MOST];
     esp_batch *batch = NULL;
     ck_assert(esp_batch_create(p, split, &batch, NULL) == ESP_OK);
     for (int i = 0; i < p->n_x * ESP_LANES; i++) values[i] = (float)esp_rng_normal(rng);
     for (int i = 0; i < p->n_y * ESP_LANES; i++) g[i] = (float)esp_rng_normal(rng);
-    for (int j = 0; j < ESP_LANES; j++) y[p->n_y * ESP_LANES + j] = dx[p->n_x * ESP_LANES + j] = 12345;
+    for (int j = 0; j < ESP_LANES; j++) y[p->n_y * ESP_LANES + j] = dx[p->n_x * ESP_LANES + j] = GUARD;
     memcpy(kept, g, sizeof g);
     esp_batch_forward(batch, values, y);
     esp_batch_backward(batch, values, g, dx);
@@ -189,22 +227,60 @@ static void check_batch(uint64_t seed, bool split, const esp_program *p, esp_rng
     for (int j = 0; j < ESP_LANES; j++) {
         for (int i = 0; i < p->n_x; i++) x[i] = (double)values[i * ESP_LANES + j];
         forward(p, split, x, &at);
-        for (int k = 0; k < p->n_y; k++) {
-            double got = (double)y[k * ESP_LANES + j], most = with_twins(&at, k, p->n_y);
-            ck_assert_msg(fabs(got - at.y[k]) <= most, "seed %llu, %s: y %d is %.9g, must be %.9g to %.2g", (unsigned long long)seed,
-                          split ? "split" : "plain", k, got, at.y[k], most);
-        }
+        check_outputs(seed, what, &at, p->n_y, y, j);
         if (at.near) continue;
+        for (int i = 0; i < p->n_r; i++) {
+            double r = (double)values[(p->n_x + i) * ESP_LANES + j];
+            ck_assert_msg(fabs(r - at.r[i]) <= at.r_off[i], "seed %llu, %s: r %d is %.9g, must be %.9g", (unsigned long long)seed, what, i, r,
+                          at.r[i]);
+        }
         for (int k = 0; k < p->n_y; k++) slope[k] = (double)kept[k * ESP_LANES + j];
         backward(p, split, &at, slope, want, tolerance);
         for (int i = 0; i < p->n_x; i++) {
             double got = (double)dx[i * ESP_LANES + j];
-            ck_assert_msg(fabs(got - want[i]) <= tolerance[i], "seed %llu, %s: dx %d is %.9g, must be %.9g to %.2g", (unsigned long long)seed,
-                          split ? "split" : "plain", i, got, want[i], tolerance[i]);
+            ck_assert_msg(fabs(got - want[i]) <= tolerance[i], "seed %llu, %s: dx %d is %.9g, must be %.9g to %.2g", (unsigned long long)seed, what,
+                          i, got, want[i], tolerance[i]);
         }
         ++*ret_compared;
     }
-    for (int j = 0; j < ESP_LANES; j++) ck_assert(y[p->n_y * ESP_LANES + j] == 12345 && dx[p->n_x * ESP_LANES + j] == 12345);
+    for (int j = 0; j < ESP_LANES; j++) ck_assert(y[p->n_y * ESP_LANES + j] == GUARD && dx[p->n_x * ESP_LANES + j] == GUARD);
+    esp_batch_free(batch);
+}
+
+/* Outputs alone: one to five blocks of points, as many at a time as may be, over the same workspace. */
+static void check_many(uint64_t seed, bool split, const esp_program *p, esp_rng *rng) {
+    enum { MANY = 5 };
+    static _Alignas(64) float x[MANY][40 * ESP_LANES], y[MANY][41 * ESP_LANES], values[ESP_BATCH_MOST][MOST * ESP_LANES];
+    static point at;
+    int n = 1 + (int)esp_rng_below(rng, MANY);
+    esp_batch *batch = NULL;
+    esp_split_work work;
+    ck_assert(esp_batch_create(p, split, &batch, NULL) == ESP_OK);
+    for (int k = 0; k < n; k++) {
+        for (int i = 0; i < p->n_x * ESP_LANES; i++) x[k][i] = (float)esp_rng_normal(rng);
+        for (int j = 0; j < ESP_LANES; j++) y[k][p->n_y * ESP_LANES + j] = GUARD;
+    }
+    esp_batch_ready(batch, &work);
+    for (int first = 0, m; first < n; first += m) {
+        float *at_once[ESP_BATCH_MOST], *outputs[ESP_BATCH_MOST];
+        m = n - first < ESP_BATCH_MOST ? n - first : ESP_BATCH_MOST;
+        for (int k = 0; k < m; k++) {
+            memcpy(values[k], x[first + k], (size_t)(p->n_x * ESP_LANES) * sizeof(float));
+            at_once[k] = values[k];
+            outputs[k] = y[first + k];
+        }
+        esp_batch_outputs(batch, m, at_once, outputs, &work);
+    }
+    esp_batch_finish(batch, &work);
+    esp_batch_rest(batch);
+    for (int k = 0; k < n; k++)
+        for (int j = 0; j < ESP_LANES; j++) {
+            double point_x[40];
+            for (int i = 0; i < p->n_x; i++) point_x[i] = (double)x[k][i * ESP_LANES + j];
+            forward(p, split, point_x, &at);
+            check_outputs(seed, split ? "split, outputs alone" : "plain, outputs alone", &at, p->n_y, y[k], j);
+            ck_assert(y[k][p->n_y * ESP_LANES + j] == GUARD);
+        }
     esp_batch_free(batch);
 }
 
@@ -216,8 +292,10 @@ START_TEST(split__a_batch_with_tiles_and_without_is_the_program) {
         esp_rng rng;
         esp_rng_init(&rng, seed, 2);
         esp_program *p = draw(&rng);
-        check_batch(seed, false, p, &rng, &compared);
-        if (units) check_batch(seed, true, p, &rng, &compared);
+        for (int split = 0; split <= units; split++) {
+            check_batch(seed, split, p, &rng, &compared);
+            check_many(seed, split, p, &rng);
+        }
         esp_program_free(p);
     }
     if (range.last > range.first) ck_assert_int_gt(compared, 1000);
