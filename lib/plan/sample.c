@@ -66,14 +66,28 @@ static void draw(esp_sampler *s, const esp_track *track, int n, float filter, es
     }
 }
 
+/* The least of n keys, none of them NaN, each lane's first: the compiler does not part a least by itself. */
+static float least_of(const float *restrict key, int n) {
+    float lanes[ESP_LANES], least = INFINITY;
+    for (int j = 0; j < ESP_LANES; j++) lanes[j] = INFINITY;
+    for (; n >= ESP_LANES; n -= ESP_LANES, key += ESP_LANES)
+        for (int j = 0; j < ESP_LANES; j++) lanes[j] = key[j] < lanes[j] ? key[j] : lanes[j];
+    for (int j = 0; j < n; j++) lanes[j] = key[j] < lanes[j] ? key[j] : lanes[j];
+    for (int j = 0; j < ESP_LANES; j++) least = lanes[j] < least ? lanes[j] : least;
+    return least;
+}
+
 /* Offers the cheapest sample inside all limits when it looks better than the best known, which is sample 1 itself. */
-static void offer_best(const esp_sampler *s, esp_track *track, int n, const char *found_by) {
-    int best = -1;
-    for (int j = 0; j < n; j++)
-        if (!(s->violation[j] > 0.0f) && !(j == 1 && track->found) && (best < 0 || s->cost[j] < s->cost[best])) best = j;
-    if (best < 0 || !isfinite(s->cost[best])) return;
-    double cost = (double)s->cost[best], slack = 1e-5 * fabs(cost);
+static void offer_best(esp_sampler *s, esp_track *track, int n, const char *found_by) {
+    float *key = s->key;
+    int best = 0;
+    for (int j = 0; j < n; j++) key[j] = s->violation[j] > 0.0f ? INFINITY : s->cost[j];
+    if (track->found) key[1] = INFINITY;
+    float least = least_of(key, n);
+    if (!isfinite(least)) return;
+    double cost = (double)least, slack = 1e-5 * fabs(cost);
     if (track->found && !(cost - slack < track->best.objective)) return;
+    while (key[best] != least) best++;
     for (int k = 0; k < s->hu; k++) s->row[k] = (double)*esp_sampler_at(s, track->problem, best, k);
     (void)esp_track_offer(track, s->row, found_by);
 }
@@ -114,8 +128,7 @@ static void select_least(int *order, const float *key, int n, int m) {
 /* The ranking key of each sample: its cost, and a penalty that is large against the costs seen, so that the ranking is by
  * violation first. False when no sample is finite. */
 static bool rank_keys(esp_sampler *s, int n) {
-    float least = INFINITY;
-    for (int j = 0; j < n; j++) least = s->cost[j] < least ? s->cost[j] : least;
+    float least = least_of(s->cost, n);
     if (!isfinite(least)) return false;
     float penalty = 100.0f * (1.0f + fabsf(least));
     for (int j = 0; j < n; j++) s->key[j] = s->cost[j] + (s->violation[j] > 0.0f ? penalty * (0.01f + s->violation[j]) : 0.0f);
@@ -153,37 +166,37 @@ static void weigh(esp_sampler *s, const esp_problem *p, int first, const float *
 
 /* e^x for x <= 0, 0 below -20: 2^k times the series to the sixth order of what is left, within ln 2 / 2; 2e-7 off. */
 static inline float exp_below(float x) {
-    float k = floorf(x * 1.44269504f + 0.5f), r = x - k * 0.693145752f - k * 1.42860677e-6f;
+    float in = x > -20.0f ? x : -20.0f, k = floorf(in * 1.44269504f + 0.5f), r = in - k * 0.693145752f - k * 1.42860677e-6f;
     float series = 1.0f + r * (1.0f + r * (0.5f + r * (1.66666667e-1f + r * (4.16666667e-2f + r * (8.33333333e-3f + r * 1.38888889e-3f)))));
-    int32_t power = ((int32_t)fmaxf(k, -126.0f) + 127) * (1 << 23);
+    int32_t power = ((int32_t)k + 127) * (1 << 23);
     float scale;
     memcpy(&scale, &power, sizeof scale);
     return x > -20.0f ? series * scale : 0.0f;
 }
 
-/* exp((least - key) / lambda) of a tile's samples, none of those from n on; their sum. */
-static float weights_of(const float *restrict key, int n, float least, float lambda, float *restrict w) {
-    float sum = 0.0f;
-    for (int j = 0; j < ESP_LANES; j++) w[j] = j < n ? exp_below((least - key[j]) / lambda) : 0.0f;
-    for (int j = 0; j < ESP_LANES; j++) sum += w[j];
-    return sum;
+/* exp((least - key) / lambda) of a tile's samples, none of those from n on. */
+static void weights_of(const float *restrict key, int n, float least, float lambda, float *restrict w) {
+    for (int j = 0; j < ESP_LANES; j++) w[j] = exp_below((least - key[j]) / lambda);
+    for (int j = n; j < ESP_LANES; j++) w[j] = 0.0f;
 }
 
 /* lambda is half the distance from the least key to the tenth-best share's worst: invariant to the cost's scale. */
 static void mppi_update(esp_sampler *s, const esp_problem *p, int n) {
-    float least = INFINITY, total = 0.0f, worst = least_but(s->key, n, elite(n), s->order);
-    for (int j = 0; j < n; j++) least = s->key[j] < least ? s->key[j] : least;
+    float least = least_of(s->key, n), worst = least_but(s->key, n, elite(n), s->order), totals[ESP_LANES] = {0};
     float lambda = fmaxf(0.5f * (worst - least), 1e-7f * (1.0f + fabsf(least)));
+    double total = 0.0;
     memset(s->weighted, 0, (size_t)s->hu * ESP_LANES * sizeof *s->weighted);
     for (int first = 0; first < n; first += ESP_LANES) {
-        float w[ESP_LANES], sum = weights_of(s->key + first, n - first, least, lambda, w);
-        if (sum > 0.0f) weigh(s, p, first, w);
-        total += sum;
+        float w[ESP_LANES];
+        weights_of(s->key + first, n - first, least, lambda, w);
+        weigh(s, p, first, w);
+        for (int j = 0; j < ESP_LANES; j++) totals[j] += w[j];
     }
+    for (int j = 0; j < ESP_LANES; j++) total += (double)totals[j];
     for (int k = 0; k < s->hu; k++) {
         double sum = 0.0;
         for (int j = 0; j < ESP_LANES; j++) sum += (double)s->weighted[(size_t)k * ESP_LANES + (size_t)j];
-        s->mean[k] = sum / (double)total;
+        s->mean[k] = sum / total;
     }
 }
 
