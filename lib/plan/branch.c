@@ -61,11 +61,11 @@ static double look(tree *t, const node *n, esp_region *region, int q, bool on, b
     return fmax(0, value - n->bound);
 }
 
-/* Tries `count` ReLUs of t->tried. The best of them; -1: a phase was closed, and the region is smaller. */
+/* Tries `count` ReLUs of t->tried while there is time. The best of them; -1: a phase was closed, and the region is smaller. */
 static int try_all(tree *t, const node *n, esp_region *region, int count) {
     double most = -1, room = esp_branch_room(t, n), least = SEEN_LEAST * room;
     int best = t->tried[0];
-    for (int k = 0; k < count; k++) {
+    for (int k = 0; k < count && !esp_track_stop(t->track); k++) {
         int q = t->tried[k];
         bool closed_on, closed_off;
         double on = look(t, n, region, q, true, &closed_on), off = look(t, n, region, q, false, &closed_off);
@@ -87,7 +87,7 @@ int esp_branch_choose(tree *t, node *n, verdict *v) {
         int count = list_promising(t, &region, esp_branch_room(t, n), TRIED);
         esp_simplex_basis_get(simplex, basis_of(t, n));
         if (count == 0) return -1;
-        int best = count == 1 || esp_track_stop(t->track) ? t->tried[0] : try_all(t, n, &region, count);
+        int best = count == 1 ? t->tried[0] : try_all(t, n, &region, count);
         if (best >= 0) return best;
         esp_relax_apply(t->relax, &region);
         *v = esp_tree_solve(t, n);

@@ -16,7 +16,7 @@
 #define PATIENCE        0.1 /* seconds, doubled again and again: by then the way to the bound must have */
 #define SHRUNK          0.75 /* shrunk below this share of what it was */
 #define INSTANT         0.01 /* seconds: what a search takes at least, for growth to be told from noise */
-#define STEEPEST        4.0 /* growth from one search to the next that is reckoned with: one that is broken off has a bound too */
+#define STEEPEST        8.0 /* growth from one search to the next that is reckoned with: one that is broken off has a bound too */
 
 typedef struct finder {
     esp_root *root;
