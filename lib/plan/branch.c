@@ -5,8 +5,8 @@
  * the tableau (esp_simplex_penalty); a ReLU's promise is the product of its two.
  *
  * That is the first step of the dual method only. The few most promising ReLUs are tried further, each phase by the next steps too,
- * from the node's own tableau (esp_simplex_look): a fifth to a half of the nodes that the first step would need, for a third of the time a
- * node takes. A phase that turns out closed is taken off the node without branching. */
+ * from the node's own tableau (esp_simplex_look): a fifth to an eighth of the nodes that the first step alone would need, for a fifth of the time
+ * that a node takes. A phase that turns out closed is taken off the node without branching. */
 #include "plan/tree_parts.h"
 
 #define LEAST_RISE 1e-6 /* of the room, counted for a phase whose first step gains nothing */

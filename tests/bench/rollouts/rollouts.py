@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sampled plans a second: this planner against PyTorch, side by side.
 
-Every engine in turn runs every case for SLICE seconds, ROUNDS times over, so that whatever else the machine does falls on all
-of them; a figure is the median of the rounds, in samples per second of CPU time (two threads: of wall time). All peers
+Every engine in turn runs a case for SLICE seconds, ROUNDS times over, and all cases are gone through PASSES times: what else the
+machine does falls on all engines, and a state that it keeps for some seconds on few rounds of a case. Figures are medians over the rounds:
+of rates in samples per second of CPU time (two threads: of wall time), and of ratios of rates within a round. All peers
 are given the same network, present, goal and cost as this planner, and must agree with its replay on 64 plans.
 
     torch           rollouts with costs; float32, no_grad, one addmm a layer into a buffer, the pushing frame by hand in place,
@@ -23,7 +24,7 @@ import time
 
 import torch
 
-SLICE, ROUNDS, REACH = 0.15, 5, 0.3
+SLICE, ROUNDS, PASSES, REACH = 0.15, 3, 4, 0.3
 
 
 class Ours:
@@ -232,32 +233,35 @@ def engines_of(ours, horizon, samples):
     return engines
 
 
-def measure(path, network, horizon, sizes):
+def measure(path, network, horizon, sizes, cells):
+    """Adds ROUNDS rounds of each size to cells, {(network, horizon, samples): [{engine: rate}, ...]}; how far off our rollouts are."""
     ours = Ours(path, network, horizon)
     for samples in sizes:
         torch._dynamo.reset()
         engines = engines_of(ours, horizon, samples)
-        rounds = {name: [] for name in engines}
-        for _ in range(ROUNDS):
-            for name, run in engines.items():
-                rounds[name].append(run())
-        found = {name: statistics.median(rates) for name, rates in rounds.items()}
-        print(json.dumps({"network": network, "horizon": horizon, "samples": samples, "rates": found}), file=sys.stderr)
-        yield samples, found, ours.case["worst_error"]
+        rounds = cells.setdefault((network, horizon, samples), [])
+        rounds += [{name: run() for name, run in engines.items()} for _ in range(ROUNDS)]
     ours.close()
+    return ours.case["worst_error"]
 
 
 PEERS = ["torch", "torch-compiled", "torch-2", "torch-mppi", "pytorch_mppi"]
 
 
-def row(network, horizon, samples, found, error):
-    def against(mine, peer):
-        return f"{found[mine] / found[peer]:.1f}x" if peer in found else "-"
+def row(cell, rounds, error):
+    def median(figure):
+        return statistics.median(figure(one) for one in rounds)
 
-    cells = [network, horizon, samples, f"{found['ours'] / 1e3:.0f}"] + [against("ours", name) for name in PEERS[:3]]
-    cells += [f"{found['ours-mppi'] / 1e3:.0f}", f"{found['ours-cem'] / 1e3:.0f}"] + [against("ours-mppi", name) for name in PEERS[3:]]
-    cells.append(f"{error:.0e}")
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+    def against(mine, peer):
+        return f"{median(lambda one: one[mine] / one[peer]):.1f}x" if peer in rounds[0] else "-"
+
+    def rate_of(name):
+        return f"{median(lambda one: one[name]) / 1e3:.0f}"
+
+    columns = [*cell, rate_of("ours")] + [against("ours", name) for name in PEERS[:3]]
+    columns += [rate_of("ours-mppi"), rate_of("ours-cem")] + [against("ours-mppi", name) for name in PEERS[3:]]
+    columns.append(f"{error:.0e}")
+    return "| " + " | ".join(str(column) for column in columns) + " |"
 
 
 def main():
@@ -270,13 +274,17 @@ def main():
     horizons, sizes = [int(h) for h in options.horizons.split()], [int(n) for n in options.samples.split()]
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    print(f"torch {torch.__version__}; thousands of samples a second, one thread; ratios of medians")
+    print(f"torch {torch.__version__}; thousands of samples a second, one thread; medians of {PASSES * ROUNDS} rounds, of ratios within a round")
     print("| network | H | samples | ours | to torch | to compiled | to torch, 2 threads | our MPPI | our CEM | to torch MPPI | to pytorch_mppi | off by |")
     print("|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for network in options.networks.split():
-        for horizon in horizons:
-            for samples, found, error in measure(options.bench_rollouts, network, horizon, sizes):
-                print(row(network, horizon, samples, found, error), flush=True)
+    cells, errors = {}, {}
+    for _ in range(PASSES):
+        for network in options.networks.split():
+            for horizon in horizons:
+                errors[network, horizon] = measure(options.bench_rollouts, network, horizon, sizes, cells)
+    for cell, rounds in cells.items():
+        print(json.dumps({"cell": cell, "rounds": rounds}), file=sys.stderr)
+        print(row(cell, rounds, errors[cell[:2]]), flush=True)
 
 
 if __name__ == "__main__":
