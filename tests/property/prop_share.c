@@ -16,7 +16,7 @@
 #include "support/models.h"
 #include "support/planning.h"
 
-enum { NY = 3, NU = 2, HIDDEN = 10, H = 4, SEEDS = 20, MOST_SHARES = 4096 };
+enum { NY = 3, NU = 2, HIDDEN = 10, H = 4, SEEDS = 40, MOST_SHARES = 4096 };
 #define GAP 1e-4
 
 static const double y_now[NY] = {0.3, -0.2, 0.1}, u_last[NU] = {0};
@@ -62,7 +62,7 @@ typedef struct game {
 } game;
 
 static void open_game(game *g, uint64_t seed) {
-    *g = (game){.optimum = optimum_by_cbc(seed), .chance = 30};
+    *g = (game){.optimum = optimum_by_cbc(seed), .chance = 50};
     g->c = make_case(&g->rng, seed, "tree");
     ck_assert_int_eq(esp_program_lower(g->c.model, &g->step, NULL), ESP_OK);
     ck_assert_int_eq(esp_problem_create(g->c.task, g->step, 1, NULL, NULL, &request, &g->problem, NULL), ESP_OK);
