@@ -335,45 +335,63 @@ static bool draw_pivot(const esp_tableau *t, esp_rng *rng, double *column, int *
     return fabs(column[*ret_row]) > 0.1;
 }
 
+/* A tableau of its base, and rows to be pivoted along. */
+typedef struct pivoting {
+    esp_rng rng;
+    program p;
+    esp_tableau *t;
+    double *column, *d; /* m, ld */
+} pivoting;
+
+/* In place: the tableau borrows the program. */
+static void open_pivoting(pivoting *g, uint64_t seed, uint64_t stream) {
+    esp_rng_init(&g->rng, seed, stream);
+    g->p = make_program(&g->rng);
+    ck_assert_int_eq(esp_tableau_create(&g->p.lp, 0, &g->t, NULL), ESP_OK);
+    esp_tableau_make(g->t, true);
+    esp_tableau_weigh(g->t);
+    g->column = calloc((size_t)g->t->m, sizeof *g->column);
+    g->d = aligned_alloc(64, (size_t)g->t->ld * sizeof *g->d);
+    for (int c = 0; c < g->t->ld; c++) g->d[c] = esp_rng_normal(&g->rng);
+}
+
+static void close_pivoting(pivoting *g) {
+    free(g->column);
+    free(g->d);
+    esp_tableau_free(g->t);
+    drop_program(&g->p);
+}
+
 START_TEST(tableau__is_that_of_a_pivot_at_once) {
     seed_range range = seeds(60);
     int64_t pivots = 0;
     for (uint64_t seed = range.first; seed <= range.last; seed++) {
-        esp_rng rng;
-        esp_rng_init(&rng, seed, 7);
-        program p = make_program(&rng);
-        esp_tableau *t = NULL;
-        ck_assert_int_eq(esp_tableau_create(&p.lp, 0, &t, NULL), ESP_OK);
-        esp_tableau_make(t, true);
-        esp_tableau_weigh(t);
-        double *twin = calloc((size_t)t->m * (size_t)(t->ld + 1), sizeof *twin), *column = calloc((size_t)t->m, sizeof *column);
-        double *d = aligned_alloc(64, (size_t)t->ld * sizeof *d), most = 0;
-        for (int c = 0; c < t->ld; c++) d[c] = esp_rng_normal(&rng);
+        pivoting g;
+        open_pivoting(&g, seed, 7);
+        esp_tableau *t = g.t;
+        double *twin = calloc((size_t)t->m * (size_t)(t->ld + 1), sizeof *twin), most = 0;
         for (int i = 0; i < t->m; i++) {
             memcpy(twin + i * (t->ld + 1), esp_tableau_row(t, i), (size_t)t->ld * sizeof *twin);
             twin[i * (t->ld + 1) + t->ld] = t->constant[i];
         }
         for (int k = 0; k < 30; k++) {
             int row, col;
-            if (!draw_pivot(t, &rng, column, &row, &col)) continue;
-            for (int i = 0; i < t->m; i++) ck_assert_double_eq_tol(column[i], twin[i * (t->ld + 1) + col], 1e-7 * (1 + most));
+            if (!draw_pivot(t, &g.rng, g.column, &row, &col)) continue;
+            for (int i = 0; i < t->m; i++) ck_assert_double_eq_tol(g.column[i], twin[i * (t->ld + 1) + col], 1e-7 * (1 + most));
             naive_pivot(twin, t->m, t->ld, row, col);
             esp_tableau_renew_row(t, row);
-            esp_tableau_pivot(t, row, col, column, d, true);
+            esp_tableau_pivot(t, row, col, g.column, g.d, true);
             pivots++;
             for (int i = 0; i < t->m * (t->ld + 1); i++) most = fmax(most, fabs(twin[i]));
             for (int c = 0; c < t->width; c++) ck_assert_double_eq_tol(esp_tableau_row(t, row)[c], twin[row * (t->ld + 1) + c], 1e-7 * (1 + most));
-            if (esp_rng_below(&rng, 12) > 0) continue;
+            if (esp_rng_below(&g.rng, 12) > 0) continue;
             esp_tableau_settle(t);
             ck_assert_double_le(largest_difference(t, twin), 1e-7 * (1 + most));
         }
         esp_tableau_settle(t);
         ck_assert_double_le(largest_difference(t, twin), 1e-7 * (1 + most));
         free(twin);
-        free(column);
-        free(d);
-        esp_tableau_free(t);
-        drop_program(&p);
+        close_pivoting(&g);
     }
     ck_assert_int_gt(pivots, 20 * (int64_t)(range.last - range.first + 1));
 }
@@ -383,40 +401,32 @@ START_TEST(tableau__is_back_where_it_was_marked) {
     seed_range range = seeds(60);
     int64_t pivots = 0;
     for (uint64_t seed = range.first; seed <= range.last; seed++) {
-        esp_rng rng;
-        esp_rng_init(&rng, seed, 9);
-        program p = make_program(&rng);
-        esp_tableau *t = NULL;
-        ck_assert_int_eq(esp_tableau_create(&p.lp, 0, &t, NULL), ESP_OK);
-        esp_tableau_make(t, true);
+        pivoting g;
+        open_pivoting(&g, seed, 9);
+        esp_tableau *t = g.t;
         size_t entries = (size_t)t->m * (size_t)t->ld;
-        double *was = calloc(entries + (size_t)t->m, sizeof *was), *column = calloc((size_t)t->m, sizeof *column);
-        double *d = aligned_alloc(64, (size_t)t->ld * sizeof *d);
-        for (int c = 0; c < t->ld; c++) d[c] = esp_rng_normal(&rng);
+        double *was = calloc(entries + (size_t)t->m, sizeof *was);
         for (int k = 0; k < 20; k++) {
             int row, col;
             esp_tableau_mark(t);
             memcpy(was, t->t, entries * sizeof *was);
             memcpy(was + entries, t->constant, (size_t)t->m * sizeof *was);
-            while (esp_tableau_open(t) && esp_rng_below(&rng, 12) > 0) {
-                if (!draw_pivot(t, &rng, column, &row, &col)) continue;
+            while (esp_tableau_open(t) && esp_rng_below(&g.rng, 12) > 0) {
+                if (!draw_pivot(t, &g.rng, g.column, &row, &col)) continue;
                 esp_tableau_renew_row(t, row);
-                if (esp_rng_below(&rng, 4) == 0) continue; /* looked at and left */
-                esp_tableau_pivot(t, row, col, column, d, true);
+                if (esp_rng_below(&g.rng, 4) == 0) continue; /* looked at and left */
+                esp_tableau_pivot(t, row, col, g.column, g.d, true);
                 pivots++;
             }
             esp_tableau_back(t);
             ck_assert_mem_eq(t->t, was, entries * sizeof *was);
             ck_assert_mem_eq(t->constant, was + entries, (size_t)t->m * sizeof *was);
-            if (!draw_pivot(t, &rng, column, &row, &col)) continue;
+            if (!draw_pivot(t, &g.rng, g.column, &row, &col)) continue;
             esp_tableau_renew_row(t, row);
-            esp_tableau_pivot(t, row, col, column, d, true); /* marked somewhere else next */
+            esp_tableau_pivot(t, row, col, g.column, g.d, true); /* marked somewhere else next */
         }
         free(was);
-        free(column);
-        free(d);
-        esp_tableau_free(t);
-        drop_program(&p);
+        close_pivoting(&g);
     }
     ck_assert_int_gt(pivots, 20 * (int64_t)(range.last - range.first + 1));
 }
